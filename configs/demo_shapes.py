@@ -1,0 +1,122 @@
+# A light SSD on drawn shapes, trained from scratch on two CPU cores in a few minutes: our head,
+# priors, assigner and loss on a small ResNet of MMDetection's.
+_base_ = ['_base_/default_runtime.py']
+
+classes = ('circle', 'square', 'triangle', 'star', 'cross')
+data_root = 'data/shapes/'
+prepare_data = 'python tools/prepare_data.py shapes data/shapes'
+input_size = 192
+max_epochs = 16
+
+norm_cfg = dict(type='BN')
+model = dict(
+    type='SingleStageDetector',
+    data_preprocessor=dict(
+        type='DetDataPreprocessor', mean=[127.5] * 3, std=[64] * 3, bgr_to_rgb=True
+    ),
+    backbone=dict(
+        type='ResNet',
+        depth=18,
+        base_channels=24,
+        out_indices=(1, 2, 3),
+        norm_cfg=norm_cfg,
+        norm_eval=False,
+    ),
+    neck=dict(
+        type='SSDNeck',
+        in_channels=(48, 96, 192),
+        out_channels=(48, 96, 192, 128),
+        level_strides=(2,),
+        level_paddings=(1,),
+        l2_norm_scale=None,
+        norm_cfg=norm_cfg,
+    ),
+    bbox_head=dict(
+        type='SSDMultiBoxHead',
+        num_classes=len(classes),
+        in_channels=(48, 96, 192, 128),
+        anchor_generator=dict(
+            type='SSDPriorGenerator',
+            input_size=input_size,
+            strides=[8, 16, 32, 64],
+            ratios=[[2]] * 4,
+            basesize_ratio_range=(0.12, 0.6),
+        ),
+    ),
+    train_cfg=dict(assigner=dict(type='BatchMaxIoUAssigner')),
+    test_cfg=dict(
+        nms_pre=400,
+        score_thr=0.01,
+        nms=dict(type='nms', iou_threshold=0.45),
+        max_per_img=200,
+    ),
+)
+
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='TrainOnDifficult'),
+    dict(type='MinIoURandomCrop', min_ious=(0.3, 0.5, 0.7), min_crop_size=0.5),
+    dict(type='Resize', scale=(input_size, input_size), keep_ratio=False),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackDetInputs'),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(input_size, input_size), keep_ratio=False),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(
+        type='PackDetInputs',
+        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+    ),
+]
+dataset = dict(type='VOCDataset', data_root=data_root, metainfo=dict(classes=classes))
+train_dataloader = dict(
+    batch_size=16,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(
+        ann_file='ImageSets/Main/trainval.txt',
+        data_prefix=dict(sub_data_root=''),
+        pipeline=train_pipeline,
+        **dataset,
+    ),
+)
+val_dataloader = dict(
+    batch_size=16,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        ann_file='ImageSets/Main/test.txt',
+        data_prefix=dict(sub_data_root=''),
+        test_mode=True,
+        pipeline=test_pipeline,
+        **dataset,
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type='VOCMetric', metric='mAP', eval_mode='area')
+test_evaluator = val_evaluator
+
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=max_epochs)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=2e-3, weight_decay=1e-2))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=30),
+    dict(
+        type='CosineAnnealingLR',
+        by_epoch=True,
+        begin=0,
+        T_max=max_epochs,
+        eta_min=2e-5,
+        convert_to_iter_based=True,
+    ),
+]
+default_hooks = dict(
+    checkpoint=dict(by_epoch=True, interval=max_epochs, save_best=None), logger=dict(interval=25)
+)
+log_processor = dict(by_epoch=True)
+randomness = dict(seed=0)

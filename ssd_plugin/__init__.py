@@ -1,0 +1,19 @@
+"""SSD for MMDetection 3.x. Importing this package registers its components."""
+
+from . import compat
+
+compat.apply()
+
+# After compat.apply(): before it, MMDetection may not be importable.
+from . import (
+    amp,
+    assigner,
+    head,
+    hooks,
+    losses,
+    priors,
+    transforms,
+)
+from .version import __version__
+
+__all__ = ['__version__']

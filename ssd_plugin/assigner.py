@@ -1,0 +1,201 @@
+"""Which prior learns which object: the two-step matching of SSD, for a whole batch at once."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from mmdet.models.task_modules.assigners import AssignResult
+from mmdet.models.task_modules.assigners.base_assigner import BaseAssigner
+from mmdet.registry import TASK_UTILS
+from mmdet.structures.bbox import bbox_overlaps, get_box_tensor
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from .ground_truth import has_area
+
+
+class BatchAssignResult(NamedTuple):
+    """Matches of B images and P priors."""
+
+    gt_inds: Tensor  # (B, P) int64: -1 ignored, 0 background, g + 1 matched to box g
+    max_overlaps: Tensor  # (B, P): best IoU of the prior with any box, 0 without boxes
+    labels: Tensor  # (B, P) int64: class of the matched box, -1 elsewhere
+
+
+@TASK_UTILS.register_module()
+class BatchMaxIoUAssigner(BaseAssigner):
+    """SSD's matching strategy (paper, section 2.2), on a padded batch.
+
+    1. Bipartite: every box gets a prior of its own. Over all (box, prior) pairs of an image the
+       highest IoU wins, its box and prior leave, and so on; hence no box loses its prior to
+       another, however low its IoU. A box that overlaps no prior gets none.
+    2. Every other prior is matched to its best box where their IoU is >= ``pos_iou_thr``.
+    3. Of the rest, priors with a best IoU < ``neg_iou_thr`` are background, and the others, as
+       well as background priors that mostly lie in an ignored box, are ignored.
+
+    Boxes without area or with non-finite numbers take no part.
+
+    Args:
+        pos_iou_thr: IoU from which a prior is matched in step 2.
+        neg_iou_thr: IoU below which an unmatched prior is background.
+        bipartite: The rule of step 1. With False each box claims its best prior, and where two
+            claim one the later box has it: MMDetection's ``MaxIoUAssigner`` and ssd.pytorch.
+        ignore_iof_thr: Background priors with more than this share of their area inside an
+            ignored box are left out of training. Negative: none are.
+    """
+
+    def __init__(
+        self,
+        pos_iou_thr: float = 0.5,
+        neg_iou_thr: float = 0.5,
+        bipartite: bool = True,
+        ignore_iof_thr: float = -1,
+    ) -> None:
+        if neg_iou_thr > pos_iou_thr:
+            raise ValueError(
+                f'BatchMaxIoUAssigner: neg_iou_thr {neg_iou_thr} exceeds pos_iou_thr {pos_iou_thr}'
+            )
+        self.pos_iou_thr = pos_iou_thr
+        self.neg_iou_thr = neg_iou_thr
+        self.bipartite = bipartite
+        self.ignore_iof_thr = ignore_iof_thr
+
+    def assign(
+        self,
+        pred_instances: InstanceData,
+        gt_instances: InstanceData,
+        gt_instances_ignore: InstanceData | None = None,
+        **kwargs,
+    ) -> AssignResult:
+        """Match one image's priors, as MMDetection's heads ask for it.
+
+        Args:
+            pred_instances: ``priors`` (P, 4) xyxy in pixels.
+            gt_instances: ``bboxes`` (G, 4) and ``labels`` (G,).
+            gt_instances_ignore: ``bboxes`` (I, 4) of ignored objects.
+
+        Returns:
+            MMDetection's result, with ``gt_inds``, ``max_overlaps`` and ``labels`` of shape (P,).
+        """
+        bboxes = get_box_tensor(gt_instances.bboxes)
+        ignored = None
+        if gt_instances_ignore is not None:
+            ignored = get_box_tensor(gt_instances_ignore.bboxes)[None]
+        result = self.assign_batch(
+            get_box_tensor(pred_instances.priors),
+            bboxes[None],
+            gt_instances.labels[None],
+            bboxes.new_ones(1, len(bboxes), dtype=torch.bool),
+            ignored,
+        )
+        return AssignResult(
+            len(bboxes), result.gt_inds[0], result.max_overlaps[0], result.labels[0]
+        )
+
+    @torch.no_grad()
+    def assign_batch(
+        self,
+        priors: Tensor,
+        gt_bboxes: Tensor,
+        gt_labels: Tensor,
+        gt_mask: Tensor,
+        ignore_bboxes: Tensor | None = None,
+    ) -> BatchAssignResult:
+        """Match the priors of B images.
+
+        Args:
+            priors: (P, 4) xyxy in pixels.
+            gt_bboxes: (B, G, 4) xyxy in pixels, padded with anything.
+            gt_labels: (B, G) int64.
+            gt_mask: (B, G) bool, False for boxes that are padding or take no part.
+            ignore_bboxes: (B, I, 4) ignored boxes, padded with boxes of no area.
+
+        Returns:
+            The matches; see :class:`BatchAssignResult`.
+        """
+        batch, num_gts = gt_labels.shape
+        if num_gts == 0:
+            overlaps = priors.new_zeros(batch, len(priors))
+            none = gt_labels.new_zeros(batch, len(priors))
+            return BatchAssignResult(
+                self._ignore(none, priors, ignore_bboxes), overlaps, torch.full_like(none, -1)
+            )
+        gt_mask = gt_mask & has_area(gt_bboxes)
+        gt_bboxes = torch.where(gt_mask.unsqueeze(-1), gt_bboxes, 0)
+        # A box of no area has an IoU of 0 with everything, and so is never matched.
+        overlaps = bbox_overlaps(gt_bboxes, priors.expand(batch, -1, -1))  # (B, G, P)
+        max_overlaps, best_gt = overlaps.max(dim=1)  # (B, P)
+
+        own_gt = (greedy_match if self.bipartite else argmax_match)(overlaps)
+        gt_inds = torch.where(max_overlaps < self.neg_iou_thr, 0, -1)
+        gt_inds = self._ignore(gt_inds, priors, ignore_bboxes)
+        gt_inds = torch.where(max_overlaps >= self.pos_iou_thr, best_gt + 1, gt_inds)
+        gt_inds = torch.where(own_gt > 0, own_gt, gt_inds)
+
+        matched_labels = gt_labels.gather(1, (gt_inds - 1).clamp(min=0))
+        labels = torch.where(gt_inds > 0, matched_labels, -1)
+        return BatchAssignResult(gt_inds, max_overlaps, labels)
+
+    def _ignore(self, gt_inds: Tensor, priors: Tensor, ignore_bboxes: Tensor | None) -> Tensor:
+        """Set -1 where priors of (B, P) lie in an ignored box by more than the threshold."""
+        if self.ignore_iof_thr < 0 or ignore_bboxes is None or ignore_bboxes.size(1) == 0:
+            return gt_inds
+        clean = torch.where(has_area(ignore_bboxes).unsqueeze(-1), ignore_bboxes, 0)
+        expanded = priors.expand(len(clean), -1, -1)
+        inside = bbox_overlaps(expanded, clean, mode='iof').amax(dim=2)  # (B, P)
+        return gt_inds.masked_fill(inside > self.ignore_iof_thr, -1)
+
+
+def argmax_match(overlaps: Tensor) -> Tensor:
+    """Each box takes its best prior; of boxes with the same one, the last has it.
+
+    Args:
+        overlaps: IoU (B, G, P).
+
+    Returns:
+        (B, P) int64: g + 1 for the prior that box g has, 0 elsewhere.
+    """
+    best_overlap, best_prior = overlaps.max(dim=2)  # (B, G)
+    number = torch.arange(1, overlaps.size(1) + 1, device=overlaps.device)
+    number = torch.where(best_overlap > 0, number, 0)
+    own_gt = number.new_zeros(overlaps.size(0), overlaps.size(2))
+    return own_gt.scatter_reduce(1, best_prior, number, reduce='amax')
+
+
+def greedy_match(overlaps: Tensor) -> Tensor:
+    """Take the highest IoU over all (box, prior) pairs, drop that box and prior, and repeat.
+
+    Equal IoUs go to the lower box, then to the lower prior. A pair that is the best of its box
+    and the best of its prior is what the greedy order takes sooner or later, whatever happens to
+    the others; so all such pairs of the batch are taken together, and the loop runs as often as
+    boxes stand in each other's way (once, as a rule), not once a box.
+
+    Args:
+        overlaps: IoU (B, G, P).
+
+    Returns:
+        (B, P) int64: g + 1 for the prior that box g has, 0 elsewhere.
+    """
+    batch, num_gts, num_priors = overlaps.shape
+    own_gt = overlaps.new_zeros(batch, num_priors, dtype=torch.long)
+    number = torch.arange(1, num_gts + 1, device=overlaps.device)
+    overlaps = overlaps.clone()
+    best_overlap, best_prior = overlaps.max(dim=2)  # (B, G)
+    waiting = best_overlap > 0
+    while waiting.any():
+        # rivals[b, h, g] is the IoU of box h with the prior that box g wants.
+        wanted = best_prior.unsqueeze(1).expand(-1, num_gts, -1)
+        rivals = overlaps.gather(2, wanted)
+        wins = waiting & (rivals.argmax(dim=1) + 1 == number)
+        own_gt.scatter_reduce_(1, best_prior, torch.where(wins, number, 0), reduce='amax')
+        # Winners leave, and so do their priors.
+        overlaps.masked_fill_(wins.unsqueeze(2), -1)
+        overlaps.masked_fill_((own_gt > 0).unsqueeze(1), -1)
+        waiting &= ~wins
+        if not waiting.any():
+            break
+        images, boxes = waiting.nonzero(as_tuple=True)
+        best_overlap[images, boxes], best_prior[images, boxes] = overlaps[images, boxes].max(dim=1)
+        waiting &= best_overlap > 0
+    return own_gt

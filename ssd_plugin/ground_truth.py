@@ -1,0 +1,75 @@
+"""From MMDetection's list of instances to one padded batch, and which boxes can be trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from mmdet.structures.bbox import get_box_tensor
+from mmengine.structures import InstanceData
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+
+class GroundTruth(NamedTuple):
+    """Ground truth of a batch, padded to the image with most boxes (G >= 1)."""
+
+    bboxes: Tensor  # (B, G, 4) xyxy in pixels of the network input
+    labels: Tensor  # (B, G) int64, -1 where padded
+    mask: Tensor  # (B, G) bool, False where padded or where the box takes no part
+
+
+def has_area(bboxes: Tensor) -> Tensor:
+    """Whether boxes (..., 4) xyxy are finite and have a positive width and height: (...) bool."""
+    size = bboxes[..., 2:] - bboxes[..., :2]
+    # A difference of infinities is NaN, and comparisons with NaN are False; the coordinates
+    # themselves still have to be looked at, since (0, 0, inf, inf) has a positive size.
+    return (size > 0).all(-1) & bboxes.isfinite().all(-1)
+
+
+def valid_gt_mask(bboxes: Tensor, img_shape: Tensor | Sequence[int]) -> Tensor:
+    """Which ground-truth boxes can be trained on: with area, finite, and touching the image.
+
+    Args:
+        bboxes: Boxes (..., 4) xyxy in pixels.
+        img_shape: (h, w) in pixels, as two numbers, or as a tensor (..., 2) that broadcasts
+            against the boxes.
+
+    Returns:
+        A bool tensor (...).
+    """
+    height_width = torch.as_tensor(img_shape, device=bboxes.device)
+    touches = (bboxes[..., 2:] > 0).all(-1) & (bboxes[..., :2] < height_width.flip(-1)).all(-1)
+    return has_area(bboxes) & touches
+
+
+def pad_boxes(instances: Sequence[InstanceData]) -> Tensor:
+    """Boxes of each image as (B, G, 4) float32, zeros where padded, G >= 1."""
+    padded = pad_sequence([get_box_tensor(i.bboxes) for i in instances], batch_first=True).float()
+    # One padded box more where no image has any, so that boxes can always be gathered by index.
+    return padded if padded.size(1) else padded.new_zeros(len(instances), 1, 4)
+
+
+def pad_labels(instances: Sequence[InstanceData]) -> Tensor:
+    """Labels of each image as (B, G) int64, -1 where padded, G >= 1."""
+    padded = pad_sequence([i.labels for i in instances], batch_first=True, padding_value=-1)
+    return padded if padded.size(1) else padded.new_full((len(instances), 1), -1)
+
+
+def batch_ground_truth(
+    batch_gt_instances: Sequence[InstanceData], batch_img_metas: Sequence[dict]
+) -> GroundTruth:
+    """Pad the ground truth of B images into tensors and mask out what can't be trained on.
+
+    Args:
+        batch_gt_instances: For each image ``bboxes`` (n, 4) and ``labels`` (n,).
+        batch_img_metas: For each image ``img_shape``, the (h, w) of the network input in pixels.
+
+    Returns:
+        The batch as tensors; see :class:`GroundTruth`.
+    """
+    bboxes, labels = pad_boxes(batch_gt_instances), pad_labels(batch_gt_instances)
+    img_shapes = bboxes.new_tensor([meta['img_shape'][:2] for meta in batch_img_metas])
+    mask = (labels >= 0) & valid_gt_mask(bboxes, img_shapes[:, None])
+    return GroundTruth(bboxes, labels, mask)

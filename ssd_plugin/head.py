@@ -1,0 +1,287 @@
+"""SSD's head: two convolutions a level, the loss of a batch, and its detections."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from mmcv.cnn import ConvModule, DepthwiseSeparableConvModule
+from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
+from mmdet.registry import MODELS, TASK_UTILS
+from mmdet.utils import InstanceList, OptInstanceList, reduce_mean
+from mmengine.dist import get_world_size
+from torch import Tensor, nn
+
+from .ground_truth import batch_ground_truth, pad_boxes
+from .losses import HardNegativeMiningLoss
+from .postprocess import detect
+
+XAVIER = dict(type='Xavier', layer='Conv2d', distribution='uniform', bias=0)
+SSD_BBOX_CODER = dict(
+    type='DeltaXYWHBBoxCoder',
+    target_means=(0.0, 0.0, 0.0, 0.0),
+    target_stds=(0.1, 0.1, 0.2, 0.2),
+)
+
+
+@MODELS.register_module()
+class SSDMultiBoxHead(BaseDenseHead):
+    """Single Shot MultiBox Detector head (arXiv:1512.02325), for MMDetection's detectors.
+
+    Training: priors are matched to objects (``train_cfg.assigner``), classes are learnt by
+    ``loss_cls`` with background as the last class, offsets of matched priors by ``loss_bbox``,
+    and both sums are divided by the number of matched priors in the batch, over all ranks. A
+    batch without objects has a loss of 0. Inference: ``test_cfg``, see
+    :func:`ssd_plugin.postprocess.detect`.
+
+    Parameters have the names of MMDetection's ``SSDHead``, whose checkpoints load unchanged.
+
+    Args:
+        num_classes: Number of foreground classes.
+        in_channels: Channels of each level's feature map.
+        stacked_convs: 3x3 convolutions in each branch before the last one.
+        feat_channels: Their channels.
+        use_depthwise: Whether the branches are depthwise separable (SSDLite).
+        conv_cfg: Kind of the convolutions before the last one; also ``norm_cfg``, ``act_cfg``.
+        norm_cfg: Their normalisation.
+        act_cfg: Their activation.
+        anchor_generator: Prior generator, such as ``SSDPriorGenerator``.
+        bbox_coder: From boxes to offsets and back.
+        reg_decoded_bbox: Whether ``loss_bbox`` compares boxes in pixels rather than offsets; for
+            IoU losses.
+        loss_cls: Classification loss; sigmoid losses do without the background score.
+        loss_bbox: Regression loss.
+        train_cfg: ``assigner``, one with ``assign_batch`` such as ``BatchMaxIoUAssigner``.
+        test_cfg: ``nms_pre``, ``score_thr``, ``nms``, ``max_per_img``.
+        init_cfg: Initialisation.
+
+    Raises:
+        TypeError: If the assigner can't match a batch.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: Sequence[int],
+        anchor_generator: dict,
+        stacked_convs: int = 0,
+        feat_channels: int = 256,
+        use_depthwise: bool = False,
+        conv_cfg: dict | None = None,
+        norm_cfg: dict | None = None,
+        act_cfg: dict | None = None,
+        bbox_coder: dict = SSD_BBOX_CODER,
+        reg_decoded_bbox: bool = False,
+        loss_cls: dict | None = None,
+        loss_bbox: dict | None = None,
+        train_cfg: dict | None = None,
+        test_cfg: dict | None = None,
+        init_cfg: dict | list[dict] | None = XAVIER,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.loss_cls = MODELS.build(loss_cls or dict(type='HardNegativeMiningLoss'))
+        self.loss_bbox = MODELS.build(loss_bbox or dict(type='SmoothL1Loss', beta=1.0))
+        self.num_classes = num_classes
+        self.use_sigmoid_cls = getattr(self.loss_cls, 'use_sigmoid', False)
+        self.cls_out_channels = num_classes + (not self.use_sigmoid_cls)
+        self.reg_decoded_bbox = reg_decoded_bbox
+        self.bbox_coder = TASK_UTILS.build(bbox_coder)
+        self.prior_generator = TASK_UTILS.build(anchor_generator)
+        self.train_cfg, self.test_cfg = train_cfg, test_cfg
+        if train_cfg:
+            self.assigner = TASK_UTILS.build(train_cfg['assigner'])
+            if not hasattr(self.assigner, 'assign_batch'):
+                raise TypeError(
+                    f'SSDMultiBoxHead matches whole batches: {type(self.assigner).__name__} has '
+                    'no assign_batch, use BatchMaxIoUAssigner in train_cfg.assigner'
+                )
+
+        layers = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
+        self.cls_convs, self.reg_convs = nn.ModuleList(), nn.ModuleList()
+        for channels, num_priors in zip(
+            in_channels, self.prior_generator.num_base_priors, strict=True
+        ):
+            for branch, outputs in (
+                (self.cls_convs, num_priors * self.cls_out_channels),
+                (self.reg_convs, num_priors * 4),
+            ):
+                branch.append(
+                    make_branch(
+                        channels, outputs, stacked_convs, feat_channels, use_depthwise, layers
+                    )
+                )
+
+    def forward(self, feats: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Scores and offsets of each level.
+
+        Args:
+            feats: Feature maps (B, in_channels_k, H_k, W_k).
+
+        Returns:
+            Scores (B, A_k * K, H_k, W_k) and offsets (B, A_k * 4, H_k, W_k), for each level.
+        """
+        cls_scores = [conv(feat) for conv, feat in zip(self.cls_convs, feats, strict=True)]
+        bbox_preds = [conv(feat) for conv, feat in zip(self.reg_convs, feats, strict=True)]
+        return cls_scores, bbox_preds
+
+    def loss_by_feat(
+        self,
+        cls_scores: list[Tensor],
+        bbox_preds: list[Tensor],
+        batch_gt_instances: InstanceList,
+        batch_img_metas: list[dict],
+        batch_gt_instances_ignore: OptInstanceList = None,
+    ) -> dict[str, Tensor]:
+        """The loss of a batch (paper, section 2.2, formulas 1 to 3).
+
+        Args:
+            cls_scores: From :meth:`forward`.
+            bbox_preds: From :meth:`forward`.
+            batch_gt_instances: ``bboxes`` (n, 4) in pixels and ``labels`` (n,) of each image.
+            batch_img_metas: ``img_shape`` of each image.
+            batch_gt_instances_ignore: ``bboxes`` (n, 4) of each image's ignored objects.
+
+        Returns:
+            Scalars ``loss_cls`` and ``loss_bbox``.
+        """
+        priors = self.get_priors(cls_scores)  # (P, 4)
+        scores = flatten_levels(cls_scores, self.cls_out_channels)  # (B, P, K)
+        preds = flatten_levels(bbox_preds, 4)  # (B, P, 4)
+        gt = batch_ground_truth(batch_gt_instances, batch_img_metas)
+        ignored = None
+        if batch_gt_instances_ignore is not None:
+            ignored = pad_boxes(batch_gt_instances_ignore)
+        matches = self.assigner.assign_batch(priors, *gt, ignored)
+
+        positive = matches.gt_inds > 0  # (B, P)
+        num_matched = reduce_mean(positive.sum().float())
+        # The mean over ranks may be less than 1, but not less than one prior on one of them.
+        avg_factor = num_matched.clamp(min=1 / get_world_size())
+
+        labels = torch.where(positive, matches.labels, self.num_classes)
+        label_weights = (matches.gt_inds >= 0).float()
+        return dict(
+            loss_cls=self.classification_loss(scores, labels, label_weights, avg_factor),
+            loss_bbox=self.regression_loss(priors, preds, gt.bboxes, matches.gt_inds, avg_factor),
+        )
+
+    def classification_loss(
+        self, scores: Tensor, labels: Tensor, weights: Tensor, avg_factor: Tensor
+    ) -> Tensor:
+        """``loss_cls`` of scores (B, P, K) and labels (B, P): a scalar."""
+        if not isinstance(self.loss_cls, HardNegativeMiningLoss):
+            # MMDetection's losses know priors, but not images.
+            scores, labels, weights = scores.flatten(0, 1), labels.flatten(), weights.flatten()
+        return self.loss_cls(scores, labels, weights, avg_factor=avg_factor)
+
+    def regression_loss(
+        self, priors: Tensor, preds: Tensor, gt_bboxes: Tensor, gt_inds: Tensor, avg_factor: Tensor
+    ) -> Tensor:
+        """``loss_bbox`` of the matched priors: a scalar.
+
+        Args:
+            priors: (P, 4) xyxy in pixels.
+            preds: Offsets (B, P, 4).
+            gt_bboxes: (B, G, 4) xyxy in pixels.
+            gt_inds: (B, P), g + 1 where matched to box g.
+            avg_factor: What the sum over matched priors is divided by.
+        """
+        positive = (gt_inds > 0).unsqueeze(-1)  # (B, P, 1)
+        index = (gt_inds - 1).clamp(min=0).unsqueeze(-1).expand(-1, -1, 4)
+        priors = priors.expand_as(preds)
+        # An unmatched prior is its own target, so that its offsets, of weight 0, are finite.
+        targets = torch.where(positive, gt_bboxes.gather(1, index), priors).reshape(-1, 4)
+        priors, preds = priors.reshape(-1, 4), preds.reshape(-1, 4)
+        weights = positive.expand(-1, -1, 4).reshape(-1, 4).float()
+        if self.reg_decoded_bbox:
+            preds = self.bbox_coder.decode(priors, preds)
+        else:
+            targets = self.bbox_coder.encode(priors, targets)
+        return self.loss_bbox(preds, targets, weights, avg_factor=avg_factor)
+
+    def predict_by_feat(
+        self,
+        cls_scores: list[Tensor],
+        bbox_preds: list[Tensor],
+        batch_img_metas: list[dict],
+        cfg: dict | None = None,
+        rescale: bool = False,
+        with_nms: bool = True,
+    ) -> InstanceList:
+        """Detections of a batch.
+
+        Args:
+            cls_scores: From :meth:`forward`.
+            bbox_preds: From :meth:`forward`.
+            batch_img_metas: ``img_shape`` and, for ``rescale``, ``scale_factor`` of each image.
+            cfg: Used in place of ``test_cfg``.
+            rescale: Whether boxes are in pixels of the original image, not of the input.
+            with_nms: Whether to do NMS and to limit the number.
+
+        Returns:
+            For each image ``bboxes`` (n, 4), ``scores`` (n,) and ``labels`` (n,), by score.
+        """
+        priors = self.get_priors(cls_scores)
+        scores = flatten_levels(cls_scores, self.cls_out_channels)
+        scores = scores.sigmoid() if self.use_sigmoid_cls else scores.softmax(-1)[..., :-1]
+        preds = flatten_levels(bbox_preds, 4)
+        # (B, 4): right, bottom, right, bottom.
+        borders = preds.new_tensor([m['img_shape'][:2][::-1] * 2 for m in batch_img_metas])
+        scales = None
+        if rescale:
+            scales = preds.new_tensor([tuple(m['scale_factor']) * 2 for m in batch_img_metas])
+
+        def decode(image: Tensor, prior: Tensor) -> Tensor:
+            bboxes = self.bbox_coder.decode(priors[prior], preds[image, prior])
+            bboxes = bboxes.clamp(min=0).minimum(borders[image])
+            return bboxes if scales is None else bboxes / scales[image]
+
+        return detect(scores, decode, self.test_cfg if cfg is None else cfg, with_nms)
+
+    def get_priors(self, cls_scores: Sequence[Tensor]) -> Tensor:
+        """Priors of all levels, (P, 4) xyxy in pixels, on the scores' device."""
+        sizes = [tuple(scores.shape[-2:]) for scores in cls_scores]
+        return torch.cat(self.prior_generator.grid_priors(sizes, device=cls_scores[0].device))
+
+
+def make_branch(
+    in_channels: int,
+    out_channels: int,
+    stacked_convs: int,
+    feat_channels: int,
+    use_depthwise: bool,
+    layers: dict,
+) -> nn.Sequential:
+    """The convolutions of one branch of one level, laid out as MMDetection's ``SSDHead`` has them.
+
+    Args:
+        in_channels: Channels of the feature map.
+        out_channels: Channels of the output.
+        stacked_convs: Number of convolutions before the last one.
+        feat_channels: Their channels.
+        use_depthwise: Whether they, and the last one, are depthwise separable.
+        layers: ``conv_cfg``, ``norm_cfg`` and ``act_cfg`` of all but the last convolution.
+    """
+    conv = DepthwiseSeparableConvModule if use_depthwise else ConvModule
+    modules = []
+    for _ in range(stacked_convs):
+        modules.append(conv(in_channels, feat_channels, 3, padding=1, **layers))
+        in_channels = feat_channels
+    if use_depthwise:
+        modules.append(
+            ConvModule(in_channels, in_channels, 3, padding=1, groups=in_channels, **layers)
+        )
+    kernel = 1 if use_depthwise else 3
+    modules.append(nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2))
+    return nn.Sequential(*modules)
+
+
+def flatten_levels(maps: Sequence[Tensor], channels: int) -> Tensor:
+    """Outputs (B, A_k * channels, H_k, W_k) of all levels as (B, P, channels) float32.
+
+    float32 because sums over thousands of priors and box sides need more digits than the half
+    precision that convolutions do with.
+    """
+    batch = maps[0].size(0)
+    flat = [m.permute(0, 2, 3, 1).reshape(batch, -1, channels) for m in maps]
+    return torch.cat(flat, dim=1).float()

@@ -1,0 +1,123 @@
+"""Hard negative mining, around any classification loss."""
+
+from __future__ import annotations
+
+import torch
+from mmdet.registry import MODELS
+from torch import Tensor, nn
+
+REDUCTIONS = ('none', 'mean', 'sum')
+
+
+@MODELS.register_module()
+class HardNegativeMiningLoss(nn.Module):
+    """Classification loss over the matched priors and the hardest of the others.
+
+    SSD's confidence loss (paper, section 2.2, formula 3 and "Hard negative mining"):
+
+    1. The inner loss of every prior, those that are matched to no object against background.
+    2. In each image, the ``k`` unmatched priors with the highest loss are kept, where
+       ``k = min(max(neg_pos_ratio * positives, min_negatives), negatives)``. Which ones they are
+       carries no gradient.
+    3. The losses of the matched and the kept priors are summed, and divided by ``avg_factor``.
+
+    Background is the label after the last class: K - 1 where the K scores include background
+    (softmax), K where they don't (sigmoid).
+
+    Args:
+        loss: The inner loss, any classification loss of MMDetection's that can give the loss of
+            each prior (``reduction_override='none'``).
+        neg_pos_ratio: Negatives kept for each positive of the image.
+        min_negatives: Negatives kept at least, so that images with no objects can teach. With
+            the paper's 0 they teach nothing.
+        loss_weight: Weight of this loss in the total.
+    """
+
+    def __init__(
+        self,
+        loss: dict | None = None,
+        neg_pos_ratio: float = 3,
+        min_negatives: int = 0,
+        loss_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.loss = MODELS.build(loss or dict(type='CrossEntropyLoss'))
+        self.neg_pos_ratio = neg_pos_ratio
+        self.min_negatives = min_negatives
+        self.loss_weight = loss_weight
+
+    @property
+    def use_sigmoid(self) -> bool:
+        """Whether the scores are one sigmoid a class, without background, as heads ask."""
+        return getattr(self.loss, 'use_sigmoid', False)
+
+    def forward(
+        self,
+        cls_score: Tensor,
+        label: Tensor,
+        weight: Tensor | None = None,
+        avg_factor: Tensor | float | None = None,
+        reduction_override: str | None = None,
+    ) -> Tensor:
+        """Mine each image and reduce.
+
+        Args:
+            cls_score: Scores before softmax or sigmoid, (B, P, K), each image mined by itself;
+                or (n, K), mined as one set.
+            label: Class of each prior, (B, P) or (n,) int64.
+            weight: Weight of each prior, of the same shape. A prior with weight 0 is left out:
+                it is neither positive nor a candidate for mining.
+            avg_factor: What the sum is divided by; the number of positives, at least 1, if None.
+            reduction_override: 'mean' (as above, and the default), 'sum' (not divided), or
+                'none' (the loss of each prior, 0 where not kept).
+
+        Returns:
+            A scalar, or a tensor of the shape of ``label`` with reduction 'none'.
+        """
+        reduction = reduction_override or 'mean'
+        if reduction not in REDUCTIONS:
+            raise ValueError(f'reduction_override must be one of {REDUCTIONS}, got {reduction!r}')
+        losses = self.prior_losses(cls_score, label)  # (B, P) or (n,)
+        counts = torch.ones_like(label, dtype=torch.bool) if weight is None else weight > 0
+        background = cls_score.size(-1) - (not self.use_sigmoid)
+        positive = counts & (label >= 0) & (label < background)
+        candidate = counts & (label == background)
+
+        kept = positive | self.hardest(losses, positive, candidate)
+        losses = losses if weight is None else losses * weight
+        losses = self.loss_weight * torch.where(kept, losses, 0)
+        if reduction == 'none':
+            return losses
+        if reduction == 'sum':
+            return losses.sum()
+        if avg_factor is None:
+            avg_factor = positive.sum().clamp(min=1)
+        return losses.sum() / avg_factor
+
+    def prior_losses(self, cls_score: Tensor, label: Tensor) -> Tensor:
+        """The inner loss of each prior, of the shape of ``label``, before mining."""
+        num_scores = cls_score.size(-1)
+        losses = self.loss(
+            cls_score.reshape(-1, num_scores), label.reshape(-1), reduction_override='none'
+        )
+        # Sigmoid losses answer one number a class.
+        return losses.reshape(*label.shape, -1).sum(-1)
+
+    @torch.no_grad()
+    def hardest(self, losses: Tensor, positive: Tensor, candidate: Tensor) -> Tensor:
+        """Mark the k candidates with the highest loss in each row; exactly k, also among equals.
+
+        Args:
+            losses: (..., P), detached or not.
+            positive: (..., P) bool.
+            candidate: (..., P) bool.
+
+        Returns:
+            (..., P) bool.
+        """
+        quota = (self.neg_pos_ratio * positive.sum(-1)).clamp(min=self.min_negatives)
+        quota = torch.minimum(quota, candidate.sum(-1))
+        order = losses.masked_fill(~candidate, -torch.inf).argsort(dim=-1, descending=True)
+        rank = torch.arange(losses.size(-1), device=losses.device)
+        first = (rank < quota.unsqueeze(-1)).expand_as(order)
+        return torch.zeros_like(candidate).scatter(-1, order, first)

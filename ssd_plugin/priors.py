@@ -1,0 +1,169 @@
+"""Default boxes ("priors") of SSD, for any input size and any number of levels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import sqrt
+
+import torch
+from mmdet.models.task_modules.prior_generators import AnchorGenerator
+from mmdet.registry import TASK_UTILS
+from torch import Tensor
+from torch.nn.modules.utils import _pair
+
+# Priors are the same in every step of a fixed-size detector, so they are kept; the bound only
+# matters to training on ever-changing input sizes.
+MAX_CACHED_SHAPES = 8
+
+
+def linear_sizes(
+    ratio_range: tuple[float, float], num_levels: int, side: float
+) -> tuple[list[float], list[float]]:
+    """Sizes of all levels by formula (4) of the paper.
+
+    ``s_k = s_min + (s_max - s_min) / (m - 1) * (k - 1)`` for level ``k`` of ``m``; a level's max
+    size is the next level's min size, and the last level's lies one step further.
+
+    Args:
+        ratio_range: ``(s_min, s_max)``, as shares of ``side``.
+        num_levels: Number of levels, ``m``.
+        side: Side of the network input in pixels.
+
+    Returns:
+        The min sizes and the max sizes, in pixels, one of each a level.
+    """
+    s_min, s_max = ratio_range
+    step = (s_max - s_min) / max(num_levels - 1, 1)
+    sizes = [(s_min + step * k) * side for k in range(num_levels + 1)]
+    return sizes[:-1], sizes[1:]
+
+
+@TASK_UTILS.register_module()
+class SSDPriorGenerator(AnchorGenerator):
+    """Priors of SSD (paper, section 2.2).
+
+    A cell (i, j) of level k, whose stride is s and whose sizes are m and M, has its priors'
+    centre at ``((j + 0.5) s, (i + 0.5) s)`` and, in this order: a square of side m; a square of
+    side sqrt(m M); then for each aspect ratio r the boxes ``(m sqrt(r), m / sqrt(r))`` and
+    ``(m / sqrt(r), m sqrt(r))`` as (w, h). Sizes are real numbers and are never rounded.
+
+    Sizes are given by ``min_sizes`` and ``max_sizes``, or follow from ``basesize_ratio_range`` by
+    the paper's linear rule over *all* levels. (The released SSD models give their first level
+    about half of the smallest scale, outside that rule: their configs state sizes.)
+
+    Args:
+        strides: Stride of each level in pixels of the network input, as int or (w, h).
+        ratios: Aspect ratios (w / h) of each level, without 1 and without reciprocals.
+        min_sizes: m of each level, in pixels. Needs ``max_sizes``.
+        max_sizes: M of each level, in pixels. Needs ``min_sizes``.
+        basesize_ratio_range: Smallest and largest scale as a share of the input's shorter side.
+        input_size: Network input in pixels, a side or (w, h). Used by ``basesize_ratio_range``
+            and by ``clip``.
+        clip: Whether to clip priors to the input. Off in the paper's released models.
+
+    Raises:
+        ValueError: If the lists differ in length, not exactly one way of giving sizes is used, or
+            a number is not positive.
+    """
+
+    use_box_type = False
+
+    def __init__(
+        self,
+        strides: Sequence[int | tuple[int, int]],
+        ratios: Sequence[Sequence[float]],
+        min_sizes: Sequence[float] | None = None,
+        max_sizes: Sequence[float] | None = None,
+        basesize_ratio_range: tuple[float, float] | None = None,
+        input_size: int | tuple[int, int] = 300,
+        clip: bool = False,
+    ) -> None:
+        self.strides = [_pair(stride) for stride in strides]
+        self.input_size = _pair(input_size)
+        self.clip = clip
+        if (basesize_ratio_range is None) == (min_sizes is None and max_sizes is None):
+            raise ValueError(
+                'SSDPriorGenerator takes either min_sizes and max_sizes, or basesize_ratio_range'
+            )
+        if basesize_ratio_range is not None:
+            min_sizes, max_sizes = linear_sizes(
+                basesize_ratio_range, len(strides), min(self.input_size)
+            )
+        lengths = dict(
+            ratios=len(ratios), min_sizes=len(min_sizes or ()), max_sizes=len(max_sizes or ())
+        )
+        for name, length in lengths.items():
+            if length != len(strides):
+                raise ValueError(
+                    f'SSDPriorGenerator: {name} has {length} levels, strides has {len(strides)}'
+                )
+        for name, values in dict(
+            strides=sum(self.strides, ()),
+            ratios=[ratio for level in ratios for ratio in level],
+            min_sizes=min_sizes,
+            max_sizes=max_sizes,
+        ).items():
+            if any(value <= 0 for value in values):
+                raise ValueError(f'SSDPriorGenerator: {name} must be positive, got {values}')
+        self.ratios, self.min_sizes, self.max_sizes = ratios, min_sizes, max_sizes
+        self.base_anchors = self.gen_base_anchors()
+        self._cache: dict[tuple, list[Tensor]] = {}
+
+    def gen_base_anchors(self) -> list[Tensor]:
+        """Priors of each level's first cell: a list of (A_k, 4) xyxy in pixels."""
+        levels = []
+        for (stride_w, stride_h), m, M, ratios in zip(
+            self.strides, self.min_sizes, self.max_sizes, self.ratios, strict=True
+        ):
+            sizes = [(m, m), (sqrt(m * M), sqrt(m * M))]
+            for r in ratios:
+                sizes += [(m * sqrt(r), m / sqrt(r)), (m / sqrt(r), m * sqrt(r))]
+            half = torch.tensor(sizes, dtype=torch.float64) / 2
+            centre = torch.tensor([stride_w / 2, stride_h / 2], dtype=torch.float64)
+            levels.append(torch.cat([centre - half, centre + half], dim=1).float())
+        return levels
+
+    def grid_priors(
+        self,
+        featmap_sizes: Sequence[tuple[int, int]],
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = 'cuda',
+    ) -> list[Tensor]:
+        """Priors of all levels.
+
+        Args:
+            featmap_sizes: (h, w) of each level's feature map.
+            dtype: Type of the priors.
+            device: Where they are made.
+
+        Returns:
+            A tensor (h_k * w_k * A_k, 4) of xyxy in pixels for each level, cell by cell in row
+            order, as a convolution's output ``permute(0, 2, 3, 1)`` has them. Kept for the next
+            call of the same shape: do not change them in place.
+        """
+        key = (tuple(map(tuple, featmap_sizes)), dtype, torch.device(device))
+        if key not in self._cache:
+            if len(self._cache) >= MAX_CACHED_SHAPES:
+                self._cache.clear()
+            self._cache[key] = super().grid_priors(featmap_sizes, dtype, device)
+        return self._cache[key]
+
+    def single_level_grid_priors(
+        self,
+        featmap_size: tuple[int, int],
+        level_idx: int,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = 'cuda',
+    ) -> Tensor:
+        """Priors of one level, (h * w * A, 4); see :meth:`grid_priors`."""
+        priors = super().single_level_grid_priors(featmap_size, level_idx, dtype, device)
+        if self.clip:
+            width, height = self.input_size
+            priors = priors.clamp(
+                min=priors.new_zeros(4), max=priors.new_tensor([width, height] * 2)
+            )
+        return priors
+
+    def __repr__(self) -> str:
+        names = ('strides', 'ratios', 'min_sizes', 'max_sizes', 'input_size', 'clip')
+        return f'{type(self).__name__}({", ".join(f"{n}={getattr(self, n)}" for n in names)})'
