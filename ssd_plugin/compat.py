@@ -1,0 +1,283 @@
+"""What MMDetection 3.x needs on current PyTorch, NumPy and Python.
+
+`apply()` runs when `ssd_plugin` is imported, before anything imports `mmcv.ops` or `mmdet`. Each
+entry below says what is broken, in which versions, what we do about it and when to delete it,
+and does nothing where it is not needed.
+
+Not an entry, but a requirement in setup.py: MMEngine (all of 0.10) imports `pkg_resources` and
+`distutils`; `setuptools<82` brings both, on every Python.
+"""
+
+import functools
+import importlib
+import importlib.util
+import pickle
+import pkgutil
+import sys
+import types
+import warnings
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+
+import numpy as np
+import torch
+
+_LITE = 'pip install "mmcv-lite>=2.0.0,<2.2.0"'
+_FULL = 'pip uninstall -y mmcv-lite; pip install "mmcv>=2.0.0,<2.2.0"'
+_REFERENCE = 'ssd_plugin::'
+
+
+@functools.cache
+def apply():
+    """Apply every entry; a second call does nothing.
+
+    Raises:
+        ImportError: mmcv is not installed, or OpenCV cannot be loaded. One line says what to do.
+    """
+    _explain_opencv_without_display()
+    _install_stand_in_for_mmcv_ops()
+    _restore_find_loader()
+    _allow_what_mmengine_checkpoints_hold()
+    _resolve_references_to_our_configs()
+
+
+def _explain_opencv_without_display():
+    """Say what to do when OpenCV misses the libraries of a screen.
+
+    Broken: MMEngine and mmcv require `opencv-python`, whose Linux wheels need libGL; a server or
+    a container often has none, and the error names only the library.
+    Versions: all. Until: MMEngine accepts `opencv-python-headless`.
+
+    Raises:
+        ImportError: with the remedy, where `import cv2` fails.
+    """
+    try:
+        importlib.import_module('cv2')
+    except ImportError as error:
+        raise ImportError(
+            f'OpenCV cannot be loaded ({error}); on a machine without a screen: '
+            'pip uninstall -y opencv-python; pip install opencv-python-headless'
+        ) from error
+
+
+# --- mmcv's compiled operations ------------------------------------------------------------------
+
+
+def _install_stand_in_for_mmcv_ops():
+    """Put a stand-in where the compiled module `mmcv._ext` is absent or cannot be loaded.
+
+    Broken: `mmdet` imports `mmcv.ops`, which imports `mmcv._ext`. mmcv-lite has none, and there is
+    no prebuilt mmcv for current PyTorch. SSD needs one operation of it, NMS.
+    Versions: mmcv-lite, all; mmcv, where it was compiled for another PyTorch.
+    We: serve NMS from torchvision; every other operation raises where it is *called*. It does not
+    matter if `import mmdet` failed before: Python forgets the modules that failed, and importing
+    them again succeeds.
+    Until: MMDetection imports without mmcv's compiled operations.
+
+    Raises:
+        ImportError: neither mmcv nor mmcv-lite is installed.
+    """
+    if 'mmcv._ext' in sys.modules:
+        return
+    mmcv_spec = importlib.util.find_spec('mmcv')
+    if mmcv_spec is None or mmcv_spec.origin is None:  # origin None: a folder left by uninstalling
+        raise ImportError(f'ssd_plugin needs mmcv, compiled or not; the latter is: {_LITE}')
+
+    remedy = f'mmcv-lite does not have it; install the compiled mmcv: {_FULL}'
+    if PathFinder.find_spec('mmcv._ext', mmcv_spec.submodule_search_locations) is not None:
+        importlib.import_module('mmcv')  # an error of mmcv's own is not about its operations
+        try:
+            importlib.import_module('mmcv._ext')
+            return
+        except ImportError as error:
+            remedy = f'the installed mmcv does not fit PyTorch {torch.__version__}; rebuild it'
+            warnings.warn(
+                f"mmcv's compiled operations cannot be loaded ({error}): NMS comes from "
+                f'torchvision, the others raise. Rebuild mmcv for PyTorch {torch.__version__}, or '
+                f'replace it: pip uninstall -y mmcv; {_LITE}',
+                RuntimeWarning,
+                stacklevel=2,
+            )
+    sys.modules['mmcv._ext'] = _StandInOps(remedy)
+
+
+class _StandInOps(types.ModuleType):
+    """`mmcv._ext` without compiled code: `nms`, and a function that raises for any other name.
+
+    Args:
+        remedy (str): What the error of a missing operation tells the user to do.
+    """
+
+    def __init__(self, remedy):
+        super().__init__('mmcv._ext', 'NMS from torchvision; every other operation raises.')
+        # No loader: MMEngine asks for one, and rightly concludes that full mmcv is not here.
+        self.__spec__ = ModuleSpec('mmcv._ext', loader=None)
+        self.nms = _nms
+        self._remedy = remedy
+
+    def __getattr__(self, name):
+        """Answer any operation's name with a function that raises NotImplementedError.
+
+        Raises:
+            AttributeError: for `__path__`, `__file__` and the like, which this module lacks.
+        """
+        if name.startswith('__'):
+            raise AttributeError(f'module mmcv._ext has no attribute {name}')
+
+        def missing(*args, **kwargs):
+            raise NotImplementedError(f'mmcv operation "{name}": {self._remedy}')
+
+        return missing
+
+
+def _nms(boxes, scores, iou_threshold, offset=0):
+    """`mmcv._ext.nms`, computed by torchvision.
+
+    Args:
+        boxes (Tensor): (N, 4) as x1, y1, x2, y2.
+        scores (Tensor): (N,).
+        iou_threshold (float): A box that overlaps a better one by more than this is dropped.
+        offset (int): 1 where x2, y2 name the last pixel inside the box, so that w = x2 - x1 + 1.
+
+    Returns:
+        Tensor: Indices of the boxes kept, int64, by falling score.
+    """
+    from torchvision.ops import nms  # here: torchvision takes a second to import
+
+    # torchvision wants one dtype, and on the CPU no half precision.
+    dtype = torch.promote_types(torch.promote_types(boxes.dtype, scores.dtype), torch.float32)
+    boxes = boxes.to(dtype)
+    if offset:
+        boxes = torch.cat([boxes[:, :2], boxes[:, 2:] + offset], dim=1)
+    return nms(boxes, scores.to(dtype), iou_threshold)
+
+
+def _restore_find_loader():
+    """Give `pkgutil.find_loader` back to Python 3.14.
+
+    Broken: MMEngine asks `pkgutil.find_loader('mmcv._ext')`; Python 3.14 removed the function.
+    Versions: Python >= 3.14 with MMEngine 0.10. Until: MMEngine uses importlib.util.find_spec.
+    """
+    if hasattr(pkgutil, 'find_loader'):
+        return
+
+    def find_loader(name):
+        spec = importlib.util.find_spec(name)
+        return spec and spec.loader
+
+    pkgutil.find_loader = find_loader
+
+
+# --- checkpoints ---------------------------------------------------------------------------------
+
+
+def _allow_what_mmengine_checkpoints_hold():
+    """Let `torch.load` read MMEngine's checkpoints with `weights_only` on.
+
+    Broken: PyTorch >= 2.6 loads only tensors and plain containers unless told otherwise, and
+    MMEngine (all of 0.10) keeps its log history and NumPy numbers in a checkpoint; resuming and
+    testing fail.
+    We: allow-list exactly those types. They are data; nothing on the list calls code that a
+    checkpoint chooses. The history names its methods with the built-in `getattr`, which would let
+    a checkpoint reach anything: `_checkpoint_attribute` stands in for it, and knows only them.
+    Until: MMEngine does the same.
+    """
+    if torch.__version__ < (2, 6):
+        return
+    from mmengine.logging import HistoryBuffer
+    from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
+
+    scalar, (reconstruct, *_) = np.float64(0).__reduce__()[0], np.empty(0).__reduce__()
+    codes = np.typecodes['AllInteger'] + np.typecodes['AllFloat'] + '?'
+    torch.serialization.add_safe_globals(
+        [
+            HistoryBuffer,
+            OneCycleParamScheduler,  # OneCycleLR keeps its annealing function in its state
+            (_checkpoint_attribute, 'builtins.getattr'),
+            np.ndarray,
+            np.dtype,
+            *{type(np.dtype(code)) for code in codes},
+            # NumPy 2 moved these two; a checkpoint has the name of the NumPy that wrote it.
+            (scalar, 'numpy.core.multiarray.scalar'),
+            (scalar, 'numpy._core.multiarray.scalar'),
+            (reconstruct, 'numpy.core.multiarray._reconstruct'),
+            (reconstruct, 'numpy._core.multiarray._reconstruct'),
+        ]
+    )
+
+
+def _checkpoint_attribute(owner, name):
+    """`getattr` as checkpoints may use it: for the methods that MMEngine stores by name.
+
+    Raises:
+        pickle.UnpicklingError: any other attribute is asked for.
+    """
+    from mmengine.logging import HistoryBuffer
+    from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
+
+    if owner is HistoryBuffer and name in ('min', 'max', 'current', 'mean'):
+        return getattr(owner, name)
+    if owner is OneCycleParamScheduler and name in ('_annealing_cos', '_annealing_linear'):
+        return getattr(owner, name)
+    raise pickle.UnpicklingError(
+        f'the checkpoint asks for attribute {name!r} of {owner!r}; no checkpoint of MMEngine does'
+    )
+
+
+# --- references to our configs -------------------------------------------------------------------
+
+
+def _resolve_references_to_our_configs():
+    """Make 'ssd_plugin::ssd300_voc.py' a config's name, in `_base_` and `mmengine.hub.get_config`.
+
+    Broken: MMEngine knows only OpenMMLab's own packages, demands a folder in the name, does not
+    find packages installed in editable mode, and builds what it finds in a registry scope named
+    after the package, where ours is `mmdet`.
+    Versions: MMEngine, all of 0.10.
+    We: answer for references that begin with 'ssd_plugin::', and leave the others to MMEngine.
+    `ssd_plugin` must have been imported before such a config is read.
+    Until: MMEngine lets a package announce its configs.
+    """
+    from mmengine.config import Config
+    from mmengine.hub import hub  # where get_config looks names up, however it was imported
+
+    get_cfg_path = Config._get_cfg_path
+    get_package_and_cfg_path = hub._get_package_and_cfg_path
+    get_cfg_metainfo = hub._get_cfg_metainfo
+
+    def cfg_path(reference, filename):
+        if reference.startswith(_REFERENCE):
+            return _config_file(reference), 'mmdet'
+        return get_cfg_path(reference, filename)
+
+    def package_and_cfg_path(reference):
+        if reference.startswith(_REFERENCE):
+            return 'mmengine', _config_file(reference)  # whose folder the hub joins, see below
+        return get_package_and_cfg_path(reference)
+
+    def cfg_metainfo(package_path, cfg_path):
+        # Ours is an absolute path already: joining it to the package's folder has no effect.
+        if Path(cfg_path).is_absolute():
+            return {'Config': cfg_path}
+        return get_cfg_metainfo(package_path, cfg_path)
+
+    Config._get_cfg_path = staticmethod(cfg_path)
+    hub._get_package_and_cfg_path = package_and_cfg_path
+    hub._get_cfg_metainfo = cfg_metainfo
+
+
+def _config_file(reference):
+    """The path of the config that `reference`, 'ssd_plugin::NAME', names.
+
+    Raises:
+        FileNotFoundError: there is no such config; the message lists those there are.
+    """
+    name = reference[len(_REFERENCE) :]
+    package = Path(__file__).resolve().parent
+    # An installed package carries its configs in .mim; a source tree has them beside the package.
+    root = package / '.mim' if (package / '.mim').exists() else package.parent
+    file = root / 'configs' / name
+    if not file.is_file():
+        known = ', '.join(sorted(path.name for path in (root / 'configs').glob('*.py')))
+        raise FileNotFoundError(f'ssd_plugin has no config {name!r}; it has: {known}')
+    return str(file)

@@ -1,0 +1,133 @@
+"""What training tells about its data: which annotated objects can't be trained on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from mmdet.registry import HOOKS
+from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import get_box_tensor
+from mmengine.dist import all_gather_object, is_main_process
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch import Tensor
+
+from .ground_truth import valid_gt_mask
+
+Faults = Counter  # how many objects of one picture take no part, by reason
+
+
+@HOOKS.register_module()
+class FaultyBoxHook(Hook):
+    """Report ground-truth boxes that take no part in training, and the pictures they are in.
+
+    1. Before each iteration, look at the boxes as the model will get them, after augmentation,
+       while they are still on the CPU: one test for the whole batch, nothing waits for a GPU.
+    2. At the end of each epoch, before each validation and at the end of training (which ends
+       the last epoch, also in loops that count iterations), sum over ranks. If there are more
+       faults than at the last report, log one warning and write ``out_file`` in the work
+       directory: a line with tab-separated path and faults for each picture.
+
+    Each object counts once, however often its picture was seen: of several views of a picture
+    the one with most faults (or objects) counts. Without faults the hook says nothing.
+
+    Args:
+        out_file: Name of the list.
+        max_names: How many pictures the warning names.
+    """
+
+    def __init__(self, out_file: str = 'faulty_boxes.txt', max_names: int = 3) -> None:
+        self.out_file = out_file
+        self.max_names = max_names
+        self.faults: dict[str, Faults] = {}  # by picture
+        self.num_objects: dict[str, int] = {}  # by picture
+        self._num_reported = 0
+
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
+    ) -> None:
+        """Count the objects and faults of a batch.
+
+        ``data_batch`` is what a detection data loader gives: ``data_samples`` is a list of
+        ``DetDataSample`` with ``gt_instances``, ``img_shape`` and ``img_path`` (or ``img_id``).
+        """
+        samples = data_batch['data_samples']
+        for sample in samples:
+            picture, num_objects = _picture(sample), len(sample.gt_instances)
+            self.num_objects[picture] = max(num_objects, self.num_objects.get(picture, 0))
+        for picture, faults in find_faults(samples).items():
+            known = self.faults.get(picture, Faults())
+            self.faults[picture] = max(known, faults, key=lambda counts: sum(counts.values()))
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Report what is new."""
+        self._report(runner)
+
+    def before_val(self, runner: Runner) -> None:
+        """Report what is new: loops that count iterations validate in the middle of an epoch."""
+        self._report(runner)
+
+    def _report(self, runner: Runner) -> None:
+        faults = _merge(all_gather_object(self.faults), key=lambda counts: sum(counts.values()))
+        by_reason = sum(faults.values(), Faults())
+        num_faults = sum(by_reason.values())
+        if num_faults <= self._num_reported:  # the same on all ranks: so they go on together
+            return
+        self._num_reported = num_faults
+        num_objects = _merge(all_gather_object(self.num_objects), key=int)
+        if not is_main_process():
+            return
+        path = Path(runner.work_dir) / self.out_file
+        lines = [f'{picture}\t{_describe(faults[picture])}\n' for picture in sorted(faults)]
+        path.write_text(''.join(lines), encoding='utf-8')
+        names = [Path(picture).name for picture in sorted(faults)]
+        more = ', ...' if len(names) > self.max_names else ''
+        runner.logger.warning(
+            f'{num_faults} of {sum(num_objects.values())} objects take no part in training '
+            f'({_describe(by_reason)}), in {len(faults)} of {len(num_objects)} pictures: '
+            f'{", ".join(names[: self.max_names])}{more}; all are listed in {path}'
+        )
+
+
+def find_faults(samples: Sequence[DetDataSample]) -> dict[str, Faults]:
+    """Objects that can't be trained on, by path of the picture; pictures without are left out."""
+    counts = [len(sample.gt_instances) for sample in samples]
+    bboxes = torch.cat([get_box_tensor(sample.gt_instances.bboxes) for sample in samples])  # (N, 4)
+    img_shapes = torch.tensor([sample.img_shape[:2] for sample in samples])
+    img_shapes = img_shapes.repeat_interleave(torch.tensor(counts), dim=0)  # (N, 2)
+    faulty = ~valid_gt_mask(bboxes, img_shapes)
+    if not faulty.any():
+        return {}
+    pictures = [_picture(sample) for sample, count in zip(samples, counts) for _ in range(count)]
+    faults: dict[str, Faults] = {}
+    for index in faulty.nonzero().flatten().tolist():
+        faults.setdefault(pictures[index], Faults())[_reason(bboxes[index])] += 1
+    return faults
+
+
+def _picture(sample: DetDataSample) -> str:
+    """Path of a sample's picture, or its id where the pipeline keeps no path."""
+    return str(sample.get('img_path', sample.get('img_id')))
+
+
+def _reason(bbox: Tensor) -> str:
+    """Why a box (4,) that can't be trained on can't."""
+    if not bbox.isfinite().all():
+        return 'not finite'
+    return 'outside the picture' if (bbox[2:] > bbox[:2]).all() else 'without area'
+
+
+def _describe(faults: Faults) -> str:
+    return ', '.join(f'{number} {reason}' for reason, number in faults.most_common())
+
+
+def _merge(dicts: Iterable[dict], key) -> dict:
+    """One dict of several; of values under the same name the one with the greatest ``key``."""
+    merged: dict = {}
+    for one in dicts:
+        for name, value in one.items():
+            merged[name] = max(merged.get(name, value), value, key=key)
+    return merged

@@ -1,0 +1,40 @@
+"""Between a config and MMEngine's runner: processes on CPUs, and the runner itself."""
+
+from __future__ import annotations
+
+import torch.distributed as dist
+from mmdet.registry import RUNNERS
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.runner import Runner
+
+
+def join_cpu_processes(cfg: Config) -> None:
+    """Join the processes of ``cfg.launcher`` over gloo, and have the model wrapped for the CPU.
+
+    Does nothing without a launcher, and with an accelerator, where MMEngine does all of it. On
+    CPUs it can't: it chooses a GPU for each process before it joins them, and one for each copy
+    of the model. It does neither where the group exists and the config names the devices.
+
+    Raises:
+        ValueError: If the launcher is one that needs an accelerator.
+    """
+    launcher = cfg.get('launcher', 'none')
+    if launcher == 'none' or get_device() != 'cpu':
+        return
+    if launcher != 'pytorch':
+        raise ValueError(f'without a GPU, use torchrun with --launcher pytorch, not {launcher}')
+    dist.init_process_group('gloo')
+    cfg.merge_from_dict({'env_cfg.dist_cfg.backend': 'gloo'})
+    cfg.model_wrapper_cfg = {
+        'type': 'MMDistributedDataParallel',
+        'broadcast_buffers': False,
+        'find_unused_parameters': cfg.get('find_unused_parameters', False),
+        **cfg.get('model_wrapper_cfg', {}),
+        'device_ids': None,
+    }
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Build the runner of a config, or the other one that its ``runner_type`` names."""
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)

@@ -1,0 +1,127 @@
+"""Mixed precision on the CPU: bfloat16 in the forward pass, float32 in all that is kept."""
+
+import copy
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapper
+from mmengine.registry import OPTIM_WRAPPERS
+from torch import nn
+
+import ssd_plugin.amp as amp
+
+
+class TwoLayers(BaseModel):
+    """A model that remembers the type its layers computed in."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 1))
+
+    def forward(self, inputs, mode='loss'):
+        outputs = self.layers(inputs)
+        self.computed_in = outputs.dtype
+        return dict(loss=(outputs.float() ** 2).mean())
+
+
+def wrapper_of(model, type='CPUAmpOptimWrapper', **kwargs):
+    # Two groups of parameters: the wrappers then keep a setting of their own in checkpoints.
+    groups = [dict(params=layer.parameters()) for layer in model.layers]
+    optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9)
+    return OPTIM_WRAPPERS.build(dict(type=type, optimizer=optimizer, **kwargs))
+
+
+def trained(steps, wrapper_type='CPUAmpOptimWrapper', **kwargs):
+    torch.manual_seed(0)
+    model = TwoLayers()
+    wrapper = wrapper_of(model, wrapper_type, **kwargs)
+    inputs = torch.randn(steps, 16, 4)
+    for batch in inputs:
+        model.train_step(dict(inputs=batch), wrapper)
+    return model, wrapper
+
+
+def tensors(state):
+    return [value for one in state['state'].values() for value in one.values()]
+
+
+def test_forward_is_bfloat16_and_everything_kept_is_float32():
+    model, wrapper = trained(2)
+    assert model.computed_in == torch.bfloat16
+    kept = [*model.parameters(), *tensors(wrapper.state_dict())]
+    assert len(kept) == 8
+    assert {tensor.dtype for tensor in kept} == {torch.float32}
+    model(torch.zeros(1, 4))
+    assert model.computed_in == torch.float32, 'autocast leaks out of the training step'
+
+
+def test_it_learns_as_float32_does():
+    model, _ = trained(5)
+    reference, _ = trained(5, 'OptimWrapper')
+    assert reference.computed_in == torch.float32
+    for ours, theirs in zip(model.parameters(), reference.parameters()):
+        torch.testing.assert_close(ours, theirs, rtol=0.05, atol=0.02)
+        assert not torch.equal(ours, theirs)
+
+
+def test_gradients_too_small_for_float16_arrive_without_a_loss_scale():
+    layer = nn.Linear(1, 1, bias=False)
+    wrapper = amp.CPUAmpOptimWrapper(torch.optim.SGD(layer.parameters(), lr=1.0))
+    with wrapper.optim_context(layer):
+        loss = layer(torch.ones(1, 1)).sum() * 1e-20
+    wrapper.backward(loss)
+    assert layer.weight.grad.item() == pytest.approx(1e-20, rel=0.01)
+
+
+def test_gradients_accumulate():
+    model, wrapper = trained(1, accumulative_counts=2)
+    assert tensors(wrapper.state_dict()) == []
+    model.train_step(dict(inputs=torch.randn(16, 4)), wrapper)
+    assert len(tensors(wrapper.state_dict())) == 4
+
+
+@pytest.mark.parametrize('scaled', [False, True])
+@pytest.mark.parametrize('source', ['OptimWrapper', 'CPUAmpOptimWrapper'])
+def test_checkpoints_of_other_wrappers_resume(source, scaled):
+    """``scaled``: as AmpOptimWrapper writes them, which can't be built here without a GPU."""
+    _, wrapper = trained(2, source)
+    checkpoint = copy.deepcopy(wrapper.state_dict())
+    if scaled:
+        checkpoint['loss_scaler'] = dict(scale=1024.0, growth_factor=2.0)
+    resumed = wrapper_of(TwoLayers())
+    resumed.load_state_dict(copy.deepcopy(checkpoint))
+    for ours, theirs in zip(tensors(resumed.state_dict()), tensors(checkpoint)):
+        assert torch.equal(ours, theirs)
+    assert resumed.state_dict().keys() == wrapper.state_dict().keys()
+    assert resumed.base_param_settings.keys() == wrapper.base_param_settings.keys()
+
+
+def test_plain_training_resumes_from_ours():
+    _, wrapper = trained(2)
+    plain = wrapper_of(TwoLayers(), 'OptimWrapper')
+    plain.load_state_dict(copy.deepcopy(wrapper.state_dict()))
+    for ours, theirs in zip(tensors(plain.state_dict()), tensors(wrapper.state_dict())):
+        assert torch.equal(ours, theirs)
+
+
+def amp_config(**changes):
+    return Config(dict(optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1), **changes)))
+
+
+def test_the_cpu_gets_our_wrapper_and_no_settings_of_the_other(monkeypatch):
+    monkeypatch.setattr(amp, 'get_device', lambda: 'cpu')
+    cfg = amp_config(type='AmpOptimWrapper', loss_scale=512.0, dtype='float16', clip_grad=None)
+    amp.enable_amp(cfg)
+    expected = dict(type='CPUAmpOptimWrapper', optimizer=dict(type='SGD', lr=0.1), clip_grad=None)
+    assert cfg.optim_wrapper.to_dict() == expected
+
+
+def test_an_accelerator_gets_mmengines_wrapper(monkeypatch):
+    monkeypatch.setattr(amp, 'get_device', lambda: 'cuda')
+    cfg = amp_config(type='OptimWrapper')
+    amp.enable_amp(cfg)
+    assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
+    assert cfg.optim_wrapper.loss_scale == 'dynamic'
+    assert issubclass(OPTIM_WRAPPERS.get(cfg.optim_wrapper.type), OptimWrapper)

@@ -1,0 +1,225 @@
+"""Every config builds, trains two steps on data of its kind, and evaluates; the README's too."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from mmdet.datasets import CocoDataset
+from mmdet.registry import MODELS
+from mmdet.testing import demo_mm_inputs
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+
+from ssd_plugin.shapes import CLASSES, write_voc_shapes
+
+CONFIGS = Path(__file__).parent.parent / 'configs'
+NAMES = sorted(path.stem for path in CONFIGS.glob('*.py'))
+NUM_PRIORS = {
+    'ssd300_voc': 8732,
+    'ssd300_coco': 8732,
+    'ssd300_bccd': 8732,
+    'ssd300_bccd_short': 8732,
+    'demo_shapes': 4 * (24**2 + 12**2 + 6**2 + 3**2),
+}
+VOC_CLASSES = ('person', 'dog', 'car', 'boat', 'chair')
+
+
+def load(name: str) -> Config:
+    """The config, without the weights that its backbone starts from."""
+    cfg = Config.fromfile(CONFIGS / f'{name}.py')
+    cfg.model.backbone.init_cfg = None
+    return cfg
+
+
+def write_shapes(root: Path, classes=CLASSES, num_train=4, num_test=3) -> Path:
+    """A VOC tree of drawn shapes that go by other names."""
+    write_voc_shapes(root, num_train=num_train, num_test=num_test, seed=1)
+    for path in (root / 'Annotations').glob('*.xml'):
+        text = path.read_text()
+        for shape, name in zip(CLASSES, classes):
+            text = text.replace(f'<name>{shape}</name>', f'<name>{name}</name>')
+        path.write_text(text)
+    return root
+
+
+def write_coco(root: Path, classes=CocoDataset.METAINFO['classes']) -> None:
+    """The same as COCO 2017: pictures in train2017 and val2017, a json for each."""
+    tree = write_shapes(root / 'tree')
+    (root / 'annotations').mkdir(parents=True)
+    categories = [dict(id=i + 1, name=name) for i, name in enumerate(classes)]
+    for split, ids in (('train2017', 'trainval'), ('val2017', 'test')):
+        (root / split).symlink_to(tree / 'JPEGImages')
+        images, annotations = [], []
+        for name in (tree / f'ImageSets/Main/{ids}.txt').read_text().split():
+            text = (tree / f'Annotations/{name}.xml').read_text()
+            width, height = (int(re.search(f'<{k}>(.*?)<', text)[1]) for k in ('width', 'height'))
+            images.append(dict(id=len(images), file_name=f'{name}.jpg', width=width, height=height))
+            corners = (re.findall(f'<{k}>(.*?)<', text) for k in ('xmin', 'ymin', 'xmax', 'ymax'))
+            for box in zip(*corners):
+                x1, y1, x2, y2 = map(int, box)
+                box = [x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1]
+                annotations.append(
+                    dict(
+                        id=len(annotations) + 1,
+                        image_id=images[-1]['id'],
+                        category_id=len(annotations) % len(categories) + 1,
+                        bbox=box,
+                        area=box[2] * box[3],
+                        iscrowd=0,
+                    )
+                )
+        document = dict(images=images, annotations=annotations, categories=categories)
+        (root / f'annotations/instances_{split}.json').write_text(json.dumps(document))
+
+
+def write_data(cfg: Config, root: Path) -> None:
+    """Make the data that a config reads, in the layout that it reads them in."""
+    root = root / cfg.val_dataloader.dataset.data_root
+    if cfg.val_dataloader.dataset.type == 'CocoDataset':
+        write_coco(root)
+    elif cfg.val_dataloader.dataset.data_prefix.sub_data_root:
+        for year in ('VOC2007', 'VOC2012'):
+            write_shapes(root / year, VOC_CLASSES)
+    else:
+        classes = cfg.val_dataloader.dataset.metainfo.classes
+        write_shapes(root, classes[:5] if len(classes) > 4 else classes + CLASSES[len(classes) :])
+
+
+def two_steps(cfg: Config, work_dir: Path) -> Config:
+    """The recipe, cut to two iterations of two pictures and one evaluation."""
+    cfg.work_dir = str(work_dir)
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        loader.update(batch_size=2, num_workers=0, persistent_workers=False)
+    if cfg.train_cfg.type == 'IterBasedTrainLoop':
+        cfg.train_cfg.update(max_iters=2, val_interval=2)
+    else:
+        cfg.train_cfg.update(max_epochs=1, val_interval=1)
+    cfg.default_hooks.logger.interval = 1
+    cfg.experiment_name = work_dir.name
+    return cfg
+
+
+def test_every_config_has_its_number_of_priors_here():
+    assert set(NAMES) == set(NUM_PRIORS)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_config_trains_two_steps_and_evaluates(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cfg = two_steps(load(name), tmp_path / name)
+    write_data(cfg, tmp_path)
+    runner = Runner.from_cfg(cfg)
+    head = runner.model.bbox_head
+    before = head.cls_convs[0][-1].weight.detach().clone()
+    runner.train()
+
+    assert runner.iter == 2
+    assert not torch.equal(before, head.cls_convs[0][-1].weight)
+    assert all(parameter.isfinite().all() for parameter in runner.model.parameters())
+    scalars = runner.message_hub.log_scalars
+    assert all(loss > 0 for loss in scalars['train/loss'].data[0])
+    (metric,) = (key for key in scalars if re.fullmatch(r'val/(pascal_voc/mAP|coco/bbox_mAP)', key))
+    assert 0 <= scalars[metric].current() <= 1
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_config_has_the_priors_of_its_model(name):
+    cfg = load(name)
+    init_default_scope('mmdet')
+    model = MODELS.build(cfg.model).eval()
+    resize = next(t for t in cfg.test_pipeline if t.type == 'Resize')
+    with torch.no_grad():
+        cls_scores, _ = model(torch.zeros(1, 3, *resize.scale[::-1]), mode='tensor')
+    assert len(model.bbox_head.get_priors(cls_scores)) == NUM_PRIORS[name]
+
+
+def test_voc_recipe_is_the_paper_s():
+    cfg = load('ssd300_voc')
+    assert cfg.train_dataloader.batch_size == 32
+    assert cfg.train_cfg.max_iters == 120000
+    assert cfg.param_scheduler[1].milestones == [80000, 100000]
+    assert cfg.optim_wrapper.optimizer == dict(type='SGD', lr=1e-3, momentum=0.9, weight_decay=5e-4)
+
+
+def test_biases_learn_twice_as_fast_and_do_not_decay(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cfg = two_steps(load('ssd300_voc'), tmp_path / 'biases')
+    runner = Runner.from_cfg(cfg)
+    wrapper = runner.build_optim_wrapper(cfg.optim_wrapper)
+    settings = {id(group['params'][0]): group for group in wrapper.param_groups}
+    for name, parameter in runner.model.named_parameters():
+        group = settings[id(parameter)]
+        expected = (2e-3, 0) if name.endswith('.bias') else (1e-3, 5e-4)
+        assert (group['lr'], group['weight_decay']) == pytest.approx(expected), name
+
+
+def test_difficult_objects_are_trained_on_and_ignored_in_evaluation(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cfg = two_steps(load('demo_shapes'), tmp_path / 'difficult')
+    write_data(cfg, tmp_path)
+    for path in Path(cfg.data_root, 'Annotations').glob('*.xml'):
+        path.write_text(path.read_text().replace('<difficult>0<', '<difficult>1<'))
+    # Without the crop, which drops objects by chance.
+    cfg.train_dataloader.dataset.pipeline = [
+        t for t in cfg.train_pipeline if t.type != 'MinIoURandomCrop'
+    ]
+    for loader, trained_on in ((cfg.train_dataloader, True), (cfg.val_dataloader, False)):
+        for sample in Runner.build_dataloader(loader).dataset:
+            sample = sample['data_samples']
+            assert bool(len(sample.gt_instances)) is trained_on
+            assert bool(len(sample.ignored_instances)) is not trained_on
+
+
+def readme_config(heading: str, folder: Path) -> Config:
+    """The config under a heading of the README, saved at the root of the clone as it asks."""
+    section = (CONFIGS.parent / 'README.md').read_text().split(f'### {heading}\n')[1]
+    code = section.split('```python\n')[1].split('```')[0]
+    path = folder / 'readme.py'
+    path.write_text(code.replace("'configs/", f"'{CONFIGS}/"))
+    cfg = Config.fromfile(path)
+    cfg.model.backbone.init_cfg = None
+    return cfg
+
+
+def test_readme_s_voc_folder_and_coco_json_train(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    voc = two_steps(readme_config('Your VOC folder', tmp_path), tmp_path / 'my_voc')
+    root = tmp_path / voc.val_dataloader.dataset.data_root
+    write_shapes(root, ('cat', 'dog', 'cat', 'dog', 'cat'), num_train=10)
+    Runner.from_cfg(voc).train()
+
+    coco = two_steps(readme_config('Your COCO json', tmp_path), tmp_path / 'my_coco')
+    write_coco(root, ('cat', 'dog'))
+    (root / 'images').symlink_to(root / 'train2017')
+    (root / 'annotations/instances_train2017.json').rename(root / 'train.json')
+    (root / 'annotations/instances_val2017.json').rename(root / 'val.json')
+    runner = Runner.from_cfg(coco)
+    runner.train()
+    assert runner.message_hub.get_scalar('val/coco/bbox_mAP').current() >= 0
+
+
+def test_readme_s_other_backbone_has_the_same_priors(tmp_path):
+    init_default_scope('mmdet')
+    model = MODELS.build(readme_config('Another backbone', tmp_path).model).eval()
+    with torch.no_grad():
+        cls_scores, _ = model(torch.zeros(1, 3, 300, 300), mode='tensor')
+    assert len(model.bbox_head.get_priors(cls_scores)) == 8732
+
+
+def test_readme_s_loss_and_assigner_train_inside_retinanet(tmp_path):
+    init_default_scope('mmdet')
+    model = MODELS.build(readme_config('The loss in another head', tmp_path).model)
+    inputs = demo_mm_inputs(2, [[3, 128, 128], [3, 96, 128]], num_items=[2, 0], num_classes=80)
+    batch = model.data_preprocessor(inputs, True)
+    losses = model.loss(batch['inputs'], batch['data_samples'])
+    total = sum(sum(losses[key]) for key in ('loss_cls', 'loss_bbox'))
+    total.backward()
+    assert 0 < total < torch.inf
+    assert all(p.grad.isfinite().all() for p in model.bbox_head.parameters())
+    model.eval()
+    with torch.no_grad():
+        results = model.predict(batch['inputs'], batch['data_samples'])
+    assert all((result.pred_instances.scores <= 1).all() for result in results)

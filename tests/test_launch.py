@@ -1,0 +1,52 @@
+"""Processes on CPUs; that they train together is shown in test_tools.py."""
+
+import pytest
+from mmengine.config import Config
+
+from ssd_plugin import launch
+
+
+@pytest.fixture
+def joined(monkeypatch):
+    """The backends of the process groups that are made, instead of making them."""
+    backends = []
+    monkeypatch.setattr(launch.dist, 'init_process_group', backends.append)
+    return backends
+
+
+def on_device(monkeypatch, device):
+    monkeypatch.setattr(launch, 'get_device', lambda: device)
+
+
+def test_cpu_processes_use_gloo_and_ddp_without_devices(monkeypatch, joined):
+    on_device(monkeypatch, 'cpu')
+    cfg = Config(dict(
+        launcher='pytorch', find_unused_parameters=True,
+        env_cfg=dict(cudnn_benchmark=True, dist_cfg=dict(backend='nccl')),
+        model_wrapper_cfg=dict(type='Other', static_graph=True),
+    ))  # fmt: skip
+    launch.join_cpu_processes(cfg)
+    assert joined == ['gloo']
+    assert cfg.env_cfg.to_dict() == dict(cudnn_benchmark=True, dist_cfg=dict(backend='gloo'))
+    assert cfg.model_wrapper_cfg.to_dict() == dict(
+        type='Other', static_graph=True, find_unused_parameters=True, broadcast_buffers=False,
+        device_ids=None,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize('device, launcher', [('cpu', 'none'), ('cuda', 'pytorch')])
+def test_mmengine_does_the_rest(monkeypatch, joined, device, launcher):
+    on_device(monkeypatch, device)
+    cfg = Config(dict(launcher=launcher, env_cfg=dict(dist_cfg=dict(backend='nccl'))))
+    launch.join_cpu_processes(cfg)
+    assert joined == []
+    assert cfg.env_cfg.dist_cfg.backend == 'nccl'
+    assert 'model_wrapper_cfg' not in cfg
+
+
+@pytest.mark.parametrize('launcher', ['slurm', 'mpi'])
+def test_launchers_that_need_a_gpu_say_so(monkeypatch, joined, launcher):
+    on_device(monkeypatch, 'cpu')
+    with pytest.raises(ValueError, match=f'torchrun .*, not {launcher}'):
+        launch.join_cpu_processes(Config(dict(launcher=launcher)))
+    assert joined == []

@@ -1,0 +1,105 @@
+"""What the training and the testing command share. Light: imports neither torch nor MMDetection."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from _data_check import DataNotFoundError, check_data
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.utils import import_modules_from_strings
+
+if importlib.util.find_spec('ssd_plugin') is None:  # a clone that has not been installed
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that both commands have, named as in MMDetection's."""
+    parser.add_argument('--work-dir', help='directory for logs, checkpoints and results')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='replace settings of the config: optim_wrapper.optimizer.lr=0.01, key="[a,b]", '
+        'key="[(a,b),(c,d)]"; quote lists, without white space in them',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='how the processes are started; pytorch for torchrun',
+    )
+    # torch.distributed.launch passes one spelling or the other, by version; torchrun none.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def parse_args(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Parse the command line; what can't be read ends the program with one line."""
+    try:
+        args = parser.parse_args()
+    except (ValueError, AssertionError) as error:  # how DictAction says that a value is malformed
+        sys.exit(f'--cfg-options takes KEY=VALUE pairs: {error}')
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config, with the command line's options in it; importing nothing it names.
+
+    A config that isn't there or can't be read, and options that don't fit it, end the program
+    with one line.
+    """
+    if not os.path.isfile(args.config):
+        sys.exit(f'no config file {args.config}')
+    try:
+        cfg = _read_config(args.config)
+    except (OSError, SyntaxError) as error:  # OSError: a file in _base_, an unknown extension
+        sys.exit(f"can't read {args.config}: {error}")
+    try:
+        cfg.merge_from_dict(args.cfg_options or {})
+    except (KeyError, TypeError) as error:
+        sys.exit(f'--cfg-options do not fit {args.config}: {error.args[0]}')
+    cfg.launcher = args.launcher
+    default_work_dir = os.path.join('work_dirs', Path(args.config).stem)
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir
+    return cfg
+
+
+def _read_config(path: str) -> Config:
+    try:
+        return Config.fromfile(path, import_custom_modules=False)
+    except ValueError:  # perhaps 'ssd_plugin::NAME' in _base_: it takes the plugin to resolve it
+        import ssd_plugin  # noqa: F401
+
+        return Config.fromfile(path, import_custom_modules=False)
+
+
+def require_checkpoint(path: str | None) -> None:
+    """End the program with one line if a checkpoint is to be a local file and is not there."""
+    if path and '://' not in path and not os.path.isfile(path):
+        sys.exit(f'no checkpoint file {path}')
+
+
+def require_data(cfg: Config, splits: Iterable[str]) -> None:
+    """End the program with one line if data of these splits (train, val, test) are missing."""
+    try:
+        check_data(cfg, splits)
+    except DataNotFoundError as error:
+        sys.exit(str(error))
+
+
+def set_up(cfg: Config) -> None:
+    """Do what takes time: import the plugin and what the config asks for, join the processes."""
+    import ssd_plugin  # noqa: F401 - first: makes MMDetection importable without compiled ops
+    from ssd_plugin.launch import join_cpu_processes
+
+    import_modules_from_strings(**cfg.get('custom_imports', ConfigDict(imports=[])))
+    try:
+        join_cpu_processes(cfg)
+    except ValueError as error:
+        sys.exit(str(error))

@@ -1,0 +1,78 @@
+"""Are the data of a config there? Light: imports neither torch nor MMDetection.
+
+It lies beside the commands, not in the package, whose import takes MMDetection with it: a data
+set that is missing is to be reported before that, not after.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+
+
+class DataNotFoundError(FileNotFoundError):
+    """A path that a config's data set needs is missing; the message is one line."""
+
+
+def check_data(cfg: Mapping, splits: Iterable[str] = ('train', 'val', 'test')) -> None:
+    """Look for the annotation file and the folders of each data set of a config.
+
+    Covers ``{split}_dataloader.dataset`` of each split that the config has, through wrappers, by
+    the rules that MMEngine's ``BaseDataset`` joins paths with. Paths on other storage are not
+    looked for: URLs, LMDBs, and data sets with ``backend_args`` for something but local files.
+
+    Args:
+        cfg: the config, read but not built. Its key ``prepare_data``, if it has one, is the
+            command that gets the data, for the message.
+        splits: out of train, val, test.
+
+    Raises:
+        DataNotFoundError: naming the first path that is missing, and the remedy.
+    """
+    for split in splits:
+        loader = cfg.get(f'{split}_dataloader') or {}
+        for dataset in _leaves(loader.get('dataset')):
+            for path in _needed_paths(dataset):
+                if not os.path.exists(path):
+                    raise DataNotFoundError(_message(path, split, cfg.get('prepare_data')))
+
+
+def _leaves(dataset) -> Iterator[Mapping]:
+    """The data sets inside wrappers (RepeatDataset, ConcatDataset, ClassBalancedDataset, ...)."""
+    if isinstance(dataset, (list, tuple)):
+        for inner in dataset:
+            yield from _leaves(inner)
+    elif isinstance(dataset, Mapping):
+        inner = [dataset[key] for key in ('dataset', 'datasets') if key in dataset]
+        if inner:
+            yield from _leaves(inner)
+        else:
+            yield dataset
+
+
+def _needed_paths(dataset: Mapping) -> Iterator[str]:
+    backend = (dataset.get('backend_args') or {}).get('backend', 'local')
+    if backend != 'local':
+        return
+    root = dataset.get('data_root') or ''
+    for key, path in _named_paths(dataset):
+        path = os.path.join(root, path)  # an absolute path stays as it is
+        if not path or '://' in path or '.lmdb' in path:
+            continue
+        yield path
+        if key == 'sub_data_root':  # a VOC tree
+            yield os.path.join(path, dataset.get('img_subdir', 'JPEGImages'))
+            yield os.path.join(path, dataset.get('ann_subdir', 'Annotations'))
+
+
+def _named_paths(dataset: Mapping) -> Iterator[tuple[str, str]]:
+    if dataset.get('ann_file'):
+        yield 'ann_file', dataset['ann_file']
+    yield from (dataset.get('data_prefix') or {}).items()
+
+
+def _message(path: str, split: str, command: str | None) -> str:
+    remedy = 'set data_root in the config to where the data are'
+    if command:
+        remedy = f'get the data with `{command}`, or {remedy}'
+    return f'{path} is missing ({split} data): {remedy}'

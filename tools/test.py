@@ -1,0 +1,81 @@
+"""Evaluate a trained detector: python tools/test.py configs/ssd300_voc.py CHECKPOINT"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import _common as common
+from mmengine.config import Config
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Evaluate a detector.')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    common.add_arguments(parser)
+    parser.add_argument('--out', help='also write the detections to this .pkl file')
+    parser.add_argument('--show', action='store_true', help='show pictures with their detections')
+    parser.add_argument('--show-dir', help='save such pictures in WORK_DIR/TIMESTAMP/SHOW_DIR')
+    parser.add_argument('--wait-time', type=float, default=2, help='of --show, in s')
+    parser.add_argument('--tta', action='store_true', help='merge detections over augmented views')
+    parser.add_argument('--amp', action='store_true', help='mixed precision; on a CPU in bfloat16')
+    return common.parse_args(parser)
+
+
+def draw_detections(cfg: Config, args: argparse.Namespace) -> None:
+    """Have MMDetection's hook show or save the pictures."""
+    hook = dict(type='DetVisualizationHook')
+    hook.update(cfg.get('default_hooks', {}).get('visualization') or {}, draw=True)
+    if args.show:
+        hook.update(show=True, wait_time=args.wait_time)
+    if args.show_dir:
+        hook.update(test_out_dir=args.show_dir)
+    cfg.merge_from_dict({'default_hooks.visualization': dict(hook, _delete_=True)})
+
+
+def augment_test(cfg: Config) -> None:
+    """Test on several views: those of the config, by default the picture and its mirror image."""
+    nms = {key: cfg.model.get('test_cfg', {}).get(key) for key in ('nms', 'max_per_img')}
+    model = cfg.get('tta_model', dict(type='DetTTAModel', tta_cfg=nms))
+    dataset = cfg.test_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    cfg.model = dict(model, module=cfg.model)
+    dataset.pipeline = cfg.get('tta_pipeline') or [*dataset.pipeline[:-1], mirror_views()]
+
+
+def mirror_views() -> dict:
+    # The picture as it is comes first: metrics compare with the ground truth of the first view.
+    flips = [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)]
+    return dict(type='TestTimeAug', transforms=[flips, [dict(type='PackDetInputs')]])
+
+
+def main() -> None:
+    args = parse_args()
+    if args.out and not args.out.endswith(('.pkl', '.pickle')):
+        sys.exit(f'--out must be a .pkl file, not {args.out}')
+    cfg = common.load_config(args)
+    common.require_checkpoint(args.checkpoint)
+    common.require_data(cfg, ('test',))
+    cfg.load_from = args.checkpoint
+    if args.show or args.show_dir:
+        draw_detections(cfg, args)
+    if args.tta:
+        augment_test(cfg)
+    if args.amp:
+        cfg.merge_from_dict({'test_cfg.fp16': True})
+
+    common.set_up(cfg)
+    from mmdet.evaluation import DumpDetResults
+
+    from ssd_plugin.launch import build_runner
+
+    runner = build_runner(cfg)
+    if args.out:
+        runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
+    runner.test()
+
+
+if __name__ == '__main__':
+    main()
