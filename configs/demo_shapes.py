@@ -6,7 +6,7 @@ classes = ('circle', 'square', 'triangle', 'star', 'cross')
 data_root = 'data/shapes/'
 prepare_data = 'python tools/prepare_data.py shapes data/shapes'
 input_size = 192
-max_epochs = 16
+max_epochs = 20
 
 norm_cfg = dict(type='BN')
 model = dict(
@@ -56,9 +56,8 @@ train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(type='TrainOnDifficult'),
-    dict(type='MinIoURandomCrop', min_ious=(0.3, 0.5, 0.7), min_crop_size=0.5),
     dict(type='Resize', scale=(input_size, input_size), keep_ratio=False),
-    dict(type='RandomFlip', prob=0.5),
+    dict(type='RandomFlip', prob=0.75, direction=['horizontal', 'vertical', 'diagonal']),
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
@@ -72,7 +71,7 @@ test_pipeline = [
 ]
 dataset = dict(type='VOCDataset', data_root=data_root, metainfo=dict(classes=classes))
 train_dataloader = dict(
-    batch_size=16,
+    batch_size=8,
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=True),

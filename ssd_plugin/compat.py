@@ -23,7 +23,12 @@ import numpy as np
 import torch
 
 _LITE = 'pip install "mmcv-lite>=2.0.0,<2.2.0"'
-_FULL = 'pip uninstall -y mmcv-lite; pip install "mmcv>=2.0.0,<2.2.0"'
+# With build isolation mmcv's setup.py finds neither torch nor pkg_resources. From Python 3.13 on
+# it does not run at all.
+_FULL = (
+    'pip uninstall -y mmcv-lite; pip install --no-build-isolation "mmcv>=2.0.0,<2.2.0" '
+    '(Python < 3.13)'
+)
 _REFERENCE = 'ssd_plugin::'
 
 

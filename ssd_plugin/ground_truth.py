@@ -44,17 +44,16 @@ def valid_gt_mask(bboxes: Tensor, img_shape: Tensor | Sequence[int]) -> Tensor:
     return has_area(bboxes) & touches
 
 
-def pad_boxes(instances: Sequence[InstanceData]) -> Tensor:
-    """Boxes of each image as (B, G, 4) float32, zeros where padded, G >= 1."""
-    padded = pad_sequence([get_box_tensor(i.bboxes) for i in instances], batch_first=True).float()
-    # One padded box more where no image has any, so that boxes can always be gathered by index.
-    return padded if padded.size(1) else padded.new_zeros(len(instances), 1, 4)
-
-
-def pad_labels(instances: Sequence[InstanceData]) -> Tensor:
-    """Labels of each image as (B, G) int64, -1 where padded, G >= 1."""
-    padded = pad_sequence([i.labels for i in instances], batch_first=True, padding_value=-1)
-    return padded if padded.size(1) else padded.new_full((len(instances), 1), -1)
+def batch_ignored(
+    batch_instances: Sequence[InstanceData | None] | None, device: torch.device
+) -> Tensor | None:
+    """Ignored boxes of B images as (B, I, 4) float32, zeros where padded; None where none are."""
+    if batch_instances is None:
+        return None
+    # An image that came without the field has none.
+    empty = torch.zeros(0, 4, device=device)
+    bboxes = [empty if i is None else get_box_tensor(i.bboxes) for i in batch_instances]
+    return pad_sequence(bboxes, batch_first=True).float()
 
 
 def batch_ground_truth(
@@ -69,7 +68,12 @@ def batch_ground_truth(
     Returns:
         The batch as tensors; see :class:`GroundTruth`.
     """
-    bboxes, labels = pad_boxes(batch_gt_instances), pad_labels(batch_gt_instances)
+    bboxes = [get_box_tensor(i.bboxes) for i in batch_gt_instances]
+    bboxes = pad_sequence(bboxes, batch_first=True).float()
+    labels = [i.labels for i in batch_gt_instances]
+    labels = pad_sequence(labels, batch_first=True, padding_value=-1)
+    if labels.size(1) == 0:  # one padded box, so that boxes can always be gathered by index
+        bboxes, labels = bboxes.new_zeros(len(labels), 1, 4), labels.new_full((len(labels), 1), -1)
     img_shapes = bboxes.new_tensor([meta['img_shape'][:2] for meta in batch_img_metas])
     mask = (labels >= 0) & valid_gt_mask(bboxes, img_shapes[:, None])
     return GroundTruth(bboxes, labels, mask)

@@ -12,7 +12,7 @@ from mmdet.utils import InstanceList, OptInstanceList, reduce_mean
 from mmengine.dist import get_world_size
 from torch import Tensor, nn
 
-from .ground_truth import batch_ground_truth, pad_boxes
+from .ground_truth import batch_ground_truth, batch_ignored
 from .losses import HardNegativeMiningLoss
 from .postprocess import detect
 
@@ -148,9 +148,7 @@ class SSDMultiBoxHead(BaseDenseHead):
         scores = flatten_levels(cls_scores, self.cls_out_channels)  # (B, P, K)
         preds = flatten_levels(bbox_preds, 4)  # (B, P, 4)
         gt = batch_ground_truth(batch_gt_instances, batch_img_metas)
-        ignored = None
-        if batch_gt_instances_ignore is not None:
-            ignored = pad_boxes(batch_gt_instances_ignore)
+        ignored = batch_ignored(batch_gt_instances_ignore, scores.device)
         matches = self.assigner.assign_batch(priors, *gt, ignored)
 
         positive = matches.gt_inds > 0  # (B, P)
@@ -233,7 +231,8 @@ class SSDMultiBoxHead(BaseDenseHead):
 
         def decode(image: Tensor, prior: Tensor) -> Tensor:
             bboxes = self.bbox_coder.decode(priors[prior], preds[image, prior])
-            bboxes = bboxes.clamp(min=0).minimum(borders[image])
+            if getattr(self.bbox_coder, 'clip_border', True):
+                bboxes = bboxes.clamp(min=0).minimum(borders[image])
             return bboxes if scales is None else bboxes / scales[image]
 
         return detect(scores, decode, self.test_cfg if cfg is None else cfg, with_nms)

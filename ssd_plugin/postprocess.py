@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from mmcv.ops import batched_nms
+from mmcv.ops import batched_nms as mmcv_batched_nms
 from mmengine.structures import InstanceData
 from torch import Tensor
+from torchvision.ops import batched_nms
 
 
 class Candidates(NamedTuple):
@@ -38,7 +39,9 @@ def filter_scores(scores: Tensor, score_thr: float, nms_pre: int) -> Candidates:
     return Candidates(image, label, prior[image, label, rank], top[image, label, rank])
 
 
-def nms_by_class(bboxes: Tensor, candidates: Candidates, num_classes: int, nms: dict) -> Tensor:
+def nms_by_class(
+    bboxes: Tensor, candidates: Candidates, num_classes: int, nms: dict
+) -> tuple[Tensor, Tensor]:
     """Non-maximum suppression of all images and classes at once.
 
     Args:
@@ -49,15 +52,20 @@ def nms_by_class(bboxes: Tensor, candidates: Candidates, num_classes: int, nms: 
             ``class_agnostic=True`` lets the classes of an image compete.
 
     Returns:
-        (N', 5): boxes and scores of those that are left, and their (N',) index, by score.
+        (N',) indices of those that are left, highest score first, and their (N',) scores, which
+        some kinds of NMS lower.
     """
     nms = dict(nms)
     groups = candidates.image
     if not nms.pop('class_agnostic', False):
         groups = groups * num_classes + candidates.label
-    # Groups are kept apart by moving each to a place of its own; in float32 the far ones would
-    # lose the decimals on which an overlap near the threshold depends.
-    return batched_nms(bboxes.double(), candidates.score.double(), groups, nms)
+    if nms.get('type', 'nms') == 'nms' and nms.keys() <= {'type', 'iou_threshold'}:
+        # Groups are kept apart by moving each to a place of its own; in float32 the far ones
+        # would lose the decimals on which an overlap near the threshold depends.
+        keep = batched_nms(bboxes.double(), candidates.score.double(), groups, nms['iou_threshold'])
+        return keep, candidates.score[keep]
+    dets, keep = mmcv_batched_nms(bboxes, candidates.score, groups, nms)
+    return keep, dets[:, 4]
 
 
 def detect(
@@ -85,14 +93,12 @@ def detect(
     batch, _, num_classes = scores.shape
     found = filter_scores(scores, test_cfg.get('score_thr', 0), test_cfg.get('nms_pre', -1))
     bboxes = decode(found.image, found.prior)
-    score = found.score
-    keep = score.argsort(descending=True, stable=True)
-    if with_nms and len(score):
-        dets, keep = nms_by_class(bboxes, found, num_classes, test_cfg['nms'])
-        # Some kinds of NMS lower the scores of what they keep.
-        score = score.index_put((keep,), dets[:, 4].to(score))
+    if with_nms and len(bboxes):
+        keep, score = nms_by_class(bboxes, found, num_classes, test_cfg['nms'])
+    else:
+        score, keep = found.score.sort(descending=True, stable=True)
     results = InstanceData(
-        bboxes=bboxes[keep], scores=score[keep], labels=found.label[keep], image=found.image[keep]
+        bboxes=bboxes[keep], scores=score, labels=found.label[keep], image=found.image[keep]
     )
     limit = test_cfg.get('max_per_img', -1) if with_nms else -1
     return [_of_image(results, index, limit) for index in range(batch)]

@@ -1,0 +1,52 @@
+# `make demo` and `make test` set themselves up: they need Python 3.10 to 3.14 with venv, no more.
+
+PY := .venv/bin/python
+READY := .venv/ready
+PACKAGES := --editable '.[lite,test]' --constraint constraints.txt
+DEMO := work_dirs/demo_shapes
+
+.PHONY: demo test lint clean
+
+demo: $(READY)
+	$(PY) tools/prepare_data.py shapes data/shapes
+	$(PY) tools/train.py configs/demo_shapes.py --work-dir $(DEMO)
+	$(PY) tools/test.py configs/demo_shapes.py "$$(cat $(DEMO)/last_checkpoint)" --work-dir $(DEMO)
+	$(PY) tools/demo_report.py
+
+test: $(READY)
+	$(PY) -m pytest
+
+lint: $(READY)
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+
+# uv takes a quarter of pip's time. Where it cannot work, behind a mirror for instance, pip does.
+$(READY): setup.py pyproject.toml constraints.txt
+	@$(FIND_PYTHON); test -x $(PY) || "$$python" -m venv .venv || { rm -rf .venv; exit 1; }
+	@echo 'Installing PyTorch, MMDetection and ssd_plugin into .venv ...'
+	@{ $(PY) -m pip install --quiet --disable-pip-version-check uv --constraint constraints.txt \
+	    && $(PY) -m uv pip install --python $(PY) $(PACKAGES); } \
+	  || { echo 'uv does not work here; installing with pip, which takes longer.'; \
+	       $(PY) -m pip install $(PACKAGES); }
+	@$(ENSURE_OPENCV)
+	@touch $@
+
+# The first Python that there are wheels of the pinned packages for.
+define FIND_PYTHON
+for python in python3 python3.13 python3.12 python3.11 python3.10 python3.14 none; do \
+  "$$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 15))' 2>/dev/null \
+    && break; \
+done; \
+test "$$python" != none || { echo 'No Python 3.10 to 3.14 here: install one, with venv.'; exit 1; }
+endef
+
+# opencv-python needs libGL, which a machine without a screen may lack.
+define ENSURE_OPENCV
+$(PY) -c 'import cv2' 2>/dev/null || { \
+  echo 'No libGL for opencv-python here; installing opencv-python-headless in its place.'; \
+  $(PY) -m pip uninstall --quiet --yes opencv-python; \
+  $(PY) -m pip install --quiet opencv-python-headless --constraint constraints.txt; }
+endef
+
+clean:
+	rm -rf .venv build *.egg-info data/shapes $(DEMO)

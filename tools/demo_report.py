@@ -1,0 +1,179 @@
+"""Show what the demo's detector found: python tools/demo_report.py CONFIG CHECKPOINT"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+import _common as common
+import cv2
+import numpy as np
+from mmengine.config import Config
+
+METRIC = 'pascal_voc/mAP'
+ZOOM = 2  # the pictures are small, for readable labels
+COLUMNS, CELL, GAP = 3, (480, 360), 8  # of the contact sheet; width and height, in pixels
+PALETTE = ['#d1203c', '#1d5fd0', '#0b7a4b', '#8e24aa', '#c25700', '#00707f']  # white is legible on
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Draw detections on test pictures and sum up.')
+    parser.add_argument('config', nargs='?', default='configs/demo_shapes.py', help='config file')
+    parser.add_argument('checkpoint', nargs='?', help='by default the last in the work dir')
+    parser.add_argument('--work-dir', type=Path, help='of training and testing')
+    parser.add_argument('--out-dir', type=Path, help='for the pictures; WORK_DIR/detections')
+    parser.add_argument('--num', type=int, default=6, help='how many pictures')
+    parser.add_argument('--score-thr', type=float, default=0.4, help='of detections drawn')
+    args = parser.parse_args()
+    args.work_dir = args.work_dir or Path('work_dirs', Path(args.config).stem)
+    args.out_dir = args.out_dir or args.work_dir / 'detections'
+    return args
+
+
+def last_checkpoint(work_dir: Path) -> str:
+    """The checkpoint that training has written last, from the note that MMEngine keeps of it.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    note = work_dir / 'last_checkpoint'
+    if not note.is_file():
+        raise FileNotFoundError(f'no checkpoint in {work_dir}: run tools/train.py first')
+    return os.path.relpath(note.read_text().strip())
+
+
+def read_map(work_dir: Path) -> float:
+    """The mAP of the last evaluation in a work dir, as MMEngine leaves it in TIME/TIME.json.
+
+    Raises:
+        FileNotFoundError: no evaluation has left one there.
+    """
+    files = sorted(work_dir.glob('*/*.json'), key=lambda path: path.stat().st_mtime)
+    for path in reversed(files):
+        metrics = json.loads(path.read_text())
+        if METRIC in metrics:
+            return metrics[METRIC]
+    raise FileNotFoundError(f'no {METRIC} in {work_dir}: run tools/test.py first')
+
+
+def choose_pictures(cfg: Config, num: int) -> list[str]:
+    """Paths of ``num`` test pictures with three or more objects, evenly spaced through the set."""
+    from mmdet.registry import DATASETS
+
+    dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    pictures = [dataset.get_data_info(i) for i in range(len(dataset))]
+    pictures = [p for p in pictures if len(p['instances']) >= 3] or pictures
+    indices = np.linspace(0, len(pictures) - 1, min(num, len(pictures))).round().astype(int)
+    return [pictures[i]['img_path'] for i in indices]
+
+
+def detect(cfg: Config, checkpoint: str, paths: list[str], score_thr: float) -> list[np.ndarray]:
+    """The pictures, enlarged, with what the detector found drawn in: (H, W, 3) uint8, RGB."""
+    from mmdet.apis import DetInferencer
+
+    cfg.visualizer.vis_backends = []  # it draws, the files are ours to write
+    inferencer = DetInferencer(cfg, checkpoint, show_progress=False)
+    classes = inferencer.model.dataset_meta['classes']
+    results = inferencer(paths, return_datasamples=True, no_save_vis=True)
+    drawn = []
+    for path, sample in zip(paths, results['predictions']):
+        found = sample.pred_instances.cpu().numpy()
+        found = found[found.scores >= score_thr][::-1]  # the surest last, on top
+        image = cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2RGB)
+        image = cv2.resize(image, None, fx=ZOOM, fy=ZOOM, interpolation=cv2.INTER_CUBIC)
+        names = [f'{classes[i]} {s:.2f}' for i, s in zip(found.labels, found.scores)]
+        colors = [PALETTE[i % len(PALETTE)] for i in found.labels]
+        drawn.append(draw(inferencer.visualizer, image, found.bboxes * ZOOM, names, colors))
+    return drawn
+
+
+def draw(visualizer, image: np.ndarray, boxes: np.ndarray, names: list, colors: list) -> np.ndarray:
+    """Draw boxes (N, 4), each with its name on a label of its colour, by MMEngine's visualizer."""
+    visualizer.set_image(image)
+    if len(boxes):
+        width = image.shape[1]
+        on_right = boxes[:, 0] > width / 2  # a label there ends with its box, to stay inside
+        x = np.where(on_right, boxes[:, 2], boxes[:, 0]).clip(4, width - 4)
+        y = (boxes[:, 1] - 4).clip(26)
+        visualizer.draw_bboxes(boxes, edge_colors=colors, line_widths=4)
+        visualizer.draw_texts(
+            names,
+            np.stack([x, y], axis=1),
+            font_sizes=16,
+            colors='white',
+            vertical_alignments='bottom',
+            horizontal_alignments=['right' if right else 'left' for right in on_right],
+            bboxes=[dict(facecolor=color, edgecolor='white', pad=2) for color in colors],
+        )
+    return visualizer.get_image()
+
+
+def contact_sheet(pictures: list[np.ndarray]) -> np.ndarray:
+    """All pictures on one, each fitted into a cell of a grid."""
+    columns = min(len(pictures), COLUMNS)
+    rows = -(-len(pictures) // columns)
+    width, height = CELL
+    sheet = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), 255, np.uint8)
+    for i, picture in enumerate(pictures):
+        scale = min(width / picture.shape[1], height / picture.shape[0])
+        size = [round(scale * side) for side in picture.shape[1::-1]]
+        row, column = divmod(i, columns)
+        x = column * (width + GAP) + (width - size[0]) // 2
+        y = row * (height + GAP) + (height - size[1]) // 2
+        fitted = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        sheet[y : y + size[1], x : x + size[0]] = fitted
+    return sheet
+
+
+def print_ending(args: argparse.Namespace, mean_ap: float, sheet: Path) -> None:
+    python = sys.executable.removeprefix(f'{Path.cwd()}/')
+    print(f"""
+mAP        {mean_ap:.3f} at IoU 0.5, on test pictures that training has not seen
+checkpoint {args.checkpoint}
+pictures   {sheet}, and each by itself beside it
+
+What to try next:
+  detections on all test pictures, {args.work_dir}/TIME/all:
+    {python} tools/test.py {args.config} {args.checkpoint} --show-dir all
+  other shapes, more of them, then train again:
+    {python} tools/prepare_data.py shapes data/shapes --train 1000 --seed 1 --overwrite
+  the real thing, SSD300 on Pascal VOC (2.8 GB; better with a GPU):
+    {python} tools/prepare_data.py voc data && {python} tools/train.py configs/ssd300_voc.py""")
+
+
+def main() -> None:
+    args = parse_args()
+    try:
+        args.checkpoint = args.checkpoint or last_checkpoint(args.work_dir)
+        mean_ap = read_map(args.work_dir)
+        cfg = Config.fromfile(args.config, import_custom_modules=False)
+    except FileNotFoundError as error:
+        sys.exit(str(error))
+    common.require_checkpoint(args.checkpoint)
+    common.require_data(cfg, ('test',))
+
+    from mmengine.registry import init_default_scope
+
+    import ssd_plugin  # noqa: F401 - first: makes MMDetection importable without compiled ops
+
+    init_default_scope('mmdet')
+    paths = choose_pictures(cfg, args.num)
+    drawn = detect(cfg, args.checkpoint, paths, args.score_thr)
+    args.out_dir.mkdir(parents=True, exist_ok=True)
+    for path, picture in zip(paths, drawn):
+        save(args.out_dir / f'{Path(path).stem}.png', picture)
+    sheet = args.out_dir / 'detections.png'
+    save(sheet, contact_sheet(drawn))
+    print_ending(args, mean_ap, sheet)
+
+
+def save(path: Path, picture: np.ndarray) -> None:
+    """Write an RGB picture; what was in its place is replaced."""
+    path.write_bytes(cv2.imencode(path.suffix, picture[..., ::-1])[1].tobytes())
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,147 @@
+"""Get the data of a config: python tools/prepare_data.py {shapes,voc,coco} OUT"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+VOC = (('2007', 'trainval'), ('2007', 'test'), ('2012', 'trainval'))
+COCO_URL = 'http://images.cocodataset.org'
+COCO = (  # folder, number of files in it, archive, its MD5
+    ('train2017', 118287, 'zips/train2017.zip', 'cced6f7f71b7629ddf16f17bbcfab6b2'),
+    ('val2017', 5000, 'zips/val2017.zip', '442b8da7639aecaf257c1dceb8ba8c80'),
+    ('annotations', 6, 'annotations/annotations_trainval2017.zip',
+     'f4bbac642086de4f52a3fdda2de5fa2c'),
+)  # fmt: skip
+DOWNLOAD_ERRORS = (OSError, RuntimeError, http.client.HTTPException)  # RuntimeError: wrong MD5
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Get the data of a config.')
+    commands = parser.add_subparsers(dest='command', required=True, metavar='{shapes,voc,coco}')
+    shapes = commands.add_parser('shapes', help='draw the data of configs/demo_shapes.py')
+    shapes.add_argument('--train', type=count, default=400, help='pictures to train on (400)')
+    shapes.add_argument('--test', type=count, default=100, help='pictures to test on (100)')
+    shapes.add_argument('--seed', type=count, default=0, help='another seed, other pictures')
+    shapes.add_argument('--overwrite', action='store_true', help='replace earlier drawn pictures')
+    shapes.set_defaults(run=make_shapes)
+    voc = commands.add_parser('voc', help='download VOC2007 and VOC2012, 2.8 GB')
+    voc.set_defaults(run=download_voc)
+    coco = commands.add_parser('coco', help='download COCO 2017, 20 GB')
+    coco.set_defaults(run=download_coco)
+    for command, default in ((shapes, 'data/shapes'), (voc, 'data'), (coco, 'data/coco')):
+        command.add_argument('out', type=Path, help=f'folder; the configs read {default}')
+    return parser.parse_args()
+
+
+def count(text: str) -> int:
+    """An argument that is a whole number, not negative."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number >= 0')
+    return int(text)
+
+
+def make_shapes(args: argparse.Namespace) -> None:
+    shapes = load_shapes_module()
+    recipe_file = args.out / shapes.RECIPE_FILE
+    if recipe_file.is_file():
+        recipe = json.loads(recipe_file.read_text())
+        wanted = dict(num_train=args.train, num_test=args.test, seed=args.seed)
+        if recipe | wanted != recipe and not args.overwrite:
+            sys.exit(f'{args.out} holds shapes drawn with {recipe}: replace them by --overwrite')
+        if all(is_complete(args.out, s) for s in ('trainval', 'test')) and not args.overwrite:
+            print(f'{args.out} is complete already; --overwrite draws it again')
+            return
+    elif any(args.out.iterdir()):
+        sys.exit(f'{args.out} holds other files: name an empty or a new folder')
+
+    from rich.progress import Progress
+
+    with Progress() as bar:
+        task = bar.add_task('Drawing shapes')
+        shapes.write_voc_shapes(
+            args.out, args.train, args.test, args.seed,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )  # fmt: skip
+    print(f'{args.train} pictures to train on and {args.test} to test on are in {args.out}')
+    print('Next: python tools/train.py configs/demo_shapes.py (it reads data/shapes)')
+
+
+def load_shapes_module() -> ModuleType:
+    """Import ssd_plugin/shapes.py by itself: the package would import MMDetection, for seconds."""
+    if importlib.util.find_spec('ssd_plugin') is None:  # a clone that has not been installed
+        sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    package = importlib.util.find_spec('ssd_plugin')
+    path = Path(package.submodule_search_locations[0], 'shapes.py')
+    spec = importlib.util.spec_from_file_location('shapes', path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def is_complete(tree: Path, split: str) -> bool:
+    """Whether a VOC tree has the list of a split, and each picture and annotation in it."""
+    names = tree / 'ImageSets' / 'Main' / f'{split}.txt'
+    return names.is_file() and all(
+        (tree / 'JPEGImages' / f'{name}.jpg').is_file()
+        and (tree / 'Annotations' / f'{name}.xml').is_file()
+        for name in names.read_text().split()
+    )
+
+
+def download_voc(args: argparse.Namespace) -> None:
+    from torchvision.datasets import VOCDetection
+
+    for year, split in VOC:
+        if is_complete(args.out / 'VOCdevkit' / f'VOC{year}', split):
+            print(f'VOC{year} {split} is there already')
+            continue
+        print(f'VOC{year} {split}: downloading, checking and unpacking', flush=True)
+        try:
+            VOCDetection(args.out, year, split, download=True)
+        except DOWNLOAD_ERRORS as error:
+            stop_download(f'VOC{year} {split}', args.out, error)
+    print(f'VOC2007 and VOC2012 are in {args.out / "VOCdevkit"}; the archives in {args.out}'
+          ' are no longer needed')  # fmt: skip
+    print('Next: python tools/train.py configs/ssd300_voc.py (it reads data/VOCdevkit)')
+
+
+def download_coco(args: argparse.Namespace) -> None:
+    from torchvision.datasets.utils import download_and_extract_archive
+
+    for folder, files, archive, md5 in COCO:
+        if (args.out / folder).is_dir() and len(os.listdir(args.out / folder)) >= files:
+            print(f'COCO {folder} is there already')
+            continue
+        print(f'COCO {folder}: downloading, checking and unpacking', flush=True)
+        try:
+            download_and_extract_archive(f'{COCO_URL}/{archive}', args.out, md5=md5)
+        except DOWNLOAD_ERRORS as error:
+            stop_download(f'COCO {folder}', args.out, error)
+    print(f'COCO 2017 is in {args.out}; the archives there are no longer needed')
+    print('Next: python tools/train.py configs/ssd300_coco.py (it reads data/coco)')
+
+
+def stop_download(what: str, out: Path, error: Exception) -> None:
+    reason = ' '.join(str(error).split()) or type(error).__name__
+    sys.exit(f'{what} could not be downloaded to {out}: {reason} - try again, or put the archive'
+             ' there yourself')  # fmt: skip
+
+
+def main() -> None:
+    args = parse_args()
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        sys.exit(f'{args.out} can not be made a folder: {error.strerror}')
+    args.run(args)
+
+
+if __name__ == '__main__':
+    main()
