@@ -5,8 +5,8 @@ _base_ = ['_base_/default_runtime.py']
 classes = ('circle', 'square', 'triangle', 'star', 'cross')
 data_root = 'data/shapes/'
 prepare_data = 'python tools/prepare_data.py shapes data/shapes'
-input_size = 192
-max_epochs = 20
+input_size = 160
+max_epochs = 26
 
 norm_cfg = dict(type='BN')
 model = dict(
@@ -17,15 +17,15 @@ model = dict(
     backbone=dict(
         type='ResNet',
         depth=18,
-        base_channels=24,
+        base_channels=16,
         out_indices=(1, 2, 3),
         norm_cfg=norm_cfg,
         norm_eval=False,
     ),
     neck=dict(
         type='SSDNeck',
-        in_channels=(48, 96, 192),
-        out_channels=(48, 96, 192, 128),
+        in_channels=(32, 64, 128),
+        out_channels=(32, 64, 128, 128),
         level_strides=(2,),
         level_paddings=(1,),
         l2_norm_scale=None,
@@ -34,13 +34,13 @@ model = dict(
     bbox_head=dict(
         type='SSDMultiBoxHead',
         num_classes=len(classes),
-        in_channels=(48, 96, 192, 128),
+        in_channels=(32, 64, 128, 128),
         anchor_generator=dict(
             type='SSDPriorGenerator',
             input_size=input_size,
             strides=[8, 16, 32, 64],
             ratios=[[2]] * 4,
-            basesize_ratio_range=(0.12, 0.6),
+            basesize_ratio_range=(0.16, 0.6),
         ),
     ),
     train_cfg=dict(assigner=dict(type='BatchMaxIoUAssigner')),
@@ -102,15 +102,18 @@ test_evaluator = val_evaluator
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=max_epochs)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
-optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=2e-3, weight_decay=1e-2))
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='SGD', lr=0.06, momentum=0.9, weight_decay=5e-4, nesterov=True),
+    clip_grad=dict(max_norm=35),
+)
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=30),
+    dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=30),
     dict(
         type='CosineAnnealingLR',
         by_epoch=True,
-        begin=0,
         T_max=max_epochs,
-        eta_min=2e-5,
+        eta_min=3e-4,
         convert_to_iter_based=True,
     ),
 ]

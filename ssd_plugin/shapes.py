@@ -20,8 +20,8 @@ import numpy as np
 
 CLASSES = ('circle', 'square', 'triangle', 'star', 'cross')
 PICTURE_SIZES = ((320, 240), (320, 256), (352, 264), (360, 270), (400, 300), (400, 320))
-SIZE_RANGE = (0.08, 0.6)  # longest side of a shape over the shorter side of its picture
-MAX_SHAPES = 8
+SIZE_RANGE = (0.2, 0.6)  # longest side of a shape over the shorter side of its picture
+MAX_SHAPES = 6
 MIN_VISIBLE = 0.4  # no shape may show less of its area than this
 DIFFICULT_BELOW = 0.55  # one that shows less than this is marked difficult
 RECIPE_FILE = 'shapes.json'  # says with which arguments a tree was drawn
@@ -38,7 +38,7 @@ class Shape(NamedTuple):
 
 def write_voc_shapes(
     out: str | Path,
-    num_train: int = 400,
+    num_train: int = 600,
     num_test: int = 100,
     seed: int = 0,
     size_range: tuple[float, float] = SIZE_RANGE,

@@ -22,7 +22,7 @@ NUM_PRIORS = {
     'ssd300_coco': 8732,
     'ssd300_bccd': 8732,
     'ssd300_bccd_short': 8732,
-    'demo_shapes': 4 * (24**2 + 12**2 + 6**2 + 3**2),
+    'demo_shapes': 4 * (20**2 + 10**2 + 5**2 + 3**2),
 }
 VOC_CLASSES = ('person', 'dog', 'car', 'boat', 'chair')
 

@@ -26,7 +26,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Get the data of a config.')
     commands = parser.add_subparsers(dest='command', required=True, metavar='{shapes,voc,coco}')
     shapes = commands.add_parser('shapes', help='draw the data of configs/demo_shapes.py')
-    shapes.add_argument('--train', type=count, default=400, help='pictures to train on (400)')
+    shapes.add_argument('--train', type=count, default=600, help='pictures to train on (600)')
     shapes.add_argument('--test', type=count, default=100, help='pictures to test on (100)')
     shapes.add_argument('--seed', type=count, default=0, help='another seed, other pictures')
     shapes.add_argument('--overwrite', action='store_true', help='replace earlier drawn pictures')
