@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -43,9 +44,18 @@ def enable_amp(cfg: Config) -> None:
 
     An accelerator gets ``AmpOptimWrapper`` with a dynamic loss scale, a CPU
     :class:`CPUAmpOptimWrapper`. Other settings of ``optim_wrapper`` stay.
+
+    Warns where the CPU has no instructions for bfloat16, which makes it slower than float32.
     """
     wrapper = cfg.optim_wrapper
     if get_device() == 'cpu':
+        if torch.backends.cpu.get_cpu_capability() == 'AVX2':
+            warnings.warn(
+                'this CPU has no AVX-512: bfloat16 is emulated, and convolutions are many times '
+                'slower than in float32; better train without --amp',
+                RuntimeWarning,
+                stacklevel=2,
+            )
         wrapper.type = CPUAmpOptimWrapper.__name__
         for only_with_accelerator in ('loss_scale', 'dtype', 'use_fsdp'):
             wrapper.pop(only_with_accelerator, None)

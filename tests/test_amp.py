@@ -125,3 +125,11 @@ def test_an_accelerator_gets_mmengines_wrapper(monkeypatch):
     assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
     assert cfg.optim_wrapper.loss_scale == 'dynamic'
     assert issubclass(OPTIM_WRAPPERS.get(cfg.optim_wrapper.type), OptimWrapper)
+
+
+@pytest.mark.parametrize(('instructions', 'warns'), [('AVX2', True), ('AVX512', False)])
+def test_a_cpu_that_is_slow_in_bfloat16_is_told(monkeypatch, recwarn, instructions, warns):
+    monkeypatch.setattr(amp, 'get_device', lambda: 'cpu')
+    monkeypatch.setattr(torch.backends.cpu, 'get_cpu_capability', lambda: instructions)
+    amp.enable_amp(amp_config(type='OptimWrapper'))
+    assert any('without --amp' in str(warning.message) for warning in recwarn) is warns
