@@ -94,7 +94,7 @@ def test_the_set_is_varied(tree):
     assert set(classes) == set(CLASSES)
     assert min(classes.values()) >= 0.1 * len(found)
     sides = [max(x2 - x1, y2 - y1) + 1 for _, (x1, y1, x2, y2), *_ in found]
-    assert min(sides) < 30 and max(sides) > 120
+    assert min(sides) < 60 and max(sides) > 120
     assert 0.05 < np.mean([truncated for *_, truncated, _ in found]) < 0.5
     assert 0 < np.mean([difficult for *_, difficult in found]) < 0.15
     assert len({len(objects(tree, name)) for name in names(tree, 'trainval')}) >= 5
