@@ -26,7 +26,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--work-dir', type=Path, help='of training and testing')
     parser.add_argument('--out-dir', type=Path, help='for the pictures; WORK_DIR/detections')
     parser.add_argument('--num', type=int, default=6, help='how many pictures')
-    parser.add_argument('--score-thr', type=float, default=0.4, help='of detections drawn')
+    parser.add_argument('--score-thr', type=float, default=0.5, help='of detections drawn')
     args = parser.parse_args()
     args.work_dir = args.work_dir or Path('work_dirs', Path(args.config).stem)
     args.out_dir = args.out_dir or args.work_dir / 'detections'
@@ -60,12 +60,12 @@ def read_map(work_dir: Path) -> float:
 
 
 def choose_pictures(cfg: Config, num: int) -> list[str]:
-    """Paths of ``num`` test pictures with three or more objects, evenly spaced through the set."""
+    """Paths of ``num`` test pictures with two or more objects, evenly spaced through the set."""
     from mmdet.registry import DATASETS
 
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
     pictures = [dataset.get_data_info(i) for i in range(len(dataset))]
-    pictures = [p for p in pictures if len(p['instances']) >= 3] or pictures
+    pictures = [p for p in pictures if len(p['instances']) >= 2] or pictures
     indices = np.linspace(0, len(pictures) - 1, min(num, len(pictures))).round().astype(int)
     return [pictures[i]['img_path'] for i in indices]
 
