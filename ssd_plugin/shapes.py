@@ -95,7 +95,7 @@ def write_voc_shapes(
 
 
 def draw_picture(rng: np.random.Generator, size_range=SIZE_RANGE) -> tuple[np.ndarray, list[Shape]]:
-    """Draw one picture of 1 to 8 shapes.
+    """Draw one picture of 1 to ``MAX_SHAPES`` shapes.
 
     Returns:
         The image, (H, W, 3) uint8 in OpenCV's BGR order, and its shapes from back to front. A
