@@ -13,6 +13,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from .ground_truth import has_area
+from .matching import match_by_argmax, match_greedily, pairwise_iou
 
 
 class BatchAssignResult(NamedTuple):
@@ -124,10 +125,10 @@ class BatchMaxIoUAssigner(BaseAssigner):
         gt_mask = gt_mask & has_area(gt_bboxes)
         gt_bboxes = torch.where(gt_mask.unsqueeze(-1), gt_bboxes, 0)
         # A box of no area has an IoU of 0 with everything, and so is never matched.
-        overlaps = bbox_overlaps(gt_bboxes, priors.expand(batch, -1, -1))  # (B, G, P)
+        overlaps = pairwise_iou(gt_bboxes, priors)  # (B, G, P)
         max_overlaps, best_gt = overlaps.max(dim=1)  # (B, P)
 
-        own_gt = (greedy_match if self.bipartite else argmax_match)(overlaps)
+        own_gt = (match_greedily if self.bipartite else match_by_argmax)(overlaps)
         gt_inds = torch.where(max_overlaps < self.neg_iou_thr, 0, -1)
         gt_inds = self._ignore(gt_inds, priors, ignore_bboxes)
         gt_inds = torch.where(max_overlaps >= self.pos_iou_thr, best_gt + 1, gt_inds)
@@ -145,57 +146,3 @@ class BatchMaxIoUAssigner(BaseAssigner):
         expanded = priors.expand(len(clean), -1, -1)
         inside = bbox_overlaps(expanded, clean, mode='iof').amax(dim=2)  # (B, P)
         return gt_inds.masked_fill(inside > self.ignore_iof_thr, -1)
-
-
-def argmax_match(overlaps: Tensor) -> Tensor:
-    """Each box takes its best prior; of boxes with the same one, the last has it.
-
-    Args:
-        overlaps: IoU (B, G, P).
-
-    Returns:
-        (B, P) int64: g + 1 for the prior that box g has, 0 elsewhere.
-    """
-    best_overlap, best_prior = overlaps.max(dim=2)  # (B, G)
-    number = torch.arange(1, overlaps.size(1) + 1, device=overlaps.device)
-    number = torch.where(best_overlap > 0, number, 0)
-    own_gt = number.new_zeros(overlaps.size(0), overlaps.size(2))
-    return own_gt.scatter_reduce(1, best_prior, number, reduce='amax')
-
-
-def greedy_match(overlaps: Tensor) -> Tensor:
-    """Take the highest IoU over all (box, prior) pairs, drop that box and prior, and repeat.
-
-    Equal IoUs go to the lower box, then to the lower prior. A pair that is the best of its box
-    and the best of its prior is what the greedy order takes sooner or later, whatever happens to
-    the others; so all such pairs of the batch are taken together, and the loop runs as often as
-    boxes stand in each other's way (once, as a rule), not once a box.
-
-    Args:
-        overlaps: IoU (B, G, P).
-
-    Returns:
-        (B, P) int64: g + 1 for the prior that box g has, 0 elsewhere.
-    """
-    batch, num_gts, num_priors = overlaps.shape
-    own_gt = overlaps.new_zeros(batch, num_priors, dtype=torch.long)
-    number = torch.arange(1, num_gts + 1, device=overlaps.device)
-    overlaps = overlaps.clone()
-    best_overlap, best_prior = overlaps.max(dim=2)  # (B, G)
-    waiting = best_overlap > 0
-    while waiting.any():
-        # rivals[b, h, g] is the IoU of box h with the prior that box g wants.
-        wanted = best_prior.unsqueeze(1).expand(-1, num_gts, -1)
-        rivals = overlaps.gather(2, wanted)
-        wins = waiting & (rivals.argmax(dim=1) + 1 == number)
-        own_gt.scatter_reduce_(1, best_prior, torch.where(wins, number, 0), reduce='amax')
-        # Winners leave, and so do their priors.
-        overlaps.masked_fill_(wins.unsqueeze(2), -1)
-        overlaps.masked_fill_((own_gt > 0).unsqueeze(1), -1)
-        waiting &= ~wins
-        if not waiting.any():
-            break
-        images, boxes = waiting.nonzero(as_tuple=True)
-        best_overlap[images, boxes], best_prior[images, boxes] = overlaps[images, boxes].max(dim=1)
-        waiting &= best_overlap > 0
-    return own_gt

@@ -39,8 +39,9 @@ def valid_gt_mask(bboxes: Tensor, img_shape: Tensor | Sequence[int]) -> Tensor:
     Returns:
         A bool tensor (...).
     """
-    height_width = torch.as_tensor(img_shape, device=bboxes.device)
-    touches = (bboxes[..., 2:] > 0).all(-1) & (bboxes[..., :2] < height_width.flip(-1)).all(-1)
+    height, width = img_shape.unbind(-1) if isinstance(img_shape, Tensor) else img_shape
+    left, top, right, bottom = bboxes.unbind(-1)
+    touches = (right > 0) & (bottom > 0) & (left < width) & (top < height)
     return has_area(bboxes) & touches
 
 
@@ -74,6 +75,11 @@ def batch_ground_truth(
     labels = pad_sequence(labels, batch_first=True, padding_value=-1)
     if labels.size(1) == 0:  # one padded box, so that boxes can always be gathered by index
         bboxes, labels = bboxes.new_zeros(len(labels), 1, 4), labels.new_full((len(labels), 1), -1)
-    img_shapes = bboxes.new_tensor([meta['img_shape'][:2] for meta in batch_img_metas])
-    mask = (labels >= 0) & valid_gt_mask(bboxes, img_shapes[:, None])
+    mask = (labels >= 0) & valid_gt_mask(bboxes, _common_shape(batch_img_metas, bboxes))
     return GroundTruth(bboxes, labels, mask)
+
+
+def _common_shape(batch_img_metas: Sequence[dict], like: Tensor) -> tuple[int, int] | Tensor:
+    """(h, w) of the images, as plain numbers where all are equal: those cost no copy to a GPU."""
+    shapes = [tuple(meta['img_shape'][:2]) for meta in batch_img_metas]
+    return shapes[0] if len(set(shapes)) == 1 else like.new_tensor(shapes).unsqueeze(1)

@@ -12,7 +12,9 @@ from mmdet.utils import InstanceList, OptInstanceList, reduce_mean
 from mmengine.dist import get_world_size
 from torch import Tensor, nn
 
+from .devices import values_are_free
 from .ground_truth import batch_ground_truth, batch_ignored
+from .levels import flatten_levels, select_levels
 from .losses import HardNegativeMiningLoss
 from .postprocess import detect
 
@@ -145,10 +147,10 @@ class SSDMultiBoxHead(BaseDenseHead):
             Scalars ``loss_cls`` and ``loss_bbox``.
         """
         priors = self.get_priors(cls_scores)  # (P, 4)
-        scores = flatten_levels(cls_scores, self.cls_out_channels)  # (B, P, K)
-        preds = flatten_levels(bbox_preds, 4)  # (B, P, 4)
         gt = batch_ground_truth(batch_gt_instances, batch_img_metas)
-        ignored = batch_ignored(batch_gt_instances_ignore, scores.device)
+        ignored = None
+        if getattr(self.assigner, 'ignore_iof_thr', -1) >= 0:
+            ignored = batch_ignored(batch_gt_instances_ignore, priors.device)
         matches = self.assigner.assign_batch(priors, *gt, ignored)
 
         positive = matches.gt_inds > 0  # (B, P)
@@ -157,45 +159,67 @@ class SSDMultiBoxHead(BaseDenseHead):
         avg_factor = num_matched.clamp(min=1 / get_world_size())
 
         labels = torch.where(positive, matches.labels, self.num_classes)
-        label_weights = (matches.gt_inds >= 0).float()
+        weights = (matches.gt_inds >= 0).float()
         return dict(
-            loss_cls=self.classification_loss(scores, labels, label_weights, avg_factor),
-            loss_bbox=self.regression_loss(priors, preds, gt.bboxes, matches.gt_inds, avg_factor),
+            loss_cls=self.classification_loss(cls_scores, labels, weights, avg_factor),
+            loss_bbox=self.regression_loss(
+                bbox_preds, priors, gt.bboxes, matches.gt_inds, avg_factor
+            ),
         )
 
     def classification_loss(
-        self, scores: Tensor, labels: Tensor, weights: Tensor, avg_factor: Tensor
+        self, cls_scores: list[Tensor], labels: Tensor, weights: Tensor, avg_factor: Tensor
     ) -> Tensor:
-        """``loss_cls`` of scores (B, P, K) and labels (B, P): a scalar."""
-        if not isinstance(self.loss_cls, HardNegativeMiningLoss):
+        """``loss_cls`` of each level's scores and of labels and weights (B, P): a scalar."""
+        mining = isinstance(self.loss_cls, HardNegativeMiningLoss)
+        if mining and values_are_free(labels):
+            return self.loss_cls.of_maps(
+                cls_scores, self.cls_out_channels, labels, weights, avg_factor
+            )
+        scores = flatten_levels(cls_scores, self.cls_out_channels)  # (B, P, K)
+        if not mining:
             # MMDetection's losses know priors, but not images.
             scores, labels, weights = scores.flatten(0, 1), labels.flatten(), weights.flatten()
         return self.loss_cls(scores, labels, weights, avg_factor=avg_factor)
 
     def regression_loss(
-        self, priors: Tensor, preds: Tensor, gt_bboxes: Tensor, gt_inds: Tensor, avg_factor: Tensor
+        self,
+        bbox_preds: list[Tensor],
+        priors: Tensor,
+        gt_bboxes: Tensor,
+        gt_inds: Tensor,
+        avg_factor: Tensor,
     ) -> Tensor:
         """``loss_bbox`` of the matched priors: a scalar.
 
         Args:
+            bbox_preds: Offsets of each level.
             priors: (P, 4) xyxy in pixels.
-            preds: Offsets (B, P, 4).
             gt_bboxes: (B, G, 4) xyxy in pixels.
             gt_inds: (B, P), g + 1 where matched to box g.
             avg_factor: What the sum over matched priors is divided by.
         """
-        positive = (gt_inds > 0).unsqueeze(-1)  # (B, P, 1)
-        index = (gt_inds - 1).clamp(min=0).unsqueeze(-1).expand(-1, -1, 4)
-        priors = priors.expand_as(preds)
-        # An unmatched prior is its own target, so that its offsets, of weight 0, are finite.
-        targets = torch.where(positive, gt_bboxes.gather(1, index), priors).reshape(-1, 4)
-        priors, preds = priors.reshape(-1, 4), preds.reshape(-1, 4)
-        weights = positive.expand(-1, -1, 4).reshape(-1, 4).float()
+        positive = gt_inds > 0  # (B, P)
+        if values_are_free(gt_inds):
+            preds, image, prior = select_levels(positive, bbox_preds, 4)  # (n, 4)
+            targets, priors = gt_bboxes[image, gt_inds[image, prior] - 1], priors[prior]
+            positive = positive[image, prior]
+        else:
+            index = (gt_inds - 1).clamp(min=0).unsqueeze(-1).expand(-1, -1, 4)
+            priors = priors.expand(len(gt_inds), -1, -1)
+            # An unmatched prior is its own target, so that its loss, not counted, is finite.
+            targets = torch.where(positive.unsqueeze(-1), gt_bboxes.gather(1, index), priors)
+            preds = flatten_levels(bbox_preds, 4).flatten(0, 1)  # (B * P, 4)
+            targets, priors = targets.flatten(0, 1), priors.flatten(0, 1)
+            positive = positive.flatten()
         if self.reg_decoded_bbox:
             preds = self.bbox_coder.decode(priors, preds)
         else:
             targets = self.bbox_coder.encode(priors, targets)
-        return self.loss_bbox(preds, targets, weights, avg_factor=avg_factor)
+        # Without weights: to see whether all are 0, MMDetection's losses would look at them.
+        losses = self.loss_bbox(preds, targets, reduction_override='none')
+        losses = losses.sum(-1) if losses.dim() > 1 else losses  # IoU losses answer (n,)
+        return torch.where(positive, losses, 0).sum() / avg_factor
 
     def predict_by_feat(
         self,
@@ -273,14 +297,3 @@ def make_branch(
     kernel = 1 if use_depthwise else 3
     modules.append(nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2))
     return nn.Sequential(*modules)
-
-
-def flatten_levels(maps: Sequence[Tensor], channels: int) -> Tensor:
-    """Outputs (B, A_k * channels, H_k, W_k) of all levels as (B, P, channels) float32.
-
-    float32 because sums over thousands of priors and box sides need more digits than the half
-    precision that convolutions do with.
-    """
-    batch = maps[0].size(0)
-    flat = [m.permute(0, 2, 3, 1).reshape(batch, -1, channels) for m in maps]
-    return torch.cat(flat, dim=1).float()

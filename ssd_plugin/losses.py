@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
+from mmdet.models.losses import CrossEntropyLoss
 from mmdet.registry import MODELS
 from torch import Tensor, nn
+
+from .devices import values_are_free
+from .levels import map_levels, select_levels
 
 REDUCTIONS = ('none', 'mean', 'sum')
 
@@ -78,11 +85,7 @@ class HardNegativeMiningLoss(nn.Module):
         if reduction not in REDUCTIONS:
             raise ValueError(f'reduction_override must be one of {REDUCTIONS}, got {reduction!r}')
         losses = self.prior_losses(cls_score, label)  # (B, P) or (n,)
-        counts = torch.ones_like(label, dtype=torch.bool) if weight is None else weight > 0
-        background = cls_score.size(-1) - (not self.use_sigmoid)
-        positive = counts & (label >= 0) & (label < background)
-        candidate = counts & (label == background)
-
+        positive, candidate = self.roles(label, weight, cls_score.size(-1))
         kept = positive | self.hardest(losses, positive, candidate)
         losses = losses if weight is None else losses * weight
         losses = self.loss_weight * torch.where(kept, losses, 0)
@@ -94,6 +97,64 @@ class HardNegativeMiningLoss(nn.Module):
             avg_factor = positive.sum().clamp(min=1)
         return losses.sum() / avg_factor
 
+    def of_maps(
+        self,
+        maps: Sequence[Tensor],
+        num_scores: int,
+        label: Tensor,
+        weight: Tensor,
+        avg_factor: Tensor | float,
+    ) -> Tensor:
+        """The same as calling the loss, from a head's maps, for where values can be looked at.
+
+        Mining needs but one number of each prior, its loss as background, and that carries no
+        gradient. The inner loss and its gradient are computed for the priors that are kept.
+
+        Args:
+            maps: Scores (B, A_k * K, H_k, W_k) of each level.
+            num_scores: K.
+            label: (B, P).
+            weight: (B, P).
+            avg_factor: What the sum is divided by.
+
+        Returns:
+            A scalar.
+        """
+        positive, candidate = self.roles(label, weight, num_scores)
+        with torch.no_grad():
+            losses = map_levels(maps, num_scores, self.background_losses)
+        kept = positive | self.hardest(losses, positive, candidate)
+        scores, image, prior = select_levels(kept, maps, num_scores)
+        losses = self.prior_losses(scores, label[image, prior]) * weight[image, prior]
+        return self.loss_weight * losses.sum() / avg_factor
+
+    def roles(self, label: Tensor, weight: Tensor | None, num_scores: int) -> tuple[Tensor, Tensor]:
+        """Which priors are positive, and which can be mined: two bool tensors like ``label``."""
+        background = num_scores - (not self.use_sigmoid)
+        positive = (label >= 0) & (label < background)
+        candidate = label == background
+        if weight is None:
+            return positive, candidate
+        counts = weight > 0
+        return positive & counts, candidate & counts
+
+    def background_losses(self, scores: Tensor) -> Tensor:
+        """The inner loss of priors if they are background: (N, K, ...) to (N, ...)."""
+        if self._is_softmax:
+            # Along the dimension that the scores have, without turning them into rows.
+            return -self.loss.loss_weight * scores.log_softmax(1)[:, -1]
+        rows = scores.movedim(1, -1)
+        background = scores.size(1) - (not self.use_sigmoid)
+        return self.prior_losses(rows, rows.new_full(rows.shape[:-1], background, dtype=torch.long))
+
+    @property
+    def _is_softmax(self) -> bool:
+        return (
+            type(self.loss) is CrossEntropyLoss
+            and not (self.loss.use_sigmoid or self.loss.use_mask)
+            and self.loss.class_weight is None
+        )
+
     def prior_losses(self, cls_score: Tensor, label: Tensor) -> Tensor:
         """The inner loss of each prior, of the shape of ``label``, before mining."""
         num_scores = cls_score.size(-1)
@@ -101,7 +162,8 @@ class HardNegativeMiningLoss(nn.Module):
             cls_score.reshape(-1, num_scores), label.reshape(-1), reduction_override='none'
         )
         # Sigmoid losses answer one number a class.
-        return losses.reshape(*label.shape, -1).sum(-1)
+        losses = losses.sum(-1) if losses.dim() > 1 else losses
+        return losses.reshape(label.shape)
 
     @torch.no_grad()
     def hardest(self, losses: Tensor, positive: Tensor, candidate: Tensor) -> Tensor:
@@ -117,7 +179,10 @@ class HardNegativeMiningLoss(nn.Module):
         """
         quota = (self.neg_pos_ratio * positive.sum(-1)).clamp(min=self.min_negatives)
         quota = torch.minimum(quota, candidate.sum(-1))
-        order = losses.masked_fill(~candidate, -torch.inf).argsort(dim=-1, descending=True)
-        rank = torch.arange(losses.size(-1), device=losses.device)
+        longest = losses.size(-1)
+        if values_are_free(losses):
+            longest = math.ceil(quota.max())
+        order = losses.masked_fill(~candidate, -torch.inf).topk(longest, dim=-1).indices
+        rank = torch.arange(longest, device=losses.device)
         first = (rank < quota.unsqueeze(-1)).expand_as(order)
         return torch.zeros_like(candidate).scatter(-1, order, first)

@@ -5,44 +5,72 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 from mmcv.ops import batched_nms as mmcv_batched_nms
 from mmengine.structures import InstanceData
 from torch import Tensor
-from torchvision.ops import batched_nms
+from torchvision.ops import nms as torchvision_nms
+
+from .devices import values_are_free
+
+# How many candidates of an image are looked at for each detection that may come of it, at first,
+# and by how much the number grows where they do not suffice.
+SHORTLIST, GROWTH = 5, 4
+# NMS takes time by the square of the boxes, and a call on the CPU as much as it takes for these.
+BOXES_PER_CALL = 256
 
 
 class Candidates(NamedTuple):
-    """(prior, class) pairs of a batch that passed the score filter, N in all."""
+    """(prior, class) pairs of a batch that passed the score filter, N in all.
+
+    Ordered by image, and in an image by score, the highest first.
+    """
 
     image: Tensor  # (N,) int64
     label: Tensor  # (N,) int64
     prior: Tensor  # (N,) int64
     score: Tensor  # (N,)
+    is_all: Tensor  # (B,) bool: no other pair of the image would have passed
 
 
-def filter_scores(scores: Tensor, score_thr: float, nms_pre: int) -> Candidates:
-    """Keep scores above the threshold, at most ``nms_pre`` of each class in each image.
+def filter_scores(scores: Tensor, score_thr: float, nms_pre: int, most: int) -> Candidates:
+    """Keep the best scores of each image, of those above the threshold.
 
     Args:
         scores: (B, P, C), without background.
         score_thr: Scores must be greater.
-        nms_pre: How many a class keeps, the highest; no limit where negative.
+        nms_pre: How many a class may keep, the highest; no limit where negative.
+        most: How many scores of an image are looked at, the highest.
 
     Returns:
         The pairs that are left.
     """
-    by_class = scores.transpose(1, 2)  # (B, C, P)
-    num_priors = by_class.size(2)
-    keep = min(nms_pre, num_priors) if nms_pre >= 0 else num_priors
-    top, prior = by_class.topk(keep, dim=2)  # (B, C, keep)
-    image, label, rank = (top > score_thr).nonzero(as_tuple=True)
-    return Candidates(image, label, prior[image, label, rank], top[image, label, rank])
+    num_classes = scores.size(2)
+    flat = scores.flatten(1)  # (B, P * C)
+    most = min(most, flat.size(1))
+    top, index = flat.topk(most, dim=1)  # (B, most)
+    label = index % num_classes
+    passed = top > score_thr
+    is_all = ~passed[:, -1] if most < flat.size(1) else torch.ones_like(passed[:, 0])
+    if 0 <= nms_pre < most:
+        passed &= rank_in_class(label) < nms_pre
+    image, place = passed.nonzero(as_tuple=True)
+    prior = index.div(num_classes, rounding_mode='floor')
+    return Candidates(image, label[image, place], prior[image, place], top[image, place], is_all)
+
+
+def rank_in_class(label: Tensor) -> Tensor:
+    """How many of the same class stand before each: (B, N) int64 to (B, N) int64."""
+    by_class, order = label.sort(dim=1, stable=True)
+    place = torch.arange(label.size(1), device=label.device).expand_as(label)
+    rank = place - torch.searchsorted(by_class, by_class)
+    return torch.empty_like(label).scatter_(1, order, rank)
 
 
 def nms_by_class(
     bboxes: Tensor, candidates: Candidates, num_classes: int, nms: dict
 ) -> tuple[Tensor, Tensor]:
-    """Non-maximum suppression of all images and classes at once.
+    """Non-maximum suppression within the classes of each image.
 
     Args:
         bboxes: (N, 4) xyxy in pixels, a box for each candidate.
@@ -52,20 +80,51 @@ def nms_by_class(
             ``class_agnostic=True`` lets the classes of an image compete.
 
     Returns:
-        (N',) indices of those that are left, highest score first, and their (N',) scores, which
-        some kinds of NMS lower.
+        (N',) indices of those that are left, by image and in an image by score, and their (N',)
+        scores, which some kinds of NMS lower.
     """
     nms = dict(nms)
-    groups = candidates.image
+    group = candidates.image
     if not nms.pop('class_agnostic', False):
-        groups = groups * num_classes + candidates.label
-    if nms.get('type', 'nms') == 'nms' and nms.keys() <= {'type', 'iou_threshold'}:
-        # Groups are kept apart by moving each to a place of its own; in float32 the far ones
-        # would lose the decimals on which an overlap near the threshold depends.
-        keep = batched_nms(bboxes.double(), candidates.score.double(), groups, nms['iou_threshold'])
+        group = group * num_classes + candidates.label
+    if is_plain(nms):
+        keep = grouped_nms(bboxes, candidates.score, group, nms['iou_threshold'])
         return keep, candidates.score[keep]
-    dets, keep = mmcv_batched_nms(bboxes, candidates.score, groups, nms)
-    return keep, dets[:, 4]
+    dets, keep = mmcv_batched_nms(bboxes, candidates.score, group, nms)
+    by_image = candidates.image[keep].sort(stable=True).indices  # they came by score
+    return keep[by_image], dets[by_image, 4]
+
+
+def is_plain(nms: dict) -> bool:
+    """Whether this is the usual NMS, which takes boxes out and leaves the others as they are."""
+    known = {'type', 'iou_threshold', 'class_agnostic'}
+    return nms.get('type', 'nms') == 'nms' and nms.keys() <= known
+
+
+def grouped_nms(bboxes: Tensor, scores: Tensor, group: Tensor, iou_threshold: float) -> Tensor:
+    """NMS in which only boxes of the same group compete.
+
+    Args:
+        bboxes: (N, 4) xyxy.
+        scores: (N,).
+        group: (N,) int64, not negative.
+        iou_threshold: Of two boxes with a larger IoU the one with the lower score leaves.
+
+    Returns:
+        (N',) indices of those that are left, ascending.
+    """
+    # Groups are kept apart by moving each to a place of its own; in float32 the far ones would
+    # lose the decimals on which an overlap near the threshold depends.
+    bboxes, scores = bboxes.double(), scores.double()
+    extent = bboxes.max() - bboxes.min() + 1 if len(bboxes) else 0
+    bboxes = bboxes + (group * extent).unsqueeze(1)
+    if not values_are_free(bboxes):
+        return torchvision_nms(bboxes, scores, iou_threshold).sort().values
+    sizes = group.bincount()
+    call = (sizes.cumsum(0) - sizes) // BOXES_PER_CALL  # of each group, by where it starts
+    parts = group.argsort(stable=True).split(call.bincount(sizes).long().tolist())
+    left = [part[torchvision_nms(bboxes[part], scores[part], iou_threshold)] for part in parts]
+    return torch.cat(left).sort().values
 
 
 def detect(
@@ -81,6 +140,10 @@ def detect(
     3. NMS within each class of each image.
     4. Keep the ``max_per_img`` highest of each image, by score.
 
+    NMS asks of a box only whether a better one is near. So if enough of an image's best
+    candidates are left after it, the others would change nothing; the steps are first done with
+    a short list, and again with a longer one where it did not suffice.
+
     Args:
         scores: (B, P, C) probabilities, without background.
         decode: Takes (N,) image and (N,) prior indices, gives their (N, 4) boxes.
@@ -90,21 +153,24 @@ def detect(
     Returns:
         For each image ``bboxes`` (n, 4), ``scores`` (n,) and ``labels`` (n,), highest first.
     """
-    batch, _, num_classes = scores.shape
-    found = filter_scores(scores, test_cfg.get('score_thr', 0), test_cfg.get('nms_pre', -1))
-    bboxes = decode(found.image, found.prior)
-    if with_nms and len(bboxes):
-        keep, score = nms_by_class(bboxes, found, num_classes, test_cfg['nms'])
-    else:
-        score, keep = found.score.sort(descending=True, stable=True)
-    results = InstanceData(
-        bboxes=bboxes[keep], scores=score, labels=found.label[keep], image=found.image[keep]
-    )
+    batch, num_priors, num_classes = scores.shape
     limit = test_cfg.get('max_per_img', -1) if with_nms else -1
-    return [_of_image(results, index, limit) for index in range(batch)]
-
-
-def _of_image(results: InstanceData, index: int, limit: int) -> InstanceData:
-    mine = results[results.image == index]
-    mine.pop('image')
-    return mine[:limit] if limit >= 0 else mine
+    most = num_priors * num_classes
+    if limit >= 0 and is_plain(test_cfg['nms']):
+        most = SHORTLIST * max(limit, 1)
+    while True:
+        found = filter_scores(
+            scores, test_cfg.get('score_thr', 0), test_cfg.get('nms_pre', -1), most
+        )
+        bboxes, score = decode(found.image, found.prior), found.score
+        keep = torch.arange(len(bboxes), device=bboxes.device)
+        if with_nms and len(bboxes):
+            keep, score = nms_by_class(bboxes, found, num_classes, test_cfg['nms'])
+        sizes = found.image[keep].bincount(minlength=batch)
+        if limit < 0 or (found.is_all | (sizes >= limit)).all():
+            break
+        most *= GROWTH
+    fields = dict(bboxes=bboxes[keep], scores=score, labels=found.label[keep])
+    parts = zip(*(values.split(sizes.tolist()) for values in fields.values()), strict=True)
+    images = [InstanceData(**dict(zip(fields, part, strict=True))) for part in parts]
+    return images if limit < 0 else [image[:limit] for image in images]

@@ -1,0 +1,117 @@
+"""Overlaps of boxes and priors, and three ways to give each box a prior of its own."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .devices import values_are_free
+
+
+def pairwise_iou(bboxes: Tensor, priors: Tensor) -> Tensor:
+    """IoU of each box with each prior.
+
+    Coordinate by coordinate and in place: the tensors are the largest of the training step, and
+    fetching fresh memory for them takes longer than the arithmetic.
+
+    Args:
+        bboxes: (B, G, 4) xyxy.
+        priors: (P, 4) xyxy.
+
+    Returns:
+        (B, G, P); 0 for boxes of no area.
+    """
+    x1, y1, x2, y2 = bboxes.unsqueeze(-2).unbind(-1)  # (B, G, 1)
+    left, top, right, bottom = priors.t().contiguous()  # (P,)
+    inter = torch.minimum(x2, right)  # (B, G, P)
+    inter.sub_(torch.maximum(x1, left)).clamp_(min=0)
+    height = torch.minimum(y2, bottom).sub_(torch.maximum(y1, top)).clamp_(min=0)
+    inter.mul_(height)
+    areas = (x2 - x1) * (y2 - y1) + (right - left) * (bottom - top)
+    # The lower bound is for a box and a prior that both have no area.
+    return inter.div_(areas.sub_(inter).clamp_(min=1e-6))
+
+
+def match_by_argmax(overlaps: Tensor) -> Tensor:
+    """Each box takes its best prior; of boxes with the same one, the last has it.
+
+    Args:
+        overlaps: IoU (B, G, P).
+
+    Returns:
+        (B, P) int64: g + 1 for the prior that box g has, 0 elsewhere.
+    """
+    best_overlap, best_prior = overlaps.max(dim=2)  # (B, G)
+    number = torch.arange(1, overlaps.size(1) + 1, device=overlaps.device)
+    number = torch.where(best_overlap > 0, number, 0)
+    own_gt = number.new_zeros(overlaps.size(0), overlaps.size(2))
+    return own_gt.scatter_reduce(1, best_prior, number, reduce='amax')
+
+
+def match_greedily(overlaps: Tensor) -> Tensor:
+    """Take the highest IoU over all (box, prior) pairs, drop that box and prior, and repeat.
+
+    Equal IoUs go to the lower box, then to the lower prior. Computed by rounds on the CPU, by
+    :func:`match_by_offers` elsewhere; the result is the same.
+
+    Args:
+        overlaps: IoU (B, G, P).
+
+    Returns:
+        (B, P) int64: g + 1 for the prior that box g has, 0 elsewhere.
+    """
+    return (match_by_rounds if values_are_free(overlaps) else match_by_offers)(overlaps)
+
+
+def match_by_rounds(overlaps: Tensor) -> Tensor:
+    """:func:`match_greedily` in as many rounds as boxes stand in each other's way.
+
+    A pair that is the best of its box and the best of its prior is what the greedy order takes
+    sooner or later, whatever happens to the others; so all such pairs of the batch are taken
+    together. As a rule that is all boxes in the first round.
+    """
+    batch, num_gts, num_priors = overlaps.shape
+    own_gt = overlaps.new_zeros(batch, num_priors, dtype=torch.long)
+    number = torch.arange(1, num_gts + 1, device=overlaps.device)
+    best_overlap, best_prior = overlaps.max(dim=2)  # (B, G)
+    waiting = best_overlap > 0
+    while waiting.any():
+        # rivals[b, h, g] is the IoU of the waiting box h with the prior that box g wants.
+        rivals = overlaps.gather(2, best_prior.unsqueeze(1).expand(-1, num_gts, -1))
+        rivals.masked_fill_(~waiting.unsqueeze(2), -1)
+        wins = waiting & (rivals.argmax(dim=1) + 1 == number)
+        own_gt.scatter_reduce_(1, best_prior, torch.where(wins, number, 0), reduce='amax')
+        waiting &= ~wins
+        images, boxes = waiting.nonzero(as_tuple=True)
+        left = overlaps[images, boxes].masked_fill_(own_gt[images] > 0, -1)  # (n, P)
+        best_overlap[images, boxes], best_prior[images, boxes] = left.max(dim=1)
+        waiting &= best_overlap > 0
+    return own_gt
+
+
+def match_by_offers(overlaps: Tensor) -> Tensor:
+    """:func:`match_greedily` in G rounds of fixed shape, for accelerators and compiled graphs.
+
+    Each box lists its G best priors, one of which it will get, since the other boxes take G - 1
+    at most. In each round it makes an offer to the first on its list that holds no better one
+    (Gale and Shapley's deferred acceptance). Boxes and priors rank pairs by the same IoU, so the
+    stable outcome is the greedy one; the k-th pair of the greedy order is settled by round k.
+    """
+    num_gts, num_priors = overlaps.shape[1:]
+    # One integer orders pairs by IoU, then by the lower index: non-negative floats sort as their
+    # bits do.
+    bits = overlaps.contiguous().view(torch.int32).long() << 32  # (B, G, P)
+    lower_first = torch.arange(num_priors, 0, -1, device=overlaps.device)
+    ranked = (bits | lower_first).topk(min(num_gts, num_priors), dim=2).values  # (B, G, N)
+    prior = num_priors - (ranked & 0xFFFFFFFF)
+    number = torch.arange(num_gts, 0, -1, device=overlaps.device).unsqueeze(1)
+    offer = (ranked >> 32 << 32) | number
+    offer = torch.where(ranked >> 32 > 0, offer, 0)  # no prior is offered an IoU of 0
+
+    held = bits.new_zeros(len(overlaps), num_priors)
+    for _ in range(num_gts):
+        open_to = offer >= held.gather(1, prior.flatten(1)).view_as(offer)
+        first = open_to.int().argmax(dim=2, keepdim=True)  # (B, G, 1)
+        made = torch.where(open_to.gather(2, first), offer.gather(2, first), 0)
+        held = held.scatter_reduce(1, prior.gather(2, first).flatten(1), made.flatten(1), 'amax')
+    return torch.where(held > 0, num_gts + 1 - (held & 0xFFFFFFFF), 0)
