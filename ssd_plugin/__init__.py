@@ -8,9 +8,11 @@ compat.apply()
 from . import (
     amp,
     assigner,
+    augment,
     head,
     hooks,
     losses,
+    memory_format,
     priors,
     transforms,
 )

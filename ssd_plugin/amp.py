@@ -40,25 +40,39 @@ class CPUAmpOptimWrapper(OptimWrapper):
 
 
 def enable_amp(cfg: Config) -> None:
-    """Turn on mixed-precision training in a config, in place, for the device that will train.
+    """Turn on mixed precision in a config, in place: in training, and in its evaluations.
 
     An accelerator gets ``AmpOptimWrapper`` with a dynamic loss scale, a CPU
-    :class:`CPUAmpOptimWrapper`. Other settings of ``optim_wrapper`` stay.
+    :class:`CPUAmpOptimWrapper`. Other settings of ``optim_wrapper`` stay. The model is laid out
+    with channels last.
 
     Warns where the CPU has no instructions for bfloat16, which makes it slower than float32.
     """
     wrapper = cfg.optim_wrapper
     if get_device() == 'cpu':
-        if torch.backends.cpu.get_cpu_capability() == 'AVX2':
-            warnings.warn(
-                'this CPU has no AVX-512: bfloat16 is emulated, and convolutions are many times '
-                'slower than in float32; better train without --amp',
-                RuntimeWarning,
-                stacklevel=2,
-            )
         wrapper.type = CPUAmpOptimWrapper.__name__
         for only_with_accelerator in ('loss_scale', 'dtype', 'use_fsdp'):
             wrapper.pop(only_with_accelerator, None)
     else:
         wrapper.type = 'AmpOptimWrapper'
         wrapper.loss_scale = 'dynamic'
+    enable_amp_evaluation(cfg, 'val')
+
+
+def enable_amp_evaluation(cfg: Config, split: str) -> None:
+    """Turn on mixed precision in the evaluation of a split ('val' or 'test'), in place.
+
+    Warns where the CPU has no instructions for bfloat16.
+    """
+    if get_device() == 'cpu' and torch.backends.cpu.get_cpu_capability() == 'AVX2':
+        warnings.warn(
+            'this CPU has no AVX-512: bfloat16 is emulated, and convolutions are many times '
+            'slower than in float32; better go without --amp',
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    if cfg.get(f'{split}_cfg'):
+        cfg[f'{split}_cfg'].fp16 = True
+    hook = dict(type='ChannelsLastHook')
+    if hook not in cfg.get('custom_hooks', []):
+        cfg.custom_hooks = [*cfg.get('custom_hooks', []), hook]

@@ -35,6 +35,21 @@ def join_cpu_processes(cfg: Config) -> None:
     }
 
 
+def pin_batches(cfg: Config) -> None:
+    """Have loaders put batches where an accelerator fetches them from while it computes.
+
+    Only where there is one, and only in loaders whose config doesn't say ``pin_memory``. The
+    model's ``data_preprocessor`` waits for the copy unless it has ``non_blocking=True``.
+    """
+    if get_device() == 'cpu':
+        return
+    for split in ('train', 'val', 'test'):
+        loader = cfg.get(f'{split}_dataloader')
+        if loader:
+            loader.setdefault('pin_memory', True)
+
+
 def build_runner(cfg: Config) -> Runner:
     """Build the runner of a config, or the other one that its ``runner_type`` names."""
+    pin_batches(cfg)
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)

@@ -133,3 +133,21 @@ def test_a_cpu_that_is_slow_in_bfloat16_is_told(monkeypatch, recwarn, instructio
     monkeypatch.setattr(torch.backends.cpu, 'get_cpu_capability', lambda: instructions)
     amp.enable_amp(amp_config(type='OptimWrapper'))
     assert any('without --amp' in str(warning.message) for warning in recwarn) is warns
+
+
+def test_its_evaluations_are_in_mixed_precision_and_its_model_has_channels_last():
+    cfg = amp_config(type='OptimWrapper')
+    cfg.val_cfg = dict(type='ValLoop')
+    cfg.custom_hooks = [dict(type='FaultyBoxHook')]
+    amp.enable_amp(cfg)
+    amp.enable_amp(cfg)
+    assert cfg.val_cfg.fp16 is True
+    hooks = [dict(type='FaultyBoxHook'), dict(type='ChannelsLastHook')]
+    assert [hook.to_dict() for hook in cfg.custom_hooks] == hooks
+
+
+def test_training_without_evaluation_stays_without():
+    cfg = amp_config(type='OptimWrapper')
+    cfg.val_cfg = None
+    amp.enable_amp(cfg)
+    assert cfg.val_cfg is None

@@ -50,3 +50,16 @@ def test_launchers_that_need_a_gpu_say_so(monkeypatch, joined, launcher):
     with pytest.raises(ValueError, match=f'torchrun .*, not {launcher}'):
         launch.join_cpu_processes(Config(dict(launcher=launcher)))
     assert joined == []
+
+
+@pytest.mark.parametrize('device, pins', [('cpu', None), ('cuda', True)])
+def test_batches_are_pinned_for_an_accelerator_unless_the_config_says(monkeypatch, device, pins):
+    on_device(monkeypatch, device)
+    cfg = Config(dict(
+        train_dataloader=dict(batch_size=2), val_dataloader=dict(pin_memory=False),
+        test_dataloader=None,
+    ))  # fmt: skip
+    launch.pin_batches(cfg)
+    assert cfg.train_dataloader.get('pin_memory') is pins
+    assert cfg.val_dataloader.pin_memory is False
+    assert cfg.test_dataloader is None

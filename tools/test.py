@@ -63,14 +63,14 @@ def main() -> None:
         draw_detections(cfg, args)
     if args.tta:
         augment_test(cfg)
-    if args.amp:
-        cfg.merge_from_dict({'test_cfg.fp16': True})
-
     common.set_up(cfg)
     from mmdet.evaluation import DumpDetResults
 
+    from ssd_plugin.amp import enable_amp_evaluation
     from ssd_plugin.launch import build_runner
 
+    if args.amp:
+        enable_amp_evaluation(cfg, 'test')
     runner = build_runner(cfg)
     if args.out:
         runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))

@@ -9,24 +9,17 @@ train_pipeline = [
     dict(type='LoadAnnotations', with_bbox=True),
     dict(type='TrainOnDifficult'),
     dict(
-        type='PhotoMetricDistortion',
+        type='SSDAugment',
+        scale=(input_size, input_size),
+        mean=[123.675, 116.28, 103.53],
         brightness_delta=32,
         contrast_range=(0.5, 1.5),
         saturation_range=(0.5, 1.5),
         hue_delta=18,
-    ),
-    dict(
-        type='Expand',
-        mean=[123.675, 116.28, 103.53],
-        to_rgb=True,
         ratio_range=(1, 4),
-        prob=0.5,
+        min_ious=(0.1, 0.3, 0.5, 0.7, 0.9),
+        min_crop_size=0.3,
     ),
-    # Asks the IoU of every object in the window; the original asks it of one.
-    dict(type='MinIoURandomCrop', min_ious=(0.1, 0.3, 0.5, 0.7, 0.9), min_crop_size=0.3),
-    # Always linear; the original draws one of five interpolations.
-    dict(type='Resize', scale=(input_size, input_size), keep_ratio=False),
-    dict(type='RandomFlip', prob=0.5),
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
@@ -44,6 +37,8 @@ train_dataloader = dict(
     batch_size=32,
     num_workers=4,
     persistent_workers=True,
+    # One tensor a batch, stacked by a worker: all pictures have the input's size.
+    collate_fn=dict(type='default_collate'),
     sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
         type='ConcatDataset',
@@ -66,6 +61,7 @@ val_dataloader = dict(
     batch_size=16,
     num_workers=4,
     persistent_workers=True,
+    collate_fn=dict(type='default_collate'),
     drop_last=False,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(

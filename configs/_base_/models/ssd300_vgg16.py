@@ -6,6 +6,7 @@ model = dict(
         mean=[123.675, 116.28, 103.53],
         std=[1, 1, 1],
         bgr_to_rgb=True,
+        non_blocking=True,
     ),
     backbone=dict(
         type='SSDVGG',

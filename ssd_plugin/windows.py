@@ -1,0 +1,90 @@
+"""Windows that the random crop of SSD's augmentation draws and chooses from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+# Numbers of the original that no recipe changes.
+TRIALS = 50  # windows that each sampler draws
+ASPECT_RANGE = (0.5, 2.0)  # width / height
+
+
+def draw_window(
+    generator: np.random.Generator, bboxes: np.ndarray, min_ious: Sequence[float], min_scale: float
+) -> np.ndarray:
+    """Draw one window as SSD's crop does.
+
+    1. Samplers offer windows: one the whole canvas, one any window. Each of the others draws 50
+       and offers the first of them that at least one object reaches the sampler's IoU with, or
+       none.
+    2. One of the offers is taken, each as likely: the first in a random order of the samplers. So
+       those that come after it need not draw.
+
+    Args:
+        generator: Source of the random numbers.
+        bboxes: Objects (G, 4) xyxy as shares of the canvas' sides.
+        min_ious: IoU that each of the other samplers asks for.
+        min_scale: Least scale of a window.
+
+    Returns:
+        The window, (4,) xyxy as shares of the canvas' sides.
+    """
+    for sampler in generator.random(len(min_ious) + 2).argsort():
+        if sampler == len(min_ious):
+            return draw_windows(generator, 1, min_scale).reshape(4)
+        if sampler > len(min_ious):
+            break
+        windows = draw_windows(generator, TRIALS, min_scale)
+        met = meets(windows, bboxes, min_ious[sampler])
+        if met.any():
+            return windows[:, :, met.argmax()].reshape(4)
+    return np.array([0.0, 0.0, 1.0, 1.0])
+
+
+def draw_windows(generator: np.random.Generator, number: int, min_scale: float) -> np.ndarray:
+    """Draw windows, whatever is in them.
+
+    Args:
+        generator: Source of the random numbers.
+        number: How many, N.
+        min_scale: Least scale; the scale is the square root of a window's area.
+
+    Returns:
+        An array (2, 2, N): the top left corners' x and y, the bottom right corners' x and y, as
+        shares of the canvas' sides. An aspect (width / height) is that of such shares, too.
+    """
+    scale = generator.uniform(min_scale, 1, number)
+    aspect = generator.uniform(*ASPECT_RANGE, number)
+    # From s^2 to 1/s^2: then neither side is longer than the canvas'.
+    area = scale * scale
+    root = np.sqrt(np.maximum(np.minimum(aspect, 1 / area), area))
+    windows = np.empty((2, 2, number))
+    low, high = windows
+    np.multiply(scale, root, out=high[0])  # the sides, for now
+    np.divide(scale, root, out=high[1])
+    np.multiply(generator.random((2, number)), 1 - high, out=low)
+    high += low
+    return windows
+
+
+def meets(windows: np.ndarray, bboxes: np.ndarray, min_iou: float) -> np.ndarray:
+    """Whether at least one object reaches an IoU with a window.
+
+    Args:
+        windows: (2, 2, N), as :func:`draw_windows` has them.
+        bboxes: (G, 4) xyxy in the unit of the windows. Boxes without area and NaN reach nothing.
+        min_iou: The IoU, above 0.
+
+    Returns:
+        A bool array (N,).
+    """
+    low, high = windows  # (2, N)
+    corners = bboxes.T.reshape(2, 2, -1, 1)  # (2, 2, G, 1)
+    sides = np.minimum(high[:, None], corners[1]) - np.maximum(low[:, None], corners[0])
+    np.maximum(sides, 0, out=sides)  # (2, G, N)
+    overlap = sides[0] * sides[1]
+    window_sides, box_sides = high - low, np.maximum(corners[1] - corners[0], 0)
+    union = window_sides[0] * window_sides[1] + box_sides[0] * box_sides[1] - overlap
+    return (overlap >= min_iou * union).any(0)

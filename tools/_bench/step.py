@@ -1,0 +1,145 @@
+"""The training step of SSD300-VGG: the model alone, and whole iterations from JPEG files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from mmengine.dataset import pseudo_collate
+from torch import Tensor, nn
+from torchvision.models.detection import ssd300_vgg16
+
+from .bare import BareSSD300
+from .configs import NUM_CLASSES, build_dataset, our_config, with_pictures
+from .timing import BARE, MMDET, NO_LOADING, OURS, TORCHVISION, Case, Stopwatch
+from .training import Trainer, mmdet_trainer, our_trainer
+
+# To a batch in memory: nothing but what the size demands.
+PLAIN_PIPELINE = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='Resize', scale=(300, 300), keep_ratio=False),
+    dict(type='PackDetInputs'),
+]
+
+
+@dataclass
+class Settings:
+    """How to train.
+
+    Args:
+        batch: Pictures a step.
+        workers: Processes of each loader.
+        iterations: Steps from files in a round.
+        amp: Whether the plugin trains in mixed precision.
+    """
+
+    batch: int
+    workers: int
+    iterations: int
+    amp: bool = False
+
+
+def run(stopwatch: Stopwatch, root: Path, work_dir: Path, settings: Settings) -> list[Case]:
+    """Time both; pictures are those under ``root``, logs go to ``work_dir``."""
+    loader = (settings.batch, settings.workers)
+    with (
+        closing(our_trainer(root, work_dir / 'ours', *loader, amp=settings.amp)) as ours,
+        closing(mmdet_trainer(root, work_dir / 'mmdet', *loader)) as theirs,
+    ):
+        batch = fixed_batch(root, settings.batch)
+        return [
+            time_model(stopwatch, ours, theirs, batch),
+            time_from_files(stopwatch, ours, theirs, batch, settings),
+        ]
+
+
+def time_model(stopwatch: Stopwatch, ours: Trainer, theirs: Trainer, batch: dict) -> Case:
+    """Forward, backward and optimiser on a batch in memory, beside the bare convolutions."""
+    dtype, memory_format = ours.observed_format(batch)
+    works = {
+        OURS: lambda: ours.step_on(batch),
+        MMDET: lambda: theirs.step_on(batch),
+        TORCHVISION: torchvision_step(batch, stopwatch.device),
+        BARE: bare_step(ours, batch, memory_format, stopwatch.device),
+    }
+    count = len(batch['inputs'])
+    samples = stopwatch.alternate(works, per=count)
+    facts = dict(batch=count, format=f'{dtype} {memory_format}'.replace('torch.', ''))
+    return Case('step', f'model alone, batch {count}', 'picture', samples, facts)
+
+
+def time_from_files(
+    stopwatch: Stopwatch, ours: Trainer, theirs: Trainer, batch: dict, settings: Settings
+) -> Case:
+    """Whole iterations: load, augment, forward, backward, optimiser."""
+
+    def without_loading() -> None:
+        for _ in range(settings.iterations):
+            ours.step_on(batch)
+
+    works = {
+        OURS: lambda: ours.loop.take(settings.iterations),
+        MMDET: lambda: theirs.loop.take(settings.iterations),
+        NO_LOADING: without_loading,
+    }
+    samples = stopwatch.alternate(works, per=settings.iterations * settings.batch)
+    facts = dict(batch=settings.batch, workers=settings.workers, iterations=settings.iterations)
+    return Case('step', f'from files, batch {settings.batch}', 'picture', samples, facts)
+
+
+def fixed_batch(root: Path, count: int) -> dict:
+    """A batch as a loader gives it: uint8 images and their objects."""
+    dataset = build_dataset(with_pictures(our_config(), root, PLAIN_PIPELINE))
+    return pseudo_collate([dataset[i] for i in range(count)])
+
+
+def torchvision_step(batch: dict, device: str) -> Callable[[], Tensor]:
+    """torchvision's training of its SSD300-VGG, with the paper's optimiser.
+
+    Its images are floats on the device beforehand, which its recipe leaves to the loader.
+    """
+    model = ssd300_vgg16(weights=None, weights_backbone=None, num_classes=NUM_CLASSES + 1)
+    model.to(device).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9, weight_decay=5e-4)
+    images = [image.flip(0).float().to(device) / 255 for image in batch['inputs']]  # RGB
+    objects = [sample.gt_instances.to(device) for sample in batch['data_samples']]
+    targets = [dict(boxes=boxes_of(o), labels=o.labels + 1) for o in objects]
+
+    def step() -> Tensor:
+        loss = sum(model(images, targets).values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step
+
+
+def boxes_of(objects) -> Tensor:
+    return getattr(objects.bboxes, 'tensor', objects.bboxes)
+
+
+def bare_step(
+    ours: Trainer, batch: dict, memory_format: torch.memory_format, device: str
+) -> Callable[[], None]:
+    """Forward and backward of the same convolutions, in the type and format that ours have.
+
+    The optimiser's context decides of the type, as for the plugin's model.
+    """
+    model: nn.Module = BareSSD300().to(device, memory_format=memory_format).train()
+    images = torch.stack(batch['inputs']).float().sub(120).to(device, memory_format=memory_format)
+    gradients = []
+
+    def step() -> None:
+        model.zero_grad()
+        with ours.runner.optim_wrapper.optim_context(model):
+            maps = model(images)
+        if not gradients:
+            gradients.extend(torch.full_like(m, 1e-3) for m in maps)
+        torch.autograd.backward(maps, gradients)
+
+    return step
