@@ -47,7 +47,7 @@ setup(
         'torchvision',
         'mmengine>=0.10.4,<1',
         'mmdet>=3.2,<4',
-        'numpy',
+        'numpy>=1.24',  # random.get_bit_generator
         'opencv-python',
         'rich',
         # MMEngine 0.10 imports pkg_resources, which setuptools 82 dropped, and distutils, which

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .devices import values_are_free
 from .ground_truth import batch_ground_truth, batch_ignored
-from .levels import flatten_levels, select_levels
+from .levels import flatten_levels, map_levels, select_levels
 from .losses import HardNegativeMiningLoss
 from .postprocess import detect
 
@@ -243,9 +243,8 @@ class SSDMultiBoxHead(BaseDenseHead):
         Returns:
             For each image ``bboxes`` (n, 4), ``scores`` (n,) and ``labels`` (n,), by score.
         """
+        cfg = self.test_cfg if cfg is None else cfg
         priors = self.get_priors(cls_scores)
-        scores = flatten_levels(cls_scores, self.cls_out_channels)
-        scores = scores.sigmoid() if self.use_sigmoid_cls else scores.softmax(-1)[..., :-1]
         preds = flatten_levels(bbox_preds, 4)
         # (B, 4): right, bottom, right, bottom.
         borders = preds.new_tensor([m['img_shape'][:2][::-1] * 2 for m in batch_img_metas])
@@ -259,7 +258,19 @@ class SSDMultiBoxHead(BaseDenseHead):
                 bboxes = bboxes.clamp(min=0).minimum(borders[image])
             return bboxes if scales is None else bboxes / scales[image]
 
-        return detect(scores, decode, self.test_cfg if cfg is None else cfg, with_nms)
+        best = map_levels(
+            cls_scores, self.cls_out_channels, lambda scores: self.probabilities(scores).amax(1)
+        )
+
+        def scores_of(chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            scores, *places = select_levels(chosen, cls_scores, self.cls_out_channels)
+            return self.probabilities(scores), *places
+
+        return detect(best, scores_of, self.num_classes, decode, cfg, with_nms)
+
+    def probabilities(self, scores: Tensor) -> Tensor:
+        """Of the C classes, without background: (N, K, ...) to (N, C, ...)."""
+        return scores.sigmoid() if self.use_sigmoid_cls else scores.softmax(1)[:, :-1]
 
     def get_priors(self, cls_scores: Sequence[Tensor]) -> Tensor:
         """Priors of all levels, (P, 4) xyxy in pixels, on the scores' device."""

@@ -13,11 +13,11 @@ from torchvision.ops import nms as torchvision_nms
 
 from .devices import values_are_free
 
-# How many candidates of an image are looked at for each detection that may come of it, at first,
-# and by how much the number grows where they do not suffice.
-SHORTLIST, GROWTH = 5, 4
-# NMS takes time by the square of the boxes, and a call on the CPU as much as it takes for these.
-BOXES_PER_CALL = 256
+# Candidates of an image that are looked at for each detection that may come of it, at first, and by
+# how much the number grows where they do not suffice.
+SHORTLIST, GROWTH = 3, 4
+# NMS takes time by the square of the boxes; for this many, on the CPU, about as much as a call.
+BOXES_PER_CALL = 400
 
 
 class Candidates(NamedTuple):
@@ -33,38 +33,51 @@ class Candidates(NamedTuple):
     is_all: Tensor  # (B,) bool: no other pair of the image would have passed
 
 
-def filter_scores(scores: Tensor, score_thr: float, nms_pre: int, most: int) -> Candidates:
+# Which priors, (B, P) bool with n of them True, to their scores (n, C), without background, and the
+# indices (n,) of their images and of themselves.
+ScoresOf = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+
+
+def filter_scores(
+    best: Tensor, scores_of: ScoresOf, score_thr: float, nms_pre: int, most: int
+) -> Candidates:
     """Keep the best scores of each image, of those above the threshold.
 
     Args:
-        scores: (B, P, C), without background.
+        best: Each prior's highest score, (B, P).
+        scores_of: Gives the scores of the priors that are looked at.
         score_thr: Scores must be greater.
         nms_pre: How many a class may keep, the highest; no limit where negative.
-        most: How many scores of an image are looked at, the highest.
+        most: How many an image may keep, the highest.
 
     Returns:
         The pairs that are left.
     """
-    num_classes = scores.size(2)
-    flat = scores.flatten(1)  # (B, P * C)
-    most = min(most, flat.size(1))
-    top, index = flat.topk(most, dim=1)  # (B, most)
-    label = index % num_classes
-    passed = top > score_thr
-    is_all = ~passed[:, -1] if most < flat.size(1) else torch.ones_like(passed[:, 0])
-    if 0 <= nms_pre < most:
-        passed &= rank_in_class(label) < nms_pre
-    image, place = passed.nonzero(as_tuple=True)
-    prior = index.div(num_classes, rounding_mode='floor')
-    return Candidates(image, label[image, place], prior[image, place], top[image, place], is_all)
+    # The best pairs of an image lie in as many of its priors, those with the best scores.
+    last = best.new_full((len(best), 1), -torch.inf)
+    if most < best.size(1):
+        last = best.topk(most, dim=1).values[:, -1:]  # (B, 1)
+    is_all = (last <= score_thr).flatten()
+    values, image, prior = scores_of((best > score_thr) & (best >= last))
+    row, label = ((values > score_thr) & (values >= last[image])).nonzero(as_tuple=True)
+
+    score, order = values[row, label].sort(descending=True, stable=True)
+    image, by_image = image[row[order]].sort(stable=True)
+    order = order[by_image]
+    found = Candidates(image, label[order], prior[row[order]], score[by_image], is_all)
+    is_all &= image.bincount(minlength=len(best)) <= most
+    within = rank_in_group(image) < most
+    if nms_pre >= 0:
+        within &= rank_in_group(image * values.size(1) + found.label) < nms_pre
+    return Candidates(*(part[within] for part in found[:4]), is_all)
 
 
-def rank_in_class(label: Tensor) -> Tensor:
-    """How many of the same class stand before each: (B, N) int64 to (B, N) int64."""
-    by_class, order = label.sort(dim=1, stable=True)
-    place = torch.arange(label.size(1), device=label.device).expand_as(label)
-    rank = place - torch.searchsorted(by_class, by_class)
-    return torch.empty_like(label).scatter_(1, order, rank)
+def rank_in_group(group: Tensor) -> Tensor:
+    """How many of the same group stand before each: (N,) int64 to (N,) int64."""
+    by_group, order = group.sort(stable=True)
+    place = torch.arange(len(group), device=group.device)
+    rank = place - torch.searchsorted(by_group, by_group)
+    return torch.empty_like(group).scatter_(0, order, rank)
 
 
 def nms_by_class(
@@ -118,7 +131,7 @@ def grouped_nms(bboxes: Tensor, scores: Tensor, group: Tensor, iou_threshold: fl
     bboxes, scores = bboxes.double(), scores.double()
     extent = bboxes.max() - bboxes.min() + 1 if len(bboxes) else 0
     bboxes = bboxes + (group * extent).unsqueeze(1)
-    if not values_are_free(bboxes):
+    if len(bboxes) <= BOXES_PER_CALL or not values_are_free(bboxes):
         return torchvision_nms(bboxes, scores, iou_threshold).sort().values
     sizes = group.bincount()
     call = (sizes.cumsum(0) - sizes) // BOXES_PER_CALL  # of each group, by where it starts
@@ -128,7 +141,9 @@ def grouped_nms(bboxes: Tensor, scores: Tensor, group: Tensor, iou_threshold: fl
 
 
 def detect(
-    scores: Tensor,
+    best: Tensor,
+    scores_of: ScoresOf,
+    num_classes: int,
     decode: Callable[[Tensor, Tensor], Tensor],
     test_cfg: dict,
     with_nms: bool = True,
@@ -145,7 +160,9 @@ def detect(
     a short list, and again with a longer one where it did not suffice.
 
     Args:
-        scores: (B, P, C) probabilities, without background.
+        best: Each prior's highest score, (B, P).
+        scores_of: Gives the scores of some priors.
+        num_classes: C.
         decode: Takes (N,) image and (N,) prior indices, gives their (N, 4) boxes.
         test_cfg: ``score_thr``, ``nms_pre``, ``nms`` and ``max_per_img``.
         with_nms: False leaves out steps 3 and 4.
@@ -153,14 +170,13 @@ def detect(
     Returns:
         For each image ``bboxes`` (n, 4), ``scores`` (n,) and ``labels`` (n,), highest first.
     """
-    batch, num_priors, num_classes = scores.shape
+    batch, most = len(best), best.size(1) * num_classes
     limit = test_cfg.get('max_per_img', -1) if with_nms else -1
-    most = num_priors * num_classes
     if limit >= 0 and is_plain(test_cfg['nms']):
         most = SHORTLIST * max(limit, 1)
     while True:
         found = filter_scores(
-            scores, test_cfg.get('score_thr', 0), test_cfg.get('nms_pre', -1), most
+            best, scores_of, test_cfg.get('score_thr', 0), test_cfg.get('nms_pre', -1), most
         )
         bboxes, score = decode(found.image, found.prior), found.score
         keep = torch.arange(len(bboxes), device=bboxes.device)

@@ -296,9 +296,9 @@ def test_loss_cases_and_growth():
     assert len(loss.make_inputs(1, 'cpu', objects=40).gt_instances[0]) == 40
 
 
-def test_realistic_scores_are_background_but_for_the_objects():
+def test_trained_scores_are_background_but_for_the_objects():
     inputs = loss.make_inputs(4, 'cpu')
-    postprocess.make_realistic(inputs)
+    postprocess.make_trained(inputs)
     flat = [m.permute(0, 2, 3, 1).reshape(4, -1, 21) for m in inputs.cls_scores]
     scores = torch.cat(flat, dim=1).softmax(-1)
     background, foreground = scores[..., 20], scores[..., :20]
@@ -317,7 +317,9 @@ def test_realistic_scores_are_background_but_for_the_objects():
 
 def test_detections_are_compared_with_torchvisions():
     cases = postprocess.run(Stopwatch(**ONCE), batches=(1,))
-    assert [case.name for case in cases] == ['batch 1, random scores', 'batch 1, realistic scores']
+    assert [case.name for case in cases] == [
+        f'batch 1, {scores} scores' for scores in ('random', 'background-heavy', 'trained')
+    ]
     for case in cases:
         assert set(case.samples) == {OURS, MMDET, TORCHVISION}
         assert case.facts[f'detections of {OURS}'] == 200
