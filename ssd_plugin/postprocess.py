@@ -17,7 +17,7 @@ from .devices import values_are_free
 # how much the number grows where they do not suffice.
 SHORTLIST, GROWTH = 3, 4
 # NMS takes time by the square of the boxes; for this many, on the CPU, about as much as a call.
-BOXES_PER_CALL = 400
+BOXES_PER_CALL = 640
 
 
 class Candidates(NamedTuple):
@@ -65,9 +65,10 @@ def filter_scores(
     image, by_image = image[row[order]].sort(stable=True)
     order = order[by_image]
     found = Candidates(image, label[order], prior[row[order]], score[by_image], is_all)
-    is_all &= image.bincount(minlength=len(best)) <= most
-    within = rank_in_group(image) < most
-    if nms_pre >= 0:
+    sizes = image.bincount(minlength=len(best))
+    is_all &= sizes <= most
+    within = torch.arange(len(image), device=image.device) < (sizes.cumsum(0) - sizes + most)[image]
+    if 0 <= nms_pre < len(image):
         within &= rank_in_group(image * values.size(1) + found.label) < nms_pre
     return Candidates(*(part[within] for part in found[:4]), is_all)
 
@@ -187,6 +188,9 @@ def detect(
             break
         most *= GROWTH
     fields = dict(bboxes=bboxes[keep], scores=score, labels=found.label[keep])
+    limit = limit if limit >= 0 else None
     parts = zip(*(values.split(sizes.tolist()) for values in fields.values()), strict=True)
-    images = [InstanceData(**dict(zip(fields, part, strict=True))) for part in parts]
-    return images if limit < 0 else [image[:limit] for image in images]
+    return [
+        InstanceData(**{name: values[:limit] for name, values in zip(fields, part, strict=True)})
+        for part in parts
+    ]
