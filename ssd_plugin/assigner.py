@@ -12,8 +12,13 @@ from mmdet.structures.bbox import bbox_overlaps, get_box_tensor
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from .devices import values_are_free
 from .ground_truth import has_area
 from .matching import match_by_argmax, match_greedily, pairwise_iou
+
+# The table of overlaps goes through a CPU's cache about ten times: images are taken together while
+# their tables fit.
+PAIRS_AT_ONCE = 1_000_000
 
 
 class BatchAssignResult(NamedTuple):
@@ -115,6 +120,24 @@ class BatchMaxIoUAssigner(BaseAssigner):
         Returns:
             The matches; see :class:`BatchAssignResult`.
         """
+        images = max(len(gt_labels), 1)
+        if values_are_free(priors):
+            images = max(PAIRS_AT_ONCE // max(gt_labels.size(1) * len(priors), 1), 1)
+        chunks = [tensor.split(images) for tensor in (gt_bboxes, gt_labels, gt_mask)]
+        if ignore_bboxes is not None:
+            chunks.append(ignore_bboxes.split(images))
+        parts = [self._assign_images(priors, *chunk) for chunk in zip(*chunks, strict=True)]
+        return parts[0] if len(parts) == 1 else BatchAssignResult(*map(torch.cat, zip(*parts)))
+
+    def _assign_images(
+        self,
+        priors: Tensor,
+        gt_bboxes: Tensor,
+        gt_labels: Tensor,
+        gt_mask: Tensor,
+        ignore_bboxes: Tensor | None = None,
+    ) -> BatchAssignResult:
+        """:meth:`assign_batch`, with all images at once."""
         batch, num_gts = gt_labels.shape
         if num_gts == 0:
             overlaps = priors.new_zeros(batch, len(priors))

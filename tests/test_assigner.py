@@ -18,6 +18,7 @@ from mmengine.structures import InstanceData
 from torchvision.models.detection._utils import SSDMatcher
 from torchvision.ops import box_iou
 
+from ssd_plugin import assigner
 from ssd_plugin.assigner import BatchMaxIoUAssigner
 
 NAN, INF = math.nan, math.inf
@@ -267,6 +268,22 @@ def test_ignored_boxes_are_each_image_s_own_and_padded_with_boxes_of_no_area(cro
     for b, own in enumerate(crowd):
         expected, _ = naive_match(GRID, [], ignored=own, ignore_iof_thr=0.5)
         assert result.gt_inds[b].tolist() == expected
+
+
+@examples
+@given(
+    crowd=st.lists(crowds(), min_size=2, max_size=4), ignored=anything, at_once=st.integers(1, 400)
+)
+def test_images_may_be_taken_by_parts(crowd, ignored, at_once):
+    boxes, mask = padded(crowd)
+    labels = torch.arange(mask.size(1)).expand(mask.shape)
+    ignored = tensor([ignored]).expand(len(crowd), -1, -1)
+    inputs = tensor(GRID), boxes, labels, mask, ignored
+    whole = BatchMaxIoUAssigner(ignore_iof_thr=0.5).assign_batch(*inputs)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(assigner, 'PAIRS_AT_ONCE', at_once)
+        parts = BatchMaxIoUAssigner(ignore_iof_thr=0.5).assign_batch(*inputs)
+    assert all(torch.equal(one, other) for one, other in zip(whole, parts, strict=True))
 
 
 def test_a_batch_without_any_box_is_background():

@@ -17,6 +17,7 @@ from helpers import (
 )
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from ssd_plugin import assigner as assigner_module
 from ssd_plugin import head as head_module
 from ssd_plugin import losses as losses_module
 from ssd_plugin import matching as matching_module
@@ -43,7 +44,7 @@ def look_away(monkeypatch):
     """Have the head, the mining and the matching go as they do on an accelerator."""
 
     def switch():
-        for module in (head_module, losses_module, matching_module):
+        for module in (head_module, losses_module, assigner_module, matching_module):
             monkeypatch.setattr(module, 'values_are_free', lambda tensor: False)
 
     return switch
