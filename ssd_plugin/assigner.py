@@ -120,25 +120,14 @@ class BatchMaxIoUAssigner(BaseAssigner):
         Returns:
             The matches; see :class:`BatchAssignResult`.
         """
-        images = max(len(gt_labels), 1)
-        if values_are_free(priors):
-            images = max(PAIRS_AT_ONCE // max(gt_labels.size(1) * len(priors), 1), 1)
-        chunks = [tensor.split(images) for tensor in (gt_bboxes, gt_labels, gt_mask)]
-        if ignore_bboxes is not None:
-            chunks.append(ignore_bboxes.split(images))
-        parts = [self._assign_images(priors, *chunk) for chunk in zip(*chunks, strict=True)]
-        return parts[0] if len(parts) == 1 else BatchAssignResult(*map(torch.cat, zip(*parts)))
-
-    def _assign_images(
-        self,
-        priors: Tensor,
-        gt_bboxes: Tensor,
-        gt_labels: Tensor,
-        gt_mask: Tensor,
-        ignore_bboxes: Tensor | None = None,
-    ) -> BatchAssignResult:
-        """:meth:`assign_batch`, with all images at once."""
         batch, num_gts = gt_labels.shape
+        at_once = max(PAIRS_AT_ONCE // max(num_gts * len(priors), 1), 1)
+        if batch > at_once and values_are_free(priors):
+            inputs = [gt_bboxes, gt_labels, gt_mask]
+            inputs += [] if ignore_bboxes is None else [ignore_bboxes]
+            chunks = zip(*(tensor.split(at_once) for tensor in inputs), strict=True)
+            parts = [self.assign_batch(priors, *chunk) for chunk in chunks]
+            return BatchAssignResult(*map(torch.cat, zip(*parts, strict=True)))
         if num_gts == 0:
             overlaps = priors.new_zeros(batch, len(priors))
             none = gt_labels.new_zeros(batch, len(priors))
