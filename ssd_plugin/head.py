@@ -149,7 +149,8 @@ class SSDMultiBoxHead(BaseDenseHead):
         priors = self.get_priors(cls_scores)  # (P, 4)
         gt = batch_ground_truth(batch_gt_instances, batch_img_metas)
         ignored = None
-        if getattr(self.assigner, 'ignore_iof_thr', -1) >= 0:
+        # Padding them is work for nothing where the assigner says that it leaves none out.
+        if getattr(self.assigner, 'ignore_iof_thr', 0) >= 0:
             ignored = batch_ignored(batch_gt_instances_ignore, priors.device)
         matches = self.assigner.assign_batch(priors, *gt, ignored)
 

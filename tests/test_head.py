@@ -176,6 +176,20 @@ def test_negatives_on_ignored_objects_are_not_mined():
     assert losses['loss_cls'] < head_loss(tiny_head(), scores, deltas, boxes, labels)['loss_cls']
 
 
+def test_an_assigner_that_does_not_say_what_it_ignores_gets_the_ignored_objects():
+    head = tiny_head()
+    matching, seen = head.assigner.assign_batch, []
+
+    class Another:
+        def assign_batch(self, *args):
+            seen.append(args[-1])
+            return matching(*args)
+
+    head.assigner = Another()
+    head_loss(head, *outputs(1), [[[5, 6, 30, 28]]], [[0]], ignored=[[[20, 20, 60, 60]]])
+    assert seen[0].tolist() == [[[20, 20, 60, 60]]]
+
+
 def test_images_may_come_without_ignored_objects():
     """MMDetection gives None for an image whose sample has none."""
     boxes = clear_cut_boxes(2, 5, PRIORS)
