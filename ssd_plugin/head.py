@@ -17,6 +17,7 @@ from .ground_truth import batch_ground_truth, batch_ignored
 from .levels import flatten_levels, map_levels, select_levels
 from .losses import HardNegativeMiningLoss
 from .postprocess import detect
+from .priors import check_cover
 
 XAVIER = dict(type='Xavier', layer='Conv2d', distribution='uniform', bias=0)
 SSD_BBOX_CODER = dict(
@@ -146,7 +147,7 @@ class SSDMultiBoxHead(BaseDenseHead):
         Returns:
             Scalars ``loss_cls`` and ``loss_bbox``.
         """
-        priors = self.get_priors(cls_scores)  # (P, 4)
+        priors = self.get_priors(cls_scores, batch_img_metas)  # (P, 4)
         gt = batch_ground_truth(batch_gt_instances, batch_img_metas)
         ignored = None
         # Padding them is work for nothing where the assigner says that it leaves none out.
@@ -245,7 +246,7 @@ class SSDMultiBoxHead(BaseDenseHead):
             For each image ``bboxes`` (n, 4), ``scores`` (n,) and ``labels`` (n,), by score.
         """
         cfg = self.test_cfg if cfg is None else cfg
-        priors = self.get_priors(cls_scores)
+        priors = self.get_priors(cls_scores, batch_img_metas)
         preds = flatten_levels(bbox_preds, 4)
         # (B, 4): right, bottom, right, bottom.
         borders = preds.new_tensor([m['img_shape'][:2][::-1] * 2 for m in batch_img_metas])
@@ -273,9 +274,27 @@ class SSDMultiBoxHead(BaseDenseHead):
         """Of the C classes, without background: (N, K, ...) to (N, C, ...)."""
         return scores.sigmoid() if self.use_sigmoid_cls else scores.softmax(1)[:, :-1]
 
-    def get_priors(self, cls_scores: Sequence[Tensor]) -> Tensor:
-        """Priors of all levels, (P, 4) xyxy in pixels, on the scores' device."""
+    def get_priors(
+        self, cls_scores: Sequence[Tensor], batch_img_metas: Sequence[dict] | None = None
+    ) -> Tensor:
+        """Priors of all levels.
+
+        Args:
+            cls_scores: From :meth:`forward`.
+            batch_img_metas: ``batch_input_shape`` of the images, (h, w) in pixels.
+
+        Returns:
+            (P, 4) xyxy in pixels, on the scores' device.
+
+        Raises:
+            ValueError: If the priors of a level don't cover the network input, where its size is
+                known from ``batch_img_metas``.
+        """
         sizes = [tuple(scores.shape[-2:]) for scores in cls_scores]
+        if batch_img_metas:
+            check_cover(
+                sizes, self.prior_generator.strides, batch_img_metas[0]['batch_input_shape']
+            )
         return torch.cat(self.prior_generator.grid_priors(sizes, device=cls_scores[0].device))
 
 

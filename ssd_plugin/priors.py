@@ -9,7 +9,7 @@ import torch
 from mmdet.models.task_modules.prior_generators import AnchorGenerator
 from mmdet.registry import TASK_UTILS
 from torch import Tensor
-from torch.nn.modules.utils import _pair
+from torch.nn.modules.utils import _ntuple, _pair
 
 # Priors are the same in every step of a fixed-size detector, so they are kept; the bound only
 # matters to training on ever-changing input sizes.
@@ -38,6 +38,32 @@ def linear_sizes(
     return sizes[:-1], sizes[1:]
 
 
+def check_cover(
+    featmap_sizes: Sequence[tuple[int, int]],
+    strides: Sequence[tuple[float, float]],
+    input_shape: tuple[int, int],
+) -> None:
+    """Make sure that the cells of each level lie over the whole network input, and no further.
+
+    Args:
+        featmap_sizes: (h, w) of each level's feature map.
+        strides: (w, h) of each level in pixels.
+        input_shape: (h, w) of the network input in pixels.
+
+    Raises:
+        ValueError: If a level's cells, taken together, miss the input's side by a cell or more.
+    """
+    for level, (cells, stride) in enumerate(zip(featmap_sizes, strides)):
+        for direction, n, step, side in zip(('high', 'wide'), cells, stride[::-1], input_shape):
+            if abs(n * step - side) >= step:
+                raise ValueError(
+                    f'the priors do not fit the feature maps: level {level} is {n} cells '
+                    f'{direction}, {n * step:g} pixels at its stride of {step:g}, but the network '
+                    f'input is {side} pixels {direction}; set anchor_generator.strides[{level}] '
+                    f'to {side / n:.4g} or so, or choose another feature map'
+                )
+
+
 @TASK_UTILS.register_module()
 class SSDPriorGenerator(AnchorGenerator):
     """Priors of SSD (paper, section 2.2).
@@ -52,14 +78,19 @@ class SSDPriorGenerator(AnchorGenerator):
     about half of the smallest scale, outside that rule: their configs state sizes.)
 
     Args:
-        strides: Stride of each level in pixels of the network input, as int or (w, h).
+        strides: Stride of each level in pixels of the network input, a number or (w, h). It need
+            not be the input's side over the map's: that of 300 pixels on a 19 x 19 map is 16.
         ratios: Aspect ratios (w / h) of each level, without 1 and without reciprocals.
         min_sizes: m of each level, in pixels. Needs ``max_sizes``.
         max_sizes: M of each level, in pixels. Needs ``min_sizes``.
         basesize_ratio_range: Smallest and largest scale as a share of the input's shorter side.
         input_size: Network input in pixels, a side or (w, h). Used by ``basesize_ratio_range``
-            and by ``clip``.
+            and by ``clip`` and ``clip_sides``.
+        center_offset: Where in a cell its centre lies, as a share of the stride; one number, or
+            one a level.
         clip: Whether to clip priors to the input. Off in the paper's released models.
+        clip_sides: Whether to clip widths and heights to the input's, around the same centre, as
+            torchvision and ssd.pytorch do.
 
     Raises:
         ValueError: If the lists differ in length, not exactly one way of giving sizes is used, or
@@ -70,17 +101,20 @@ class SSDPriorGenerator(AnchorGenerator):
 
     def __init__(
         self,
-        strides: Sequence[int | tuple[int, int]],
+        strides: Sequence[float | tuple[float, float]],
         ratios: Sequence[Sequence[float]],
         min_sizes: Sequence[float] | None = None,
         max_sizes: Sequence[float] | None = None,
         basesize_ratio_range: tuple[float, float] | None = None,
         input_size: int | tuple[int, int] = 300,
+        center_offset: float | Sequence[float] = 0.5,
         clip: bool = False,
+        clip_sides: bool = False,
     ) -> None:
         self.strides = [_pair(stride) for stride in strides]
         self.input_size = _pair(input_size)
-        self.clip = clip
+        self.center_offset = _ntuple(len(strides))(center_offset)
+        self.clip, self.clip_sides = clip, clip_sides
         if (basesize_ratio_range is None) == (min_sizes is None and max_sizes is None):
             raise ValueError(
                 'SSDPriorGenerator takes either min_sizes and max_sizes, or basesize_ratio_range'
@@ -90,7 +124,10 @@ class SSDPriorGenerator(AnchorGenerator):
                 basesize_ratio_range, len(strides), min(self.input_size)
             )
         lengths = dict(
-            ratios=len(ratios), min_sizes=len(min_sizes or ()), max_sizes=len(max_sizes or ())
+            ratios=len(ratios),
+            min_sizes=len(min_sizes or ()),
+            max_sizes=len(max_sizes or ()),
+            center_offset=len(self.center_offset),
         )
         for name, length in lengths.items():
             if length != len(strides):
@@ -112,14 +149,22 @@ class SSDPriorGenerator(AnchorGenerator):
     def gen_base_anchors(self) -> list[Tensor]:
         """Priors of each level's first cell: a list of (A_k, 4) xyxy in pixels."""
         levels = []
-        for (stride_w, stride_h), m, M, ratios in zip(
-            self.strides, self.min_sizes, self.max_sizes, self.ratios, strict=True
+        for stride, offset, m, M, ratios in zip(
+            self.strides,
+            self.center_offset,
+            self.min_sizes,
+            self.max_sizes,
+            self.ratios,
+            strict=True,
         ):
             sizes = [(m, m), (sqrt(m * M), sqrt(m * M))]
             for r in ratios:
                 sizes += [(m * sqrt(r), m / sqrt(r)), (m / sqrt(r), m * sqrt(r))]
-            half = torch.tensor(sizes, dtype=torch.float64) / 2
-            centre = torch.tensor([stride_w / 2, stride_h / 2], dtype=torch.float64)
+            sides = torch.tensor(sizes, dtype=torch.float64)  # (A_k, 2): w, h
+            if self.clip_sides:
+                sides = sides.minimum(sides.new_tensor(self.input_size))
+            half = sides / 2
+            centre = offset * torch.tensor(stride, dtype=torch.float64)
             levels.append(torch.cat([centre - half, centre + half], dim=1).float())
         return levels
 
@@ -140,7 +185,15 @@ class SSDPriorGenerator(AnchorGenerator):
             A tensor (h_k * w_k * A_k, 4) of xyxy in pixels for each level, cell by cell in row
             order, as a convolution's output ``permute(0, 2, 3, 1)`` has them. Kept for the next
             call of the same shape: do not change them in place.
+
+        Raises:
+            ValueError: If there is not one map a level.
         """
+        if len(featmap_sizes) != self.num_levels:
+            raise ValueError(
+                f'SSDPriorGenerator has {self.num_levels} levels, of strides {self.strides}, but '
+                f'there are {len(featmap_sizes)} feature maps, of sizes {list(featmap_sizes)}'
+            )
         key = (tuple(map(tuple, featmap_sizes)), dtype, torch.device(device))
         if key not in self._cache:
             if len(self._cache) >= MAX_CACHED_SHAPES:
@@ -165,5 +218,6 @@ class SSDPriorGenerator(AnchorGenerator):
         return priors
 
     def __repr__(self) -> str:
-        names = ('strides', 'ratios', 'min_sizes', 'max_sizes', 'input_size', 'clip')
+        names = ('strides', 'ratios', 'min_sizes', 'max_sizes', 'input_size')
+        names += ('center_offset', 'clip', 'clip_sides')
         return f'{type(self).__name__}({", ".join(f"{n}={getattr(self, n)}" for n in names)})'

@@ -672,3 +672,14 @@ def test_a_detector_answers_in_each_of_mmdetection_s_modes():
         assert len(own) > 0
         torch.testing.assert_close(result.pred_instances.bboxes, own.bboxes)
         torch.testing.assert_close(result.pred_instances.scores, own.scores)
+
+
+def test_a_level_that_does_not_cover_the_picture_is_refused():
+    head = tiny_head()
+    metas = image_metas(1)
+    metas[0]['batch_input_shape'] = (64, 128)  # as if the picture were twice as wide as the maps
+    outputs = head(tiny_features(1))
+    with pytest.raises(ValueError, match=r'level 0 is 8 cells wide, 64 pixels .* 128 pixels wide'):
+        head.loss_by_feat(*outputs, [instances([[4, 4, 30, 30]])], metas)
+    with pytest.raises(ValueError, match=r'anchor_generator\.strides\[0\] to 16'):
+        head.predict_by_feat(*outputs, metas)

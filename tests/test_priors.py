@@ -6,8 +6,10 @@ from helpers import MODEL_TABLE, TINY, model_priors, naive_priors, prior_config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmdet.registry import TASK_UTILS
+from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
+from torchvision.models.detection.image_list import ImageList
 
-from ssd_plugin.priors import SSDPriorGenerator
+from ssd_plugin.priors import SSDPriorGenerator, check_cover
 
 models = pytest.mark.parametrize('name', MODEL_TABLE)
 
@@ -297,3 +299,99 @@ def test_the_wrong_number_of_maps_is_refused():
     generator = TASK_UTILS.build(prior_config(TINY))
     with pytest.raises((ValueError, AssertionError)):
         generator.grid_priors([(8, 8), (4, 4)], device='cpu')
+
+
+def torchvision_boxes(generator, input_size, feature_sizes):
+    """Priors of torchvision's generator, (P, 4), for a square input."""
+    images = ImageList(torch.zeros(1, 3, input_size, input_size), [(input_size, input_size)])
+    return generator(images, [torch.zeros(1, 1, n, n) for n in feature_sizes])[0]
+
+
+def test_ssd300_can_have_torchvision_s_priors():
+    model = MODEL_TABLE['SSD300 COCO']
+    ours = TASK_UTILS.build(prior_config(model, clip_sides=True))
+    theirs = DefaultBoxGenerator(
+        model['ratios'],
+        scales=[0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05],
+        steps=model['strides'],
+    )
+    theirs = torchvision_boxes(theirs, 300, model['feature_sizes'])
+    ours = torch.cat(ours.grid_priors(square_map_sizes(model), device='cpu'))
+    assert len(theirs) == 8732
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-3)
+    # The comparison would not hold for free: the last level's boxes exceed the input.
+    free = torch.cat(model_priors('SSD300 COCO'))
+    assert (free - theirs).abs().max() > 30
+
+
+def test_ssdlite320_can_have_torchvision_s_priors():
+    sides = [20, 10, 5, 3, 2, 1]
+    ours = SSDPriorGenerator(
+        input_size=320,
+        strides=[320 / n for n in sides],
+        ratios=[[2, 3]] * 6,
+        min_sizes=[64, 112, 160, 208, 256, 304],
+        max_sizes=[112, 160, 208, 256, 304, 320],
+        clip_sides=True,
+    )
+    theirs = DefaultBoxGenerator([[2, 3]] * 6, min_ratio=0.2, max_ratio=0.95)
+    theirs = torchvision_boxes(theirs, 320, sides)
+    ours = torch.cat(ours.grid_priors([(n, n) for n in sides], device='cpu'))
+    assert len(theirs) == 3234
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-3)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    stride=st.tuples(st.floats(1, 200), st.floats(1, 200)),
+    offset=st.floats(0, 1),
+    cells=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+)
+def test_centres_lie_at_their_offset_in_each_cell(stride, offset, cells):
+    generator = SSDPriorGenerator(
+        strides=[(4, 4), stride],
+        ratios=[[], []],
+        min_sizes=[8, 8],
+        max_sizes=[8, 8],
+        center_offset=[0.5, offset],
+    )
+    priors = generator.grid_priors([(1, 1), cells], device='cpu')
+    torch.testing.assert_close(priors[0][0], torch.tensor([-2.0, -2, 6, 6]))
+    centres = (priors[1][::2, :2] + priors[1][::2, 2:]) / 2
+    expected = [
+        [(j + offset) * stride[0], (i + offset) * stride[1]]
+        for i in range(cells[0])
+        for j in range(cells[1])
+    ]
+    torch.testing.assert_close(centres, torch.tensor(expected), rtol=1e-5, atol=1e-3)
+
+
+def test_clipped_sides_keep_the_centre():
+    config = dict(strides=[16], ratios=[[4]], min_sizes=[90], max_sizes=[140], input_size=(128, 64))
+    free = SSDPriorGenerator(**config).grid_priors([(4, 8)], device='cpu')[0]
+    clipped = SSDPriorGenerator(**config, clip_sides=True).grid_priors([(4, 8)], device='cpu')[0]
+    torch.testing.assert_close(
+        clipped[:, :2] + clipped[:, 2:], free[:, :2] + free[:, 2:], rtol=0, atol=1e-3
+    )
+    sides = widths_and_heights(free).minimum(torch.tensor([128.0, 64]))
+    torch.testing.assert_close(widths_and_heights(clipped), sides)
+
+
+@pytest.mark.parametrize('name', MODEL_TABLE)
+def test_every_model_s_priors_cover_its_input(name):
+    model = MODEL_TABLE[name]
+    strides = TASK_UTILS.build(prior_config(model)).strides
+    check_cover(square_map_sizes(model), strides, (model['input_size'],) * 2)
+
+
+@pytest.mark.parametrize(
+    ('maps', 'message'),
+    [
+        ([(18, 32), (8, 16)], r'level 1 is 8 cells high, 256 pixels .* 288 .*\.strides\[1\] to 36'),
+        ([(18, 32), (9, 17)], r'level 1 is 17 cells wide, 544 pixels .* input is 512 pixels wide'),
+        ([(36, 64), (9, 16)], r'level 0 is 36 cells high, 576 pixels .*\.strides\[0\] to 8 '),
+    ],
+)
+def test_maps_that_the_strides_do_not_fit_are_refused(maps, message):
+    with pytest.raises(ValueError, match=message):
+        check_cover(maps, [(16, 16), (32, 32)], (288, 512))
