@@ -2,7 +2,7 @@
 _base_ = [
     '_base_/models/ssd300_vgg16.py',
     '_base_/datasets/coco2017.py',
-    '_base_/schedules/voc_120k.py',
+    '_base_/schedules/coco_240k.py',
     '_base_/default_runtime.py',
 ]
 model = dict(
@@ -14,11 +14,3 @@ model = dict(
         ),
     )
 )
-
-# 160k iterations at 1e-3, 40k at 1e-4, 40k at 1e-5.
-train_cfg = dict(max_iters=240000)
-param_scheduler = [
-    # Not in the paper: without it the first steps of new layers on a trained backbone may diverge.
-    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=500),
-    dict(type='MultiStepLR', by_epoch=False, milestones=[160000, 200000], gamma=0.1),
-]

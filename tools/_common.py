@@ -57,7 +57,7 @@ def load_config(args: argparse.Namespace) -> Config:
     if not os.path.isfile(args.config):
         sys.exit(f'no config file {args.config}')
     try:
-        cfg = _read_config(args.config)
+        cfg = read_config(args.config)
     except (OSError, SyntaxError) as error:  # OSError: a file in _base_, an unknown extension
         sys.exit(f"can't read {args.config}: {error}")
     try:
@@ -70,7 +70,7 @@ def load_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
-def _read_config(path: str) -> Config:
+def read_config(path: str) -> Config:
     try:
         return Config.fromfile(path, import_custom_modules=False)
     except ValueError:  # perhaps 'ssd_plugin::NAME' in _base_: it takes the plugin to resolve it

@@ -1,0 +1,26 @@
+# SSD512 on COCO: the paper reports 28.8 AP (test-dev2015). Batch and schedule of SSD300.
+_base_ = [
+    '_base_/models/ssd512_vgg16.py',
+    '_base_/datasets/coco2017.py',
+    '_base_/schedules/coco_240k.py',
+    '_base_/default_runtime.py',
+]
+input_size = 512
+
+model = dict(
+    bbox_head=dict(
+        num_classes=80,
+        # 4 % of 512, then 10 % to 90 % in equal steps.
+        anchor_generator=dict(
+            min_sizes=[20.48, 51.2, 133.12, 215.04, 296.96, 378.88, 460.8],
+            max_sizes=[51.2, 133.12, 215.04, 296.96, 378.88, 460.8, 542.72],
+        ),
+    )
+)
+
+train_pipeline, test_pipeline = _base_.train_pipeline, _base_.test_pipeline
+train_pipeline[2].scale = test_pipeline[1].scale = (input_size, input_size)
+
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader
