@@ -9,6 +9,7 @@ from . import (
     amp,
     assigner,
     augment,
+    evaluation,
     head,
     hooks,
     losses,

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from mmcv.cnn import ConvModule, DepthwiseSeparableConvModule
 from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 from mmdet.registry import MODELS, TASK_UTILS
+from mmdet.structures.bbox import bbox_overlaps
 from mmdet.utils import InstanceList, OptInstanceList, reduce_mean
 from mmengine.dist import get_world_size
 from torch import Tensor, nn
 
+from .branches import make_branch
 from .devices import values_are_free
 from .ground_truth import batch_ground_truth, batch_ignored
 from .levels import flatten_levels, map_levels, select_levels
-from .losses import HardNegativeMiningLoss
+from .losses import HardNegativeMiningLoss, learns_quality, prior_losses, takes_rows
 from .postprocess import detect
 from .priors import check_cover
+from .regression import BOX_LOSSES, MatchedPriors, match_predictions
 
 XAVIER = dict(type='Xavier', layer='Conv2d', distribution='uniform', bias=0)
 SSD_BBOX_CODER = dict(
@@ -50,9 +52,10 @@ class SSDMultiBoxHead(BaseDenseHead):
         act_cfg: Their activation.
         anchor_generator: Prior generator, such as ``SSDPriorGenerator``.
         bbox_coder: From boxes to offsets and back.
-        reg_decoded_bbox: Whether ``loss_bbox`` compares boxes in pixels rather than offsets; for
-            IoU losses.
-        loss_cls: Classification loss; sigmoid losses do without the background score.
+        reg_decoded_bbox: Whether ``loss_bbox`` compares boxes in pixels rather than offsets; IoU
+            losses need it.
+        loss_cls: Classification loss, mined or not; sigmoid losses do without the background
+            score. ``docs/losses.md`` tells which losses fit.
         loss_bbox: Regression loss.
         train_cfg: ``assigner``, one with ``assign_batch`` such as ``BatchMaxIoUAssigner``.
         test_cfg: ``nms_pre``, ``score_thr``, ``nms``, ``max_per_img``.
@@ -60,6 +63,7 @@ class SSDMultiBoxHead(BaseDenseHead):
 
     Raises:
         TypeError: If the assigner can't match a batch.
+        ValueError: If an IoU loss is given offsets to compare.
     """
 
     def __init__(
@@ -88,6 +92,11 @@ class SSDMultiBoxHead(BaseDenseHead):
         self.use_sigmoid_cls = getattr(self.loss_cls, 'use_sigmoid', False)
         self.cls_out_channels = num_classes + (not self.use_sigmoid_cls)
         self.reg_decoded_bbox = reg_decoded_bbox
+        if isinstance(self.loss_bbox, BOX_LOSSES) and not reg_decoded_bbox:
+            raise ValueError(
+                f'SSDMultiBoxHead: {type(self.loss_bbox).__name__} compares boxes and not offsets, '
+                'it needs reg_decoded_bbox=True'
+            )
         self.bbox_coder = TASK_UTILS.build(bbox_coder)
         self.prior_generator = TASK_UTILS.build(anchor_generator)
         self.train_cfg, self.test_cfg = train_cfg, test_cfg
@@ -162,66 +171,69 @@ class SSDMultiBoxHead(BaseDenseHead):
 
         labels = torch.where(positive, matches.labels, self.num_classes)
         weights = (matches.gt_inds >= 0).float()
+        matched = match_predictions(bbox_preds, priors, gt.bboxes, matches.gt_inds)
+        quality = self.quality(matched, labels) if learns_quality(self.loss_cls) else None
         return dict(
-            loss_cls=self.classification_loss(cls_scores, labels, weights, avg_factor),
-            loss_bbox=self.regression_loss(
-                bbox_preds, priors, gt.bboxes, matches.gt_inds, avg_factor
-            ),
+            loss_cls=self.classification_loss(cls_scores, labels, weights, avg_factor, quality),
+            loss_bbox=self.regression_loss(matched, avg_factor),
         )
 
     def classification_loss(
-        self, cls_scores: list[Tensor], labels: Tensor, weights: Tensor, avg_factor: Tensor
+        self,
+        cls_scores: list[Tensor],
+        labels: Tensor,
+        weights: Tensor,
+        avg_factor: Tensor,
+        quality: Tensor | None = None,
     ) -> Tensor:
-        """``loss_cls`` of each level's scores and of labels and weights (B, P): a scalar."""
+        """``loss_cls`` of all priors: a scalar.
+
+        Args:
+            cls_scores: Of each level.
+            labels: (B, P), the background's where unmatched.
+            weights: (B, P), 0 where ignored.
+            avg_factor: What the sum over priors is divided by.
+            quality: (B, P), for losses that learn it.
+        """
+        num_scores = self.cls_out_channels
         mining = isinstance(self.loss_cls, HardNegativeMiningLoss)
         if mining and values_are_free(labels):
             return self.loss_cls.of_maps(
-                cls_scores, self.cls_out_channels, labels, weights, avg_factor
+                cls_scores, num_scores, labels, weights, avg_factor, quality
             )
-        scores = flatten_levels(cls_scores, self.cls_out_channels)  # (B, P, K)
-        if not mining:
-            # MMDetection's losses know priors, but not images.
-            scores, labels, weights = scores.flatten(0, 1), labels.flatten(), weights.flatten()
-        return self.loss_cls(scores, labels, weights, avg_factor=avg_factor)
+        scores = flatten_levels(cls_scores, num_scores)  # (B, P, K)
+        if mining:
+            target = labels if quality is None else (labels, quality)
+            return self.loss_cls(scores, target, weights, avg_factor)
+        if takes_rows(self.loss_cls):
+            losses = prior_losses(self.loss_cls, scores, labels, quality)
+            return (losses * weights).sum() / avg_factor
+        # As MMDetection's heads call a loss: it may know priors, but not images.
+        return self.loss_cls(
+            scores.flatten(0, 1), labels.flatten(), weights.flatten(), avg_factor=avg_factor
+        )
 
-    def regression_loss(
-        self,
-        bbox_preds: list[Tensor],
-        priors: Tensor,
-        gt_bboxes: Tensor,
-        gt_inds: Tensor,
-        avg_factor: Tensor,
-    ) -> Tensor:
-        """``loss_bbox`` of the matched priors: a scalar.
-
-        Args:
-            bbox_preds: Offsets of each level.
-            priors: (P, 4) xyxy in pixels.
-            gt_bboxes: (B, G, 4) xyxy in pixels.
-            gt_inds: (B, P), g + 1 where matched to box g.
-            avg_factor: What the sum over matched priors is divided by.
-        """
-        positive = gt_inds > 0  # (B, P)
-        if values_are_free(gt_inds):
-            preds, image, prior = select_levels(positive, bbox_preds, 4)  # (n, 4)
-            targets, priors = gt_bboxes[image, gt_inds[image, prior] - 1], priors[prior]
-            positive = positive[image, prior]
-        else:
-            index = (gt_inds - 1).clamp(min=0).unsqueeze(-1).expand(-1, -1, 4)
-            priors = priors.expand(len(gt_inds), -1, -1)
-            # An unmatched prior is its own target, so that its loss, not counted, is finite.
-            targets = torch.where(positive.unsqueeze(-1), gt_bboxes.gather(1, index), priors)
-            preds = flatten_levels(bbox_preds, 4).flatten(0, 1)  # (B * P, 4)
-            targets, priors = targets.flatten(0, 1), priors.flatten(0, 1)
-            positive = positive.flatten()
+    def regression_loss(self, matched: MatchedPriors, avg_factor: Tensor) -> Tensor:
+        """``loss_bbox`` of the matched priors: a scalar, their sum divided by ``avg_factor``."""
+        if len(matched.offsets) == 0:  # for which IoU losses answer a constant, without gradient
+            return matched.offsets.sum()
         if self.reg_decoded_bbox:
-            preds = self.bbox_coder.decode(priors, preds)
+            preds = self.bbox_coder.decode(matched.priors, matched.offsets)
+            targets = matched.bboxes
         else:
-            targets = self.bbox_coder.encode(priors, targets)
+            preds = matched.offsets
+            targets = self.bbox_coder.encode(matched.priors, matched.bboxes)
         # Without weights: to see whether all are 0, MMDetection's losses would look at them.
         losses = self.loss_bbox(preds, targets, reduction_override='none')
         losses = losses.sum(-1) if losses.dim() > 1 else losses  # IoU losses answer (n,)
-        return torch.where(positive, losses, 0).sum() / avg_factor
+        return torch.where(matched.positive, losses, 0).sum() / avg_factor
+
+    @torch.no_grad()
+    def quality(self, matched: MatchedPriors, labels: Tensor) -> Tensor:
+        """IoU of each matched prior's predicted box with its object, (B, P)."""
+        preds = self.bbox_coder.decode(matched.priors, matched.offsets)
+        ious = bbox_overlaps(preds, matched.bboxes, is_aligned=True)
+        return ious.new_zeros(labels.numel()).index_copy(0, matched.index, ious).view_as(labels)
 
     def predict_by_feat(
         self,
@@ -260,9 +272,7 @@ class SSDMultiBoxHead(BaseDenseHead):
                 bboxes = bboxes.clamp(min=0).minimum(borders[image])
             return bboxes if scales is None else bboxes / scales[image]
 
-        best = map_levels(
-            cls_scores, self.cls_out_channels, lambda scores: self.probabilities(scores).amax(1)
-        )
+        best = map_levels(cls_scores, self.cls_out_channels, self.best_probability)
 
         def scores_of(chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             scores, *places = select_levels(chosen, cls_scores, self.cls_out_channels)
@@ -274,6 +284,16 @@ class SSDMultiBoxHead(BaseDenseHead):
         """Of the C classes, without background: (N, K, ...) to (N, C, ...)."""
         return scores.sigmoid() if self.use_sigmoid_cls else scores.softmax(1)[:, :-1]
 
+    def best_probability(self, scores: Tensor) -> Tensor:
+        """The highest of :meth:`probabilities`: (N, K, ...) to (N, ...)."""
+        if self.use_sigmoid_cls:
+            return scores.amax(1).sigmoid()
+        # Softmax of the highest score only, which writes less than softmax of all.
+        best, background = scores[:, :-1].amax(1), scores[:, -1]
+        highest = torch.maximum(best, background)
+        total = (scores - highest.unsqueeze(1)).exp_().sum(1)
+        return (best - highest).exp_() / total
+
     def get_priors(
         self, cls_scores: Sequence[Tensor], batch_img_metas: Sequence[dict] | None = None
     ) -> Tensor:
@@ -281,7 +301,7 @@ class SSDMultiBoxHead(BaseDenseHead):
 
         Args:
             cls_scores: From :meth:`forward`.
-            batch_img_metas: ``batch_input_shape`` of the images, (h, w) in pixels.
+            batch_img_metas: ``batch_input_shape`` of the images, (h, w) in pixels, where known.
 
         Returns:
             (P, 4) xyxy in pixels, on the scores' device.
@@ -291,40 +311,8 @@ class SSDMultiBoxHead(BaseDenseHead):
                 known from ``batch_img_metas``.
         """
         sizes = [tuple(scores.shape[-2:]) for scores in cls_scores]
-        if batch_img_metas:
-            check_cover(
-                sizes, self.prior_generator.strides, batch_img_metas[0]['batch_input_shape']
-            )
+        # MMDetection's data preprocessor tells it; who calls the head by hand may not.
+        input_shape = batch_img_metas[0].get('batch_input_shape') if batch_img_metas else None
+        if input_shape is not None:
+            check_cover(sizes, self.prior_generator.strides, input_shape)
         return torch.cat(self.prior_generator.grid_priors(sizes, device=cls_scores[0].device))
-
-
-def make_branch(
-    in_channels: int,
-    out_channels: int,
-    stacked_convs: int,
-    feat_channels: int,
-    use_depthwise: bool,
-    layers: dict,
-) -> nn.Sequential:
-    """The convolutions of one branch of one level, laid out as MMDetection's ``SSDHead`` has them.
-
-    Args:
-        in_channels: Channels of the feature map.
-        out_channels: Channels of the output.
-        stacked_convs: Number of convolutions before the last one.
-        feat_channels: Their channels.
-        use_depthwise: Whether they, and the last one, are depthwise separable.
-        layers: ``conv_cfg``, ``norm_cfg`` and ``act_cfg`` of all but the last convolution.
-    """
-    conv = DepthwiseSeparableConvModule if use_depthwise else ConvModule
-    modules = []
-    for _ in range(stacked_convs):
-        modules.append(conv(in_channels, feat_channels, 3, padding=1, **layers))
-        in_channels = feat_channels
-    if use_depthwise:
-        modules.append(
-            ConvModule(in_channels, in_channels, 3, padding=1, groups=in_channels, **layers)
-        )
-    kernel = 1 if use_depthwise else 3
-    modules.append(nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2))
-    return nn.Sequential(*modules)

@@ -6,14 +6,17 @@ import math
 from collections.abc import Sequence
 
 import torch
-from mmdet.models.losses import CrossEntropyLoss
+from mmdet.models.losses import CrossEntropyLoss, FocalLoss, QualityFocalLoss, VarifocalLoss
 from mmdet.registry import MODELS
 from torch import Tensor, nn
+from torch.nn.modules.loss import _Loss as TorchLoss
 
 from .devices import values_are_free
 from .levels import map_levels, select_levels
 
 REDUCTIONS = ('none', 'mean', 'sum')
+# Their target for the class of a matched prior is how well its predicted box fits, 0 to 1.
+QUALITY_LOSSES = (QualityFocalLoss, VarifocalLoss)
 
 
 @MODELS.register_module()
@@ -33,11 +36,19 @@ class HardNegativeMiningLoss(nn.Module):
 
     Args:
         loss: The inner loss, any classification loss of MMDetection's that can give the loss of
-            each prior (``reduction_override='none'``).
+            each prior (``reduction_override='none'``), or one of PyTorch's that takes classes, by
+            its full name. ``docs/losses.md`` has a table.
         neg_pos_ratio: Negatives kept for each positive of the image.
         min_negatives: Negatives kept at least, so that images with no objects can teach. With
             the paper's 0 they teach nothing.
         loss_weight: Weight of this loss in the total.
+        use_sigmoid: Whether the scores are one sigmoid a class, without background; None is what
+            the inner loss says. MMDetection's anchor heads, such as ``RetinaHead``, read it from
+            the config to know how many scores to give: for them, write True there around a
+            sigmoid loss.
+
+    Raises:
+        ValueError: If ``use_sigmoid`` is not what the inner loss says.
     """
 
     def __init__(
@@ -46,22 +57,26 @@ class HardNegativeMiningLoss(nn.Module):
         neg_pos_ratio: float = 3,
         min_negatives: int = 0,
         loss_weight: float = 1.0,
+        use_sigmoid: bool | None = None,
     ) -> None:
         super().__init__()
         self.loss = MODELS.build(loss or dict(type='CrossEntropyLoss'))
         self.neg_pos_ratio = neg_pos_ratio
         self.min_negatives = min_negatives
         self.loss_weight = loss_weight
-
-    @property
-    def use_sigmoid(self) -> bool:
-        """Whether the scores are one sigmoid a class, without background, as heads ask."""
-        return getattr(self.loss, 'use_sigmoid', False)
+        self.use_sigmoid = getattr(self.loss, 'use_sigmoid', bool(use_sigmoid))
+        if use_sigmoid not in (None, self.use_sigmoid):
+            raise ValueError(
+                f'HardNegativeMiningLoss: use_sigmoid is {use_sigmoid}, but the inner '
+                f'{type(self.loss).__name__} has use_sigmoid={self.use_sigmoid}'
+            )
+        if isinstance(self.loss, TorchLoss):
+            self.loss.reduction = 'none'
 
     def forward(
         self,
         cls_score: Tensor,
-        label: Tensor,
+        label: Tensor | tuple[Tensor, Tensor],
         weight: Tensor | None = None,
         avg_factor: Tensor | float | None = None,
         reduction_override: str | None = None,
@@ -71,7 +86,8 @@ class HardNegativeMiningLoss(nn.Module):
         Args:
             cls_score: Scores before softmax or sigmoid, (B, P, K), each image mined by itself;
                 or (n, K), mined as one set.
-            label: Class of each prior, (B, P) or (n,) int64.
+            label: Class of each prior, (B, P) or (n,) int64; or the class and the quality of
+                each, for inner losses that learn quality (:func:`learns_quality`).
             weight: Weight of each prior, of the same shape. A prior with weight 0 is left out:
                 it is neither positive nor a candidate for mining.
             avg_factor: What the sum is divided by; the number of positives, at least 1, if None.
@@ -84,7 +100,8 @@ class HardNegativeMiningLoss(nn.Module):
         reduction = reduction_override or 'mean'
         if reduction not in REDUCTIONS:
             raise ValueError(f'reduction_override must be one of {REDUCTIONS}, got {reduction!r}')
-        losses = self.prior_losses(cls_score, label)  # (B, P) or (n,)
+        label, quality = label if isinstance(label, tuple) else (label, None)
+        losses = prior_losses(self.loss, cls_score, label, quality)  # (B, P) or (n,)
         positive, candidate = self.roles(label, weight, cls_score.size(-1))
         kept = positive | self.hardest(losses, positive, candidate)
         losses = losses if weight is None else losses * weight
@@ -104,6 +121,7 @@ class HardNegativeMiningLoss(nn.Module):
         label: Tensor,
         weight: Tensor,
         avg_factor: Tensor | float,
+        quality: Tensor | None = None,
     ) -> Tensor:
         """The same as calling the loss, from a head's maps, for where values can be looked at.
 
@@ -116,6 +134,7 @@ class HardNegativeMiningLoss(nn.Module):
             label: (B, P).
             weight: (B, P).
             avg_factor: What the sum is divided by.
+            quality: (B, P), for inner losses that learn it.
 
         Returns:
             A scalar.
@@ -125,7 +144,9 @@ class HardNegativeMiningLoss(nn.Module):
             losses = map_levels(maps, num_scores, self.background_losses)
         kept = positive | self.hardest(losses, positive, candidate)
         scores, image, prior = select_levels(kept, maps, num_scores)
-        losses = self.prior_losses(scores, label[image, prior]) * weight[image, prior]
+        place = image, prior
+        quality = None if quality is None else quality[place]
+        losses = prior_losses(self.loss, scores, label[place], quality) * weight[place]
         return self.loss_weight * losses.sum() / avg_factor
 
     def roles(self, label: Tensor, weight: Tensor | None, num_scores: int) -> tuple[Tensor, Tensor]:
@@ -145,7 +166,8 @@ class HardNegativeMiningLoss(nn.Module):
             return -self.loss.loss_weight * scores.log_softmax(1)[:, -1]
         rows = scores.movedim(1, -1)
         background = scores.size(1) - (not self.use_sigmoid)
-        return self.prior_losses(rows, rows.new_full(rows.shape[:-1], background, dtype=torch.long))
+        label = rows.new_full(rows.shape[:-1], background, dtype=torch.long)
+        return prior_losses(self.loss, rows, label)
 
     @property
     def _is_softmax(self) -> bool:
@@ -154,16 +176,6 @@ class HardNegativeMiningLoss(nn.Module):
             and not (self.loss.use_sigmoid or self.loss.use_mask)
             and self.loss.class_weight is None
         )
-
-    def prior_losses(self, cls_score: Tensor, label: Tensor) -> Tensor:
-        """The inner loss of each prior, of the shape of ``label``, before mining."""
-        num_scores = cls_score.size(-1)
-        losses = self.loss(
-            cls_score.reshape(-1, num_scores), label.reshape(-1), reduction_override='none'
-        )
-        # Sigmoid losses answer one number a class.
-        losses = losses.sum(-1) if losses.dim() > 1 else losses
-        return losses.reshape(label.shape)
 
     @torch.no_grad()
     def hardest(self, losses: Tensor, positive: Tensor, candidate: Tensor) -> Tensor:
@@ -186,3 +198,54 @@ class HardNegativeMiningLoss(nn.Module):
         rank = torch.arange(longest, device=losses.device)
         first = (rank < quota.unsqueeze(-1)).expand_as(order)
         return torch.zeros_like(candidate).scatter(-1, order, first)
+
+
+def learns_quality(loss: nn.Module) -> bool:
+    """Whether a classification loss, mined or not, is taught how well a matched prior's box fits.
+
+    The quality is the IoU of the predicted box with the object's (Generalized Focal Loss,
+    arXiv:2006.04388; VarifocalNet, arXiv:2008.13367).
+    """
+    inner = loss.loss if isinstance(loss, HardNegativeMiningLoss) else loss
+    return isinstance(inner, QUALITY_LOSSES)
+
+
+def takes_rows(loss: nn.Module) -> bool:
+    """Whether a loss of MMDetection's takes a row of C targets of each prior in place of its class.
+
+    Those that learn quality can't do without. The others then need no operation that PyTorch has
+    not (``FocalLoss`` calls mmcv's compiled one on a GPU), and none that waits for values.
+    """
+    if isinstance(loss, CrossEntropyLoss):
+        return loss.use_sigmoid and loss.ignore_index is None
+    return isinstance(loss, (FocalLoss, *QUALITY_LOSSES))
+
+
+def prior_losses(
+    loss: nn.Module, cls_score: Tensor, label: Tensor, quality: Tensor | None = None
+) -> Tensor:
+    """A classification loss of each prior by itself.
+
+    Args:
+        loss: One of MMDetection's, or of PyTorch's with reduction 'none'.
+        cls_score: (..., K).
+        label: (...) int64.
+        quality: (...), 0 to 1: the target for its class of a prior that is no background, for
+            losses that learn it; elsewhere it is not looked at. None is 1 everywhere.
+
+    Returns:
+        (...).
+    """
+    num_scores = cls_score.size(-1)
+    target = label.reshape(-1)  # (n,)
+    if takes_rows(loss):
+        own = target.unsqueeze(-1) == torch.arange(num_scores, device=label.device)  # (n, K)
+        target = own.to(cls_score.dtype)
+        if quality is not None:
+            target = torch.where(own, quality.reshape(-1, 1), 0)
+    # PyTorch's are told when they are built.
+    reduction = {} if isinstance(loss, TorchLoss) else dict(reduction_override='none')
+    losses = loss(cls_score.reshape(-1, num_scores), target, **reduction)
+    # Sigmoid losses answer one number a class.
+    losses = losses.sum(-1) if losses.dim() > 1 else losses
+    return losses.reshape(label.shape)

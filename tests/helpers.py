@@ -122,6 +122,12 @@ def to_flat(levels, last):
     return torch.cat([x.permute(0, 2, 3, 1).reshape(len(x), -1, last) for x in levels], 1)
 
 
+def look_away(monkeypatch):
+    """Have the head, the mining and the matching go as they do on an accelerator."""
+    for name in ('head', 'regression', 'losses', 'assigner', 'matching'):
+        monkeypatch.setattr(f'ssd_plugin.{name}.values_are_free', lambda tensor: False)
+
+
 def image_metas(batch_size, shape=(64, 64), scale=(1.0, 1.0)):
     return [
         dict(
@@ -279,12 +285,24 @@ def cross_entropy(scores, label):
     return torch.logsumexp(scores, 0) - scores[label]
 
 
-def sigmoid_cross_entropy(scores, label):
+def smooth_cross_entropy(scores, label, smoothing=0.1):
+    """Cross entropy with a target of which `smoothing` is shared out among all K scores."""
+    each = [cross_entropy(scores, k) for k in range(len(scores))]
+    return (1 - smoothing) * each[label] + smoothing * sum(each) / len(each)
+
+
+def weighted(loss, weights):
+    """A loss times the weight of the prior's class."""
+    return lambda scores, label: weights[label] * loss(scores, label)
+
+
+def sigmoid_cross_entropy(scores, label, pos_weights=None):
     """Sum over the classes of binary cross entropy; a background label is no class at all."""
     total = scores.new_zeros(())
     for c, score in enumerate(scores):
         p = torch.sigmoid(score)
-        total = total - (torch.log(p) if c == label else torch.log(1 - p))
+        weight = pos_weights[c] if pos_weights else 1
+        total = total - (weight * torch.log(p) if c == label else torch.log(1 - p))
     return total
 
 
@@ -299,6 +317,28 @@ def focal_loss(scores, label, gamma=2.0, alpha=0.25):
     return total
 
 
+def quality_focal_loss(scores, label, quality, beta=2.0):
+    """Generalized Focal Loss, formula 5: the target for the prior's class is its quality."""
+    total = scores.new_zeros(())
+    for c, score in enumerate(scores):
+        p, y = torch.sigmoid(score), quality if c == label else 0.0
+        entropy = -(y * torch.log(p) + (1 - y) * torch.log(1 - p))
+        total = total + abs(y - p) ** beta * entropy
+    return total
+
+
+def varifocal_loss(scores, label, quality, gamma=2.0, alpha=0.75):
+    """VarifocalNet, formula 2: negatives are weighted down, positives by their quality."""
+    total = scores.new_zeros(())
+    for c, score in enumerate(scores):
+        p = torch.sigmoid(score)
+        if c == label and quality > 0:
+            total = total - quality * (quality * torch.log(p) + (1 - quality) * torch.log(1 - p))
+        else:
+            total = total - alpha * p**gamma * torch.log(1 - p)
+    return total
+
+
 def naive_mining(losses, positive, minable, ratio=3, min_negatives=0):
     """The hardest negatives of one image: a list of indices."""
     k = min(max(ratio * sum(positive), min_negatives), sum(minable))
@@ -307,12 +347,25 @@ def naive_mining(losses, positive, minable, ratio=3, min_negatives=0):
 
 
 def naive_mining_loss(
-    scores, labels, background, weights=None, ratio=3, min_negatives=0, loss=cross_entropy
+    scores,
+    labels,
+    background,
+    weights=None,
+    ratio=3,
+    min_negatives=0,
+    loss=cross_entropy,
+    quality=None,
 ):
-    """Sum over positives and hardest negatives, and the number of positives, image by image."""
+    """Sum over positives and hardest negatives, and the number of positives, image by image.
+
+    A loss that learns quality gets that of each prior, from the table `quality` (B, P).
+    """
     total, num_pos = scores.sum() * 0, 0
     for b in range(len(scores)):
-        losses = [loss(scores[b, p], int(labels[b, p])) for p in range(scores.shape[1])]
+        losses = [
+            loss(scores[b, p], int(labels[b, p]), *([] if quality is None else [quality[b][p]]))
+            for p in range(scores.shape[1])
+        ]
         used = [weights is None or bool(weights[b, p] > 0) for p in range(len(losses))]
         positive = [used[p] and int(labels[b, p]) != background for p in range(len(losses))]
         minable = [used[p] and int(labels[b, p]) == background for p in range(len(losses))]
@@ -339,9 +392,93 @@ def smooth_l1(difference):
     return 0.5 * d * d if d.item() < 1 else d - 0.5
 
 
-def naive_head_loss(scores, deltas, priors, boxes, labels, ignored=None, ignore_iof_thr=-1):
-    """L_conf / N and L_loc / N of a batch, with `boxes` and `labels` as lists, image by image."""
-    background = scores.shape[-1] - 1
+def offset_loss(coordinate_loss):
+    """Regression as in the paper: a loss of each of the four differences of offsets, summed."""
+
+    def loss(prior, delta, box):
+        return sum(coordinate_loss(d - t) for d, t in zip(delta, encode(prior, box)))
+
+    return loss
+
+
+def pixel_loss(coordinate_loss):
+    """A loss of each of the four differences of coordinates, in pixels, summed."""
+
+    def loss(prior, delta, box):
+        return sum(coordinate_loss(d - t) for d, t in zip(predicted_box(prior, delta), box))
+
+    return loss
+
+
+def box_loss(loss_of_boxes):
+    """A loss of the predicted box and the object's."""
+    return lambda prior, delta, box: loss_of_boxes(predicted_box(prior, delta), box)
+
+
+def predicted_box(prior, delta):
+    """`decode` for a tensor (4,) with a gradient: a list of four scalars."""
+    pw, ph = prior[2] - prior[0], prior[3] - prior[1]
+    x = (prior[0] + prior[2]) / 2 + 0.1 * delta[0] * pw
+    y = (prior[1] + prior[3]) / 2 + 0.1 * delta[1] * ph
+    w, h = pw * torch.exp(0.2 * delta[2]), ph * torch.exp(0.2 * delta[3])
+    return [x - w / 2, y - h / 2, x + w / 2, y + h / 2]
+
+
+def enclosing(a, b):
+    return [min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])]
+
+
+def iou_loss(a, b):
+    return -torch.log(torch.clamp(iou(a, b), min=1e-6))
+
+
+def giou_loss(a, b):
+    """Formula of arXiv:1902.09630: the IoU less the share of the hull that neither box covers."""
+    hull, union = area(enclosing(a, b)), area(a) + area(b) - intersection(a, b)
+    return 1 - iou(a, b) + (hull - union) / hull
+
+
+def diou_loss(a, b):
+    """arXiv:1911.08287, formula 7: centre distance over the hull's diagonal, both squared."""
+    hull = enclosing(a, b)
+    distance = sum(((a[i] + a[i + 2]) / 2 - (b[i] + b[i + 2]) / 2) ** 2 for i in (0, 1))
+    diagonal = sum((hull[i + 2] - hull[i]) ** 2 for i in (0, 1))
+    return 1 - iou(a, b) + distance / diagonal
+
+
+def ciou_loss(a, b):
+    """arXiv:2005.03572, formulas 8 to 12: DIoU and the difference of aspect ratios."""
+    angles = [torch.atan((x[2] - x[0]) / torch.as_tensor(x[3] - x[1])) for x in (a, b)]
+    v = 4 / math.pi**2 * (angles[1] - angles[0]) ** 2
+    overlap = iou(a, b)
+    alpha = (v / (1 - overlap + v)).detach() if overlap > 0.5 else 0
+    return diou_loss(a, b) + alpha * v
+
+
+PAPER_REGRESSION = offset_loss(smooth_l1)
+
+
+def naive_head_loss(
+    scores,
+    deltas,
+    priors,
+    boxes,
+    labels,
+    ignored=None,
+    ignore_iof_thr=-1,
+    loss=cross_entropy,
+    sigmoid=False,
+    learns_quality=False,
+    min_negatives=0,
+    regression=PAPER_REGRESSION,
+):
+    """L_conf / N and L_loc / N of a batch, with `boxes` and `labels` as lists, image by image.
+
+    `loss` takes the scores and the label of a prior, and the IoU of its predicted box with its
+    object if it learns quality; `regression` a prior, its deltas and its object. With
+    `min_negatives=math.inf` nothing is mined, all priors count.
+    """
+    background = scores.shape[-1] - (not sigmoid)
     conf, loc, num_pos = scores.sum() * 0, deltas.sum() * 0, 0
     for b in range(len(scores)):
         gt_inds, _ = naive_match(
@@ -350,16 +487,24 @@ def naive_head_loss(scores, deltas, priors, boxes, labels, ignored=None, ignore_
             ignored=ignored[b] if ignored else (),
             ignore_iof_thr=ignore_iof_thr,
         )
+        matched = {p: boxes[b][g - 1] for p, g in enumerate(gt_inds) if g > 0}
         target = [labels[b][g - 1] if g > 0 else background for g in gt_inds]
         weight = [0.0 if g < 0 else 1.0 for g in gt_inds]
+        quality = [0.0] * len(priors)
+        for p, box in matched.items():
+            quality[p] = float(iou(predicted_box(priors[p], deltas[b, p].detach()), box))
         image_conf, image_pos = naive_mining_loss(
-            scores[b : b + 1], torch.tensor([target]), background, torch.tensor([weight])
+            scores[b : b + 1],
+            torch.tensor([target]),
+            background,
+            torch.tensor([weight]),
+            min_negatives=min_negatives,
+            loss=loss,
+            quality=[quality] if learns_quality else None,
         )
         conf, num_pos = conf + image_conf, num_pos + image_pos
-        for p, g in enumerate(gt_inds):
-            if g > 0:
-                for d, t in zip(deltas[b, p], encode(priors[p], boxes[b][g - 1])):
-                    loc = loc + smooth_l1(d - t)
+        for p, box in matched.items():
+            loc = loc + regression(priors[p], deltas[b, p], box)
     return conf / max(num_pos, 1), loc / max(num_pos, 1)
 
 
@@ -388,13 +533,25 @@ def naive_nms(boxes, scores, threshold):
 
 
 def naive_predict(
-    scores, deltas, priors, shape, score_thr=0.01, nms_pre=400, iou_thr=0.45, max_per_img=200
+    scores,
+    deltas,
+    priors,
+    shape,
+    score_thr=0.01,
+    nms_pre=400,
+    iou_thr=0.45,
+    max_per_img=200,
+    sigmoid=False,
 ):
-    """Detections (score, label, box) of one image from scores (P, C + 1) and deltas (P, 4)."""
-    probabilities = torch.softmax(scores.double(), -1).tolist()
+    """Detections (score, label, box) of one image from scores (P, C + 1) and deltas (P, 4).
+
+    With `sigmoid` the scores are (P, C), without background.
+    """
+    scores = scores.double()
+    probabilities = (scores.sigmoid() if sigmoid else scores.softmax(-1)[:, :-1]).tolist()
     boxes = [decode(prior, delta, shape) for prior, delta in zip(priors, deltas.tolist())]
     found = []
-    for c in range(scores.shape[-1] - 1):
+    for c in range(len(probabilities[0])):
         candidates = [p for p in range(len(priors)) if probabilities[p][c] > score_thr]
         candidates = sorted(candidates, key=lambda p: -probabilities[p][c])[:nms_pre]
         of_class = [probabilities[p][c] for p in candidates]

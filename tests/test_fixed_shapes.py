@@ -4,6 +4,8 @@ There no step looks at values, and no shape depends on them. The losses and grad
 the CPU's own way, which the other tests compare with naive loops.
 """
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from helpers import (
@@ -11,18 +13,17 @@ from helpers import (
     clear_cut_boxes,
     image_metas,
     instances,
+    look_away,
     naive_priors,
     tiny_head,
     to_levels,
 )
+from mmdet.registry import MODELS
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from ssd_plugin import assigner as assigner_module
-from ssd_plugin import head as head_module
-from ssd_plugin import losses as losses_module
-from ssd_plugin import matching as matching_module
-
 PRIORS = [prior for level in naive_priors(TINY) for prior in level]
+SIGMOID = dict(type='CrossEntropyLoss', use_sigmoid=True)
+SMOOTH = dict(type='torch.nn.CrossEntropyLoss', label_smoothing=0.1)
 FOCAL = dict(type='HardNegativeMiningLoss', loss=dict(type='FocalLoss'))
 HEADS = {
     'as in the paper': {},
@@ -30,24 +31,19 @@ HEADS = {
         loss_cls=dict(type='HardNegativeMiningLoss', min_negatives=5)
     ),
     'sigmoid scores': dict(loss_cls=FOCAL),
+    'sigmoid cross entropy': dict(loss_cls=dict(type='HardNegativeMiningLoss', loss=SIGMOID)),
+    'smooth labels': dict(loss_cls=dict(type='HardNegativeMiningLoss', loss=SMOOTH)),
     'no mining': dict(loss_cls=dict(type='FocalLoss')),
-    'boxes in pixels': dict(reg_decoded_bbox=True, loss_bbox=dict(type='GIoULoss')),
+    'boxes in pixels, and their quality': dict(
+        reg_decoded_bbox=True,
+        loss_bbox=dict(type='GIoULoss'),
+        loss_cls=dict(type='HardNegativeMiningLoss', loss=dict(type='VarifocalLoss')),
+    ),
     'ignored objects': dict(
         train_cfg=dict(assigner=dict(type='BatchMaxIoUAssigner', ignore_iof_thr=0.5))
     ),
 }
 heads = pytest.mark.parametrize('options', HEADS.values(), ids=HEADS)
-
-
-@pytest.fixture
-def look_away(monkeypatch):
-    """Have the head, the mining and the matching go as they do on an accelerator."""
-
-    def switch():
-        for module in (head_module, losses_module, assigner_module, matching_module):
-            monkeypatch.setattr(module, 'values_are_free', lambda tensor: False)
-
-    return switch
 
 
 def batch(head, counts=(3, 0, 6), memory=torch.contiguous_format):
@@ -73,12 +69,12 @@ def losses_and_gradients(loss, inputs):
 
 @heads
 @pytest.mark.parametrize('memory', [torch.contiguous_format, torch.channels_last])
-def test_losses_and_gradients_are_the_same_without_looking_at_values(look_away, options, memory):
+def test_losses_and_gradients_are_the_same_without_looking_at_values(monkeypatch, options, memory):
     head = tiny_head(**options)
     inputs = batch(head, memory=memory)
     expected = losses_and_gradients(head.loss_by_feat, inputs)
     assert expected[0] > 0 and expected[1] > 0
-    look_away()
+    look_away(monkeypatch)
     found = losses_and_gradients(head.loss_by_feat, inputs)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
 
@@ -95,11 +91,11 @@ def test_one_compiled_graph_takes_the_loss(options):
 
 
 @heads
-def test_no_step_needs_a_value(look_away, options):
+def test_no_step_needs_a_value(monkeypatch, options):
     """Fake tensors have shapes and no values: whatever would synchronise a device raises."""
     head = tiny_head(**options)
     inputs = batch(head)
-    look_away()
+    look_away(monkeypatch)
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         scores, preds = ([mode.from_tensor(level) for level in maps] for maps in inputs[:2])
         gt, ignored = (
@@ -109,3 +105,39 @@ def test_no_step_needs_a_value(look_away, options):
         losses = head.loss_by_feat(scores, preds, gt, inputs[3], ignored)
         sum(losses.values()).backward()
     assert [loss.shape for loss in losses.values()] == [(), ()]
+
+
+@pytest.mark.parametrize('loss', ['IoULoss', 'GIoULoss', 'DIoULoss', 'CIoULoss', 'SIoULoss'])
+def test_a_prior_that_predicts_itself_has_no_say_in_the_gradient(monkeypatch, loss):
+    """Offsets of 0, where MMDetection's CIoULoss of an unmatched prior would be NaN."""
+    head = tiny_head(reg_decoded_bbox=True, loss_bbox=dict(type=loss))
+    scores, deltas, gt, metas, _ = batch(head)
+    deltas = [torch.zeros_like(level, requires_grad=True) for level in deltas]
+    expected = losses_and_gradients(head.loss_by_feat, (scores, deltas, gt, metas))
+    assert all(values.isfinite().all() for values in expected)
+    look_away(monkeypatch)
+    found = losses_and_gradients(head.loss_by_feat, (scores, deltas, gt, metas))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize('mined', [False, True])
+def test_focal_loss_on_a_gpu_needs_no_compiled_operation(monkeypatch, mined):
+    """From MMDetection's own heads it calls one of mmcv's there, which mmcv-lite lacks."""
+
+    def missing(*args, **options):
+        raise NotImplementedError
+
+    module = 'mmdet.models.losses.focal_loss'
+    monkeypatch.setattr(f'{module}.sigmoid_focal_loss', missing)
+    head = tiny_head(loss_cls=FOCAL if mined else FOCAL['loss'])
+    scores, *_ = batch(head)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        gpu = dict(device='cuda')
+        maps = [torch.empty(level.shape, **gpu) for level in scores]
+        labels, weights = (torch.ones(3, 368, dtype=t, **gpu) for t in (torch.long, torch.float))
+        seen_by_mmdetection = SimpleNamespace(is_available=lambda: True)
+        monkeypatch.setattr(f'{module}.torch', SimpleNamespace(cuda=seen_by_mmdetection))
+        with pytest.raises(NotImplementedError):
+            MODELS.build(FOCAL['loss'])(torch.empty(5, 3, **gpu), labels[0, :5])
+        loss = head.classification_loss(maps, labels, weights, torch.ones((), **gpu))
+        assert loss.is_cuda and loss.shape == ()

@@ -11,13 +11,20 @@ from helpers import (
     TINY,
     TINY_CHANNELS,
     TINY_TEST_CFG,
+    box_loss,
+    ciou_loss,
     clear_cut_boxes,
+    diou_loss,
+    giou_loss,
     image_metas,
     instances,
+    iou,
+    iou_loss,
     naive_head_loss,
     naive_match,
     naive_predict,
     naive_priors,
+    predicted_box,
     prior_config,
     sigmoid_cross_entropy,
     tiny_features,
@@ -25,13 +32,15 @@ from helpers import (
     to_flat,
     to_levels,
 )
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import HorizontalBoxes
 from mmengine.optim import OptimWrapper
 from torch import nn
+
+from ssd_plugin.regression import MatchedPriors
 
 NAN, INF = math.nan, math.inf
 PRIORS = sum(naive_priors(TINY), [])  # 368 boxes
@@ -247,6 +256,46 @@ def test_decoded_boxes_can_be_regressed():
     torch.testing.assert_close(at_random, giou)
 
 
+BOX_LOSSES = {
+    name: (tiny_head(reg_decoded_bbox=True, loss_bbox=dict(type=name)), box_loss(naive))
+    for name, naive in (
+        ('IoULoss', iou_loss),
+        ('GIoULoss', giou_loss),
+        ('DIoULoss', diou_loss),
+        ('CIoULoss', ciou_loss),
+    )
+}
+corner, side = st.floats(-10, 60), st.floats(2, 50)
+box = st.tuples(corner, corner, side, side).map(lambda v: [v[0], v[1], v[0] + v[2], v[1] + v[3]])
+delta = st.lists(st.floats(-8, 8), min_size=4, max_size=4)
+
+
+@settings(deadline=None, max_examples=100)
+@given(prior=box, delta=delta, truth=box, name=st.sampled_from(sorted(BOX_LOSSES)))
+def test_losses_of_decoded_boxes_are_their_formulas(prior, delta, truth, name):
+    """Wherever the boxes lie, and whatever their shapes: values, and gradients to the offsets."""
+    head, naive = BOX_LOSSES[name]
+    offsets = torch.tensor([delta], dtype=torch.float64, requires_grad=True)
+    with torch.no_grad():
+        predicted = [float(v) for v in predicted_box(prior, offsets[0])]
+    # Formulas have corners, where boxes have edges in common, and CIoU at an IoU of 0.5.
+    edges = [(predicted[i], truth[j]) for i in range(4) for j in (i, (i + 2) % 4)]
+    assume(all(abs(a - b) > 1e-3 for a, b in edges) and abs(iou(predicted, truth) - 0.5) > 1e-3)
+    matched = MatchedPriors(
+        torch.zeros(1, dtype=torch.long),
+        torch.ones(1, dtype=torch.bool),
+        torch.tensor([prior], dtype=torch.float64),
+        offsets,
+        torch.tensor([truth], dtype=torch.float64),
+    )
+    loss, expected = head.regression_loss(matched, 1), naive(prior, offsets[0], truth)
+    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
+    found, gradient = (
+        torch.autograd.grad(value, offsets, allow_unused=True)[0] for value in (loss, expected)
+    )
+    torch.testing.assert_close(found, gradient, rtol=1e-3, atol=1e-5)
+
+
 def test_an_inner_loss_with_one_score_per_class_needs_no_background_score():
     """Sigmoid cross entropy: C scores a prior in the loss, and sigmoid scores in detections."""
     inner = dict(type='CrossEntropyLoss', use_sigmoid=True)
@@ -394,6 +443,24 @@ def test_detections_are_those_of_the_naive_loop_over_classes(num_classes, sharpn
     scores[..., -1] += background
     for image, result in enumerate(predict(scores, deltas)):
         expected = naive_predict(scores[image], deltas[image], PRIORS, (64, 64))
+        assert 20 < len(expected) <= 200
+        assert_detections(result, expected)
+
+
+@pytest.mark.parametrize(
+    'loss_cls',
+    [
+        dict(type='FocalLoss'),
+        dict(type='HardNegativeMiningLoss', loss=dict(type='QualityFocalLoss')),
+    ],
+    ids=['alone', 'mined'],
+)
+def test_detections_of_sigmoid_scores_need_no_background(loss_cls):
+    scores, deltas = outputs(2, seed=4, num_classes=2)  # three scores, of three classes
+    scores = scores.detach() - 3
+    head = tiny_head(num_classes=3, loss_cls=loss_cls)
+    for image, result in enumerate(predict(scores, deltas, head=head)):
+        expected = naive_predict(scores[image], deltas[image], PRIORS, (64, 64), sigmoid=True)
         assert 20 < len(expected) <= 200
         assert_detections(result, expected)
 

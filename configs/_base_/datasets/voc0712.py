@@ -29,7 +29,8 @@ test_pipeline = [
     dict(type='LoadAnnotations', with_bbox=True),
     dict(
         type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+        # 'instances' is for CocoMetric, should it evaluate: docs/evaluation.md.
+        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'instances'),
     ),
 ]
 
@@ -76,5 +77,5 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 
 # "Difficult" objects count neither as found nor as missed.
-val_evaluator = dict(type='VOCMetric', metric='mAP', eval_mode='11points')
+val_evaluator = dict(type='VOCDetMetric', eval_mode='11points')
 test_evaluator = val_evaluator
