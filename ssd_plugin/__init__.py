@@ -9,6 +9,7 @@ from . import (
     amp,
     assigner,
     augment,
+    backbones,
     evaluation,
     head,
     hooks,
