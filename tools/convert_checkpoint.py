@@ -1,0 +1,98 @@
+"""Weights of another SSD, for tools/test.py: python tools/convert_checkpoint.py SOURCE IN OUT"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+from pathlib import Path
+
+import _common as common
+
+CONFIGS = Path(__file__).resolve().parent.parent / 'configs'
+
+
+def parse_args() -> argparse.Namespace:
+    from ssd_plugin.layouts import SOURCES
+
+    parser = argparse.ArgumentParser(description='Convert the weights of another SSD.')
+    parser.add_argument(
+        'source',
+        choices=[*SOURCES, 'auto'],
+        help="whose names IN has; mmdet: MMDetection's, which are this plugin's as well",
+    )
+    parser.add_argument('checkpoint', metavar='IN', help='checkpoint file')
+    parser.add_argument('out', metavar='OUT', help='file to write')
+    parser.add_argument(
+        '--to',
+        choices=['mmdet', 'torchvision'],
+        default='mmdet',
+        help='whose names OUT shall have (mmdet)',
+    )
+    parser.add_argument(
+        '--classes',
+        type=common.class_names,
+        metavar='A,B',
+        help='names of the classes, where IN has none',
+    )
+    return parser.parse_args()
+
+
+def leave_package_empty() -> None:
+    """Let a module of the package be imported alone: the package would import MMDetection."""
+    if 'ssd_plugin' not in sys.modules:
+        spec = importlib.util.find_spec('ssd_plugin')
+        sys.modules['ssd_plugin'] = importlib.util.module_from_spec(spec)
+
+
+def describe(checkpoint: dict) -> str:
+    """What was converted."""
+    meta = checkpoint['meta']
+    text = f'{meta["source"]}, {meta["num_classes"]} classes'
+    names = meta.get('dataset_meta', {}).get('classes', ())
+    if len(names) > 3:
+        names = (*names[:3], '...')
+    return f'{text} ({", ".join(names)})' if names else text
+
+
+def next_step(checkpoint: dict, out: str) -> str:
+    """The command that tests it, or what its config has to be."""
+    meta = checkpoint['meta']
+    model = common.read_config(str(CONFIGS / meta['config'])).model
+    if model.bbox_head.num_classes == meta['num_classes']:
+        return f'python tools/test.py configs/{meta["config"]} {out}'
+    return (
+        f"a config with _base_ = 'configs/{meta['config']}', "
+        f'model.bbox_head.num_classes={meta["num_classes"]} and your data, see docs/checkpoints.md'
+    )
+
+
+def main() -> None:
+    leave_package_empty()
+    args = parse_args()
+    common.require_checkpoint(args.checkpoint)
+    folder = Path(args.out).parent
+    if not folder.is_dir():
+        sys.exit(f'no folder {folder} for {args.out}')
+    if Path(args.out).is_dir():
+        sys.exit(f'{args.out} is a folder: name a file in it')
+    from ssd_plugin import checkpoints
+
+    try:
+        state, meta = checkpoints.read(args.checkpoint)
+        layout = checkpoints.recognise(state, args.source)
+        converted = checkpoints.convert(state, layout, meta, args.classes)
+        if args.to == 'torchvision':
+            output = checkpoints.to_torchvision(converted)
+            following = "torchvision's model.load_state_dict(...), see docs/checkpoints.md"
+        else:
+            output, following = converted, next_step(converted, args.out)
+        checkpoints.save(output, args.out)
+    except (checkpoints.CheckpointError, OSError) as error:
+        sys.exit(str(error))
+    print(f'{args.out}: {describe(converted)}')
+    print(f'Next: {following}')
+
+
+if __name__ == '__main__':
+    main()
