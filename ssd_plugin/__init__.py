@@ -10,6 +10,7 @@ from . import (
     assigner,
     augment,
     backbones,
+    datasets,
     evaluation,
     head,
     hooks,

@@ -3,6 +3,11 @@
 import functools
 import hashlib
 import http.server
+import io
+import os
+import random
+import re
+import socket
 import subprocess
 import sys
 import tarfile
@@ -16,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / 'tools'))
 
 import prepare_data  # noqa: E402
+from _download import DownloadError, fetch, unpack  # noqa: E402
 
 YEARS = {('2007', 'trainval'): '2007', ('2007', 'test'): '2007-test', ('2012', 'trainval'): '2012'}
 
@@ -115,12 +121,11 @@ def test_drawing_imports_nothing_heavy(tmp_path):
     (tmp_path / 'heavy').mkdir()
     for name in ('torch', 'mmdet', 'mmengine'):
         (tmp_path / 'heavy' / f'{name}.py').write_text('raise RuntimeError("imported")')
-    code = (
-        'import sys, runpy; sys.path.insert(0, "heavy");'
-        'sys.argv = ["prepare_data.py", "shapes", "out", "--train", "1", "--test", "1"];'
-        f'runpy.run_path({str(ROOT / "tools" / "prepare_data.py")!r}, run_name="__main__")'
-    )
-    done = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, timeout=200)
+    tool = ROOT / 'tools' / 'prepare_data.py'
+    done = subprocess.run(
+        [sys.executable, tool, 'shapes', 'out', '--train', '1', '--test', '1'],
+        cwd=tmp_path, env=dict(os.environ, PYTHONPATH=str(tmp_path / 'heavy')), timeout=200,
+    )  # fmt: skip
     assert done.returncode == 0
 
 
@@ -128,19 +133,44 @@ def test_drawing_imports_nothing_heavy(tmp_path):
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder and keeps the paths asked for, in order (torchvision asks for each twice)."""
+    """Serves a folder, without ranges, and keeps the paths asked for, in order."""
 
     def log_message(self, *args):
         if self.path not in self.server.asked:
             self.server.asked.append(self.path)
 
 
+class RangeHandler(QuietHandler):
+    """Serves ranges too, keeps those asked for, and breaks connections off as the test says."""
+
+    def do_GET(self):
+        content = (self.server.folder / self.path.lstrip('/')).read_bytes()
+        asked = self.headers.get('Range')
+        start = int(re.fullmatch(r'bytes=(\d+)-', asked)[1]) if asked else 0
+        self.server.ranges.append(start)
+        if start >= len(content):
+            self.send_error(416)
+            return
+        self.send_response(206 if asked else 200)
+        if asked:
+            first = start + self.server.shift
+            self.send_header('Content-Range', f'bytes {first}-{len(content) - 1}/{len(content)}')
+        self.send_header('Content-Length', str(len(content) - start))
+        self.end_headers()
+        limit = self.server.breaks.pop(0) if self.server.breaks else len(content)
+        self.wfile.write(content[start : start + limit])
+        self.wfile.flush()
+        self.connection.shutdown(socket.SHUT_RDWR)
+
+
 @pytest.fixture
-def server(tmp_path):
+def server(tmp_path, request):
     (tmp_path / 'served').mkdir()
-    handler = functools.partial(QuietHandler, directory=str(tmp_path / 'served'))
+    kind = getattr(request, 'param', QuietHandler)
+    handler = functools.partial(kind, directory=str(tmp_path / 'served'))
     with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
         server.asked, server.folder = [], tmp_path / 'served'
+        server.ranges, server.breaks, server.shift = [], [], 0
         server.url = f'http://127.0.0.1:{server.server_port}'
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -233,6 +263,7 @@ def test_a_wrong_checksum_ends_in_one_line(voc_server, monkeypatch, tmp_path):
     message = stops_with(monkeypatch, 'voc', tmp_path / 'data')
     assert 'VOC2007 test' in message and 'corrupted' in message
     assert not (tmp_path / 'data/VOCdevkit/VOC2007/ImageSets/Main/test.txt').exists()
+    assert not list((tmp_path / 'data').glob('2007-test.tar*')), 'it could not be got again'
 
 
 def test_no_network_ends_in_one_line(server, monkeypatch, tmp_path):
@@ -276,3 +307,193 @@ def test_the_addresses_are_those_of_the_data_sets_authors():
         'annotations/annotations_trainval2017.zip',
     ]
     assert all(len(bytes.fromhex(digest)) == 16 for *_, digest in prepare_data.COCO)
+
+
+# ---------------------------------------------------------------------- downloads that break
+
+CONTENT = random.Random(0).randbytes(300_000)
+with_ranges = pytest.mark.parametrize('server', [RangeHandler], indirect=True)
+
+
+def quiet(doing, done, total):
+    """Progress that nobody looks at."""
+
+
+def get(server, tmp_path):
+    """Fetch a file; what is there afterwards, by name."""
+    (server.folder / 'file').write_bytes(CONTENT)
+    folder = tmp_path / 'got'
+    folder.mkdir(exist_ok=True)
+    try:
+        fetch(f'{server.url}/file', folder / 'file', md5(server.folder / 'file'), quiet)
+    finally:
+        left = {path.name: path.read_bytes() for path in folder.iterdir()}
+    return left
+
+
+@with_ranges
+def test_a_download_that_breaks_goes_on_where_it_broke(server, tmp_path):
+    server.breaks = [1000, 100_000, 5]
+    assert get(server, tmp_path) == dict(file=CONTENT)
+    assert server.ranges == [0, 1000, 101_000, 101_005]
+
+
+@with_ranges
+def test_what_an_earlier_run_left_is_gone_on_with(server, tmp_path):
+    (tmp_path / 'got').mkdir()
+    (tmp_path / 'got' / 'file.part').write_bytes(CONTENT[:70_000])
+    assert get(server, tmp_path) == dict(file=CONTENT)
+    assert server.ranges == [70_000]
+    assert get(server, tmp_path) == dict(file=CONTENT)
+    assert server.ranges == [70_000], 'asked for what is there'
+
+
+@with_ranges
+def test_a_connection_that_brings_nothing_ends_it_for_now(server, tmp_path):
+    server.breaks = [1000, 0]
+    with pytest.raises(ConnectionError, match='broke at 1000 of 300000 bytes'):
+        get(server, tmp_path)
+    assert (tmp_path / 'got' / 'file.part').read_bytes() == CONTENT[:1000]
+    assert get(server, tmp_path) == dict(file=CONTENT)
+    assert server.ranges == [0, 1000, 1000]
+
+
+@with_ranges
+def test_a_download_that_is_complete_but_for_its_name(server, tmp_path):
+    (tmp_path / 'got').mkdir()
+    (tmp_path / 'got' / 'file.part').write_bytes(CONTENT)
+    assert get(server, tmp_path) == dict(file=CONTENT)
+
+
+def test_a_server_without_ranges_sends_all_of_it(server, tmp_path):
+    (tmp_path / 'got').mkdir()
+    (tmp_path / 'got' / 'file.part').write_bytes(b'x' * 70_000)
+    assert get(server, tmp_path) == dict(file=CONTENT)
+
+
+@with_ranges
+@pytest.mark.parametrize('left', [b'of another file', CONTENT + b'more'])
+def test_what_turns_out_wrong_is_deleted(left, server, tmp_path):
+    (tmp_path / 'got').mkdir()
+    (tmp_path / 'got' / 'file.part').write_bytes(left)
+    with pytest.raises(DownloadError, match='is corrupted: its MD5 is .*, not'):
+        get(server, tmp_path)
+    assert not list((tmp_path / 'got').iterdir())
+    assert get(server, tmp_path) == dict(file=CONTENT)
+
+
+@with_ranges
+def test_another_range_than_asked_for_is_not_appended(server, tmp_path):
+    (tmp_path / 'got').mkdir()
+    (tmp_path / 'got' / 'file.part').write_bytes(CONTENT[:1000])
+    server.shift = 5
+    with pytest.raises(DownloadError, match='from 1000, the server sends bytes 1005'):
+        get(server, tmp_path)
+    assert (tmp_path / 'got' / 'file.part').read_bytes() == CONTENT[:1000]
+
+
+def test_a_file_of_that_name_that_is_another_is_replaced(server, tmp_path):
+    (tmp_path / 'got').mkdir()
+    (tmp_path / 'got' / 'file').write_bytes(b'another')
+    assert get(server, tmp_path) == dict(file=CONTENT)
+
+
+def test_progress_is_told_of_each_step(server, tmp_path):
+    archive = server.folder / 'file.zip'
+    with zipfile.ZipFile(archive, 'w') as file:
+        file.writestr('folder/one', CONTENT)
+        file.writestr('folder/two', b'')
+    told = {}
+    fetch(
+        f'{server.url}/file.zip', tmp_path / 'file.zip', md5(archive),
+        lambda doing, done, total: told.__setitem__(doing, (done, total)),
+    )  # fmt: skip
+    unpack(tmp_path / 'file.zip', tmp_path, lambda *step: told.__setitem__(step[0], step[1:]))
+    size = archive.stat().st_size
+    assert told == dict(
+        downloading=(size, size), checking=(size, size), unpacking=(len(CONTENT), len(CONTENT))
+    )
+
+
+@with_ranges
+def test_a_command_that_was_stopped_goes_on(server, monkeypatch, tmp_path, capsys):
+    archive = server.folder / 'ann.zip'
+    with zipfile.ZipFile(archive, 'w') as file:
+        file.writestr('annotations/one', CONTENT)
+    monkeypatch.setattr(prepare_data, 'COCO', (('annotations', 1, 'ann.zip', md5(archive)),))
+    monkeypatch.setattr(prepare_data, 'COCO_URL', server.url)
+    server.breaks = [1000, 0]
+    message = stops_with(monkeypatch, 'coco', tmp_path / 'coco')
+    assert 'COCO annotations' in message and 'it goes on where it stopped' in message
+    run_here(monkeypatch, 'coco', tmp_path / 'coco')
+    assert (tmp_path / 'coco' / 'annotations' / 'one').read_bytes() == CONTENT
+    assert server.ranges == [0, 1000, 1000]
+    assert 'COCO annotations: unpacking' in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------------- archives with a catch
+
+
+def tar_with(path, *members):
+    with tarfile.open(path, 'w') as tar:
+        tar.addfile(tarfile.TarInfo('good'), io.BytesIO())
+        for member in members:
+            tar.addfile(member, io.BytesIO())
+
+
+def link(name, target, kind):
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, target
+    return member
+
+
+CATCHES = {
+    'upwards': [tarfile.TarInfo('folder/../../bad')],
+    'absolute': [tarfile.TarInfo('/bad')],
+    'upwards on Windows': [tarfile.TarInfo('folder\\..\\..\\bad')],
+    'absolute on Windows': [tarfile.TarInfo('C:\\bad')],
+    'a link and a file behind it': [
+        link('folder', '..', tarfile.SYMTYPE), tarfile.TarInfo('folder/bad')
+    ],
+    'a hard link': [link('bad', '../served', tarfile.LNKTYPE)],
+    'a device': [link('bad', '', tarfile.CHRTYPE)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('case', CATCHES)
+def test_a_tar_that_would_write_elsewhere_is_refused_whole(case, tmp_path):
+    tar_with(tmp_path / 'bad.tar', *CATCHES[case])
+    (tmp_path / 'out').mkdir()
+    with pytest.raises(DownloadError, match=r'bad\.tar is not unpacked: '):
+        unpack(tmp_path / 'bad.tar', tmp_path / 'out', quiet)
+    assert sorted(path.name for path in tmp_path.rglob('*')) == ['bad.tar', 'out']
+
+
+@pytest.mark.parametrize('name', ['../bad', 'a/../../bad', '/bad', 'C:/bad'])
+def test_a_zip_that_would_write_elsewhere_is_refused_whole(name, tmp_path):
+    with zipfile.ZipFile(tmp_path / 'bad.zip', 'w') as file:
+        file.writestr('good', '')
+        file.writestr(name, '')
+    (tmp_path / 'out').mkdir()
+    with pytest.raises(DownloadError, match='leads out of the folder'):
+        unpack(tmp_path / 'bad.zip', tmp_path / 'out', quiet)
+    assert not list((tmp_path / 'out').iterdir())
+
+
+def test_a_folder_may_be_a_link_of_the_user_s(tmp_path):
+    """To a disk with more room, say."""
+    (tmp_path / 'disk').mkdir()
+    (tmp_path / 'out').mkdir()
+    (tmp_path / 'out' / 'folder').symlink_to(tmp_path / 'disk')
+    tar_with(tmp_path / 'a.tar', tarfile.TarInfo('folder/one'))
+    unpack(tmp_path / 'a.tar', tmp_path / 'out', quiet)
+    assert (tmp_path / 'disk' / 'one').is_file()
+
+
+def test_a_broken_archive_ends_in_one_line(voc_server, monkeypatch, tmp_path):
+    from torchvision.datasets import voc
+
+    archive = voc_server.folder / '2007.tar'
+    archive.write_bytes(b'no tar')
+    monkeypatch.setitem(voc.DATASET_YEAR_DICT['2007'], 'md5', md5(archive))
+    assert 'VOC2007 trainval' in stops_with(monkeypatch, 'voc', tmp_path / 'data')

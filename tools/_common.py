@@ -29,6 +29,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'key="[(a,b),(c,d)]"; quote lists, without white space in them',
     )
     parser.add_argument(
+        '--data-root',
+        metavar='DIR',
+        help="a folder of your own, of VOC or COCO kind, in place of the config's data",
+    )
+    parser.add_argument(
+        '--classes',
+        type=class_names,
+        metavar='A,B',
+        help='with --data-root: the classes, if not all that there are',
+    )
+    parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
@@ -38,12 +49,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
+def class_names(text: str) -> list[str]:
+    """An argument that is a list of different names, with commas between."""
+    names = [name.strip() for name in text.split(',')]
+    if not all(names) or len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(f'{text!r} is no list of different names')
+    return names
+
+
 def parse_args(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """Parse the command line; what can't be read ends the program with one line."""
     try:
         args = parser.parse_args()
     except (ValueError, AssertionError) as error:  # how DictAction says that a value is malformed
         sys.exit(f'--cfg-options takes KEY=VALUE pairs: {error}')
+    if args.classes and not args.data_root:
+        sys.exit('--classes needs --data-root')
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args
 
@@ -60,14 +81,19 @@ def load_config(args: argparse.Namespace) -> Config:
         cfg = read_config(args.config)
     except (OSError, SyntaxError) as error:  # OSError: a file in _base_, an unknown extension
         sys.exit(f"can't read {args.config}: {error}")
-    try:
-        cfg.merge_from_dict(args.cfg_options or {})
-    except (KeyError, TypeError) as error:
-        sys.exit(f'--cfg-options do not fit {args.config}: {error.args[0]}')
+    merge_options(cfg, args)
     cfg.launcher = args.launcher
     default_work_dir = os.path.join('work_dirs', Path(args.config).stem)
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir
     return cfg
+
+
+def merge_options(cfg: Config, args: argparse.Namespace) -> None:
+    """Put the command line's options into a config; if they don't fit, end with one line."""
+    try:
+        cfg.merge_from_dict(args.cfg_options or {})
+    except (KeyError, TypeError) as error:
+        sys.exit(f'--cfg-options do not fit {args.config}: {error.args[0]}')
 
 
 def read_config(path: str) -> Config:
@@ -77,6 +103,11 @@ def read_config(path: str) -> Config:
         import ssd_plugin  # noqa: F401
 
         return Config.fromfile(path, import_custom_modules=False)
+
+
+def renamed(cfg: Config, name: str) -> Config:
+    """The config under another file name: MMEngine writes it so into the work directory."""
+    return Config(cfg.to_dict(), cfg_text=cfg.text, filename=name)
 
 
 def require_checkpoint(path: str | None) -> None:

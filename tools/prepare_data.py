@@ -8,8 +8,12 @@ import importlib.util
 import json
 import os
 import sys
+import tarfile
+import zipfile
 from pathlib import Path
 from types import ModuleType
+
+from _download import DownloadError, fetch, unpack
 
 VOC = (('2007', 'trainval'), ('2007', 'test'), ('2012', 'trainval'))
 COCO_URL = 'http://images.cocodataset.org'
@@ -19,7 +23,9 @@ COCO = (  # folder, number of files in it, archive, its MD5
     ('annotations', 6, 'annotations/annotations_trainval2017.zip',
      'f4bbac642086de4f52a3fdda2de5fa2c'),
 )  # fmt: skip
-DOWNLOAD_ERRORS = (OSError, RuntimeError, http.client.HTTPException)  # RuntimeError: wrong MD5
+DOWNLOAD_ERRORS = (
+    OSError, http.client.HTTPException, DownloadError, tarfile.TarError, zipfile.BadZipFile,
+)  # fmt: skip
 
 
 def parse_args() -> argparse.Namespace:
@@ -96,42 +102,58 @@ def is_complete(tree: Path, split: str) -> bool:
 
 
 def download_voc(args: argparse.Namespace) -> None:
-    from torchvision.datasets import VOCDetection
+    from torchvision.datasets.voc import DATASET_YEAR_DICT
 
     for year, split in VOC:
         if is_complete(args.out / 'VOCdevkit' / f'VOC{year}', split):
             print(f'VOC{year} {split} is there already')
             continue
-        print(f'VOC{year} {split}: downloading, checking and unpacking', flush=True)
-        try:
-            VOCDetection(args.out, year, split, download=True)
-        except DOWNLOAD_ERRORS as error:
-            stop_download(f'VOC{year} {split}', args.out, error)
+        entry = DATASET_YEAR_DICT[f'{year}-test' if (year, split) == ('2007', 'test') else year]
+        archive = args.out / entry['filename']
+        download(f'VOC{year} {split}', entry['url'], archive, entry['md5'])
     print(f'VOC2007 and VOC2012 are in {args.out / "VOCdevkit"}; the archives in {args.out}'
           ' are no longer needed')  # fmt: skip
     print('Next: python tools/train.py configs/ssd300_voc.py (it reads data/VOCdevkit)')
 
 
 def download_coco(args: argparse.Namespace) -> None:
-    from torchvision.datasets.utils import download_and_extract_archive
-
     for folder, files, archive, md5 in COCO:
         if (args.out / folder).is_dir() and len(os.listdir(args.out / folder)) >= files:
             print(f'COCO {folder} is there already')
             continue
-        print(f'COCO {folder}: downloading, checking and unpacking', flush=True)
-        try:
-            download_and_extract_archive(f'{COCO_URL}/{archive}', args.out, md5=md5)
-        except DOWNLOAD_ERRORS as error:
-            stop_download(f'COCO {folder}', args.out, error)
+        path = args.out / Path(archive).name
+        download(f'COCO {folder}', f'{COCO_URL}/{archive}', path, md5)
     print(f'COCO 2017 is in {args.out}; the archives there are no longer needed')
     print('Next: python tools/train.py configs/ssd300_coco.py (it reads data/coco)')
 
 
-def stop_download(what: str, out: Path, error: Exception) -> None:
-    reason = ' '.join(str(error).split()) or type(error).__name__
-    sys.exit(f'{what} could not be downloaded to {out}: {reason} - try again, or put the archive'
-             ' there yourself')  # fmt: skip
+def download(what: str, url: str, archive: Path, md5: str) -> None:
+    """Get an archive and unpack it beside itself, with a bar; what can't be done ends in a line."""
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )  # fmt: skip
+
+    columns = (TextColumn('{task.description}'), BarColumn(), DownloadColumn(binary_units=True))
+    with Progress(*columns, TransferSpeedColumn(), TimeRemainingColumn()) as bar:
+        tasks = {}  # by what is being done
+
+        def tell(doing: str, done: int, total: int | None) -> None:
+            if doing not in tasks:
+                tasks[doing] = bar.add_task(f'{what}: {doing}', total=total)
+            bar.update(tasks[doing], completed=done, total=total)
+
+        try:
+            fetch(url, archive, md5, tell)
+            unpack(archive, archive.parent, tell)
+        except DOWNLOAD_ERRORS as error:
+            reason = ' '.join(str(error).split()) or type(error).__name__
+            sys.exit(f'{what} could not be downloaded to {archive.parent}: {reason} - try again: '
+                     'it goes on where it stopped; or put the archive there yourself')  # fmt: skip
 
 
 def main() -> None:

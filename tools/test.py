@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 import _common as common
 from mmengine.config import Config
@@ -57,13 +58,24 @@ def main() -> None:
         sys.exit(f'--out must be a .pkl file, not {args.out}')
     cfg = common.load_config(args)
     common.require_checkpoint(args.checkpoint)
-    common.require_data(cfg, ('test',))
+    if args.data_root:
+        from _data_root.command import fit_for_testing, read_for_testing
+
+        data = read_for_testing(args)  # now: what is wrong with them is told before what takes time
+    else:
+        common.require_data(cfg, ('test',))
     cfg.load_from = args.checkpoint
+    config = Path(args.config)
+    if config.parent.resolve() == Path(cfg.work_dir).resolve():
+        # It repeats a training, which does not start from this checkpoint.
+        cfg = common.renamed(cfg, f'{config.stem}_test.py')
+    common.set_up(cfg)
+    if args.data_root:
+        fit_for_testing(cfg, args, data)
     if args.show or args.show_dir:
         draw_detections(cfg, args)
     if args.tta:
         augment_test(cfg)
-    common.set_up(cfg)
     from mmdet.evaluation import DumpDetResults
 
     from ssd_plugin.amp import enable_amp_evaluation

@@ -33,12 +33,17 @@ def main() -> None:
     if args.resume:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
-    if args.auto_scale_lr:
+    if args.auto_scale_lr and not args.data_root:  # which scales it anyway
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             sys.exit(f'--auto-scale-lr needs auto_scale_lr.base_batch_size in {args.config}')
         cfg.auto_scale_lr.enable = True
     common.require_checkpoint(cfg.get('load_from'))
-    common.require_data(cfg, ('train', 'val'))
+    if args.data_root:
+        from _data_root.command import fit_for_training
+
+        cfg = fit_for_training(cfg, args)
+    else:
+        common.require_data(cfg, ('train', 'val'))
 
     common.set_up(cfg)
     from ssd_plugin.amp import enable_amp
