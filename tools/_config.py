@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import _common as common
 from mmengine.config import Config, DictAction
+from rich.console import Console
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +22,11 @@ def add_config(parser: argparse.ArgumentParser) -> None:
         help='replace settings of the config, as in tools/train.py',
     )
     parser.set_defaults(work_dir=None, launcher='none', data_root=None)
+
+
+def console() -> Console:
+    """Where tables are printed: a file, which has no width, gets what they take."""
+    return Console() if sys.stdout.isatty() else Console(width=110)
 
 
 def parse_args(parser: argparse.ArgumentParser) -> argparse.Namespace:

@@ -36,7 +36,6 @@ def main() -> None:
     args = parse_args()
     cfg = _config.read(args, ('train',))
     import torch
-    from rich.console import Console
 
     from ssd_plugin.fit.fitting import fit_priors
     from ssd_plugin.fit.picture import draw_fit
@@ -44,7 +43,7 @@ def main() -> None:
     from ssd_plugin.show.style import save
 
     torch.set_num_threads(1)  # its tensors are small: a second thread costs more than it gives
-    console = Console()
+    console = _config.console()
     try:
         with console.status('Reading the objects, searching'):
             fit = fit_priors(cfg, args.max_pictures, args.seed)

@@ -135,16 +135,13 @@ def show_curves(args: argparse.Namespace) -> list[Path]:
 
 def show_errors(args: argparse.Namespace) -> list[Path]:
     cfg, results, classes = pass_over_data(args)
-    from rich.console import Console
-
     from ssd_plugin.show.error_picture import draw_counts, draw_sheet
     from ssd_plugin.show.error_report import confusion_lines, count_table
     from ssd_plugin.show.errors import count_by_class, diagnose, total, worst
 
     diagnoses = [diagnose(result, args.score_thr) for result in results]
     counts = count_by_class(diagnoses, len(classes))
-    console = Console()
-    console.print(count_table(counts, classes))
+    _config.console().print(count_table(counts, classes))
     for line in confusion_lines(diagnoses, classes):
         print(line)
     title = f'{Path(args.config).name}, {args.split}, {len(results)} pictures'

@@ -64,16 +64,12 @@ def _draw_panel(
     """Objects as dots, the priors (2, A_k) of each level as numbers in boxes."""
     width, height = objects.sides
     reached = coverage.iou >= 0.5
-    for members, color, zorder in ((reached, BLUE, 1), (~reached, ORANGE, 2)):
-        axes.scatter(
-            width[members],
-            height[members],
-            s=9,
-            color=color,
-            alpha=0.35,
-            linewidth=0,
-            zorder=zorder,
-        )
+    # The few that are not reached are to be seen among the many that are.
+    for members, style in (
+        (reached, dict(color=BLUE, alpha=0.35, zorder=1)),
+        (~reached, dict(color=ORANGE, alpha=0.8, zorder=2)),
+    ):
+        axes.scatter(width[members], height[members], s=9, linewidth=0, **style)
     for level, shapes in enumerate(levels):
         for w, h in shapes.T:
             axes.annotate(

@@ -26,7 +26,8 @@ def describe_objects(fit: Fit) -> str:
 
 def coverage_table(fit: Fit) -> Table:
     """What the priors reach, before and after, for groups of objects."""
-    table = Table('objects', box=SIMPLE_HEAD)
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column('objects', overflow='fold')
     for name in ('number', '% at IoU 0.5', '% at 0.7', 'mean best IoU', 'matched'):
         table.add_column(name, justify='right', no_wrap=True)
     coverages = [fit.before] + ([fit.after] if fit.proposed else [])

@@ -25,7 +25,8 @@ MAX_CONFUSIONS = 5
 
 def count_table(counts: Sequence[Counts], classes: Sequence[str]) -> Table:
     """Objects and detections of each kind, by class and in all."""
-    table = Table('class', box=SIMPLE_HEAD)
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column('class', overflow='fold')
     for name in ('objects', FOUND, MISSED, CONFUSED, PLACED, DUPLICATE, FALSE):
         table.add_column(name.replace(' ', '\n'), justify='right')
     last = len(classes) - 1
