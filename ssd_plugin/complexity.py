@@ -10,6 +10,8 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch.utils.flop_counter import FlopCounterMode
 
+from .geometry import input_size
+
 
 class Complexity(NamedTuple):
     """Of a detector, for one picture of its input size."""
@@ -24,11 +26,11 @@ def measure_complexity(cfg: Config) -> Complexity:
     """Count without computing: on PyTorch's meta device, where tensors have shapes only.
 
     Args:
-        cfg: Config of a detector with a prior generator, and with a ``Resize`` in its
-            ``test_pipeline``, whose ``scale`` is the input size. Its weights are not loaded.
+        cfg: Config of a detector with a prior generator, whose test pipeline has a ``Resize`` to
+            the input size. Its weights are not loaded.
     """
     init_default_scope(cfg.get('default_scope', 'mmdet'))
-    width, height = next(t.scale for t in cfg.test_pipeline if t.type == 'Resize')
+    width, height = input_size(cfg)
     model = MODELS.build(cfg.model).eval()
     head = model.bbox_head
     with torch.no_grad(), FlopCounterMode(display=False) as counter:

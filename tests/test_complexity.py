@@ -1,8 +1,7 @@
 """Priors, parameters and MACs of models: counted, printed, and written down in the docs."""
 
 import re
-import subprocess
-import sys
+import runpy
 from pathlib import Path
 
 import pytest
@@ -52,16 +51,19 @@ def test_ssd300_has_as_many_parameters_as_torchvision_says():
     assert measure_complexity(cfg).num_parameters == 35641826
 
 
-def test_the_tool_prints_a_row_for_each_config():
-    tool = [sys.executable, str(ROOT / 'tools/get_flops.py')]
+def test_the_tool_prints_a_row_for_each_config(monkeypatch, capsys):
+    tools = ROOT / 'tools'
+    monkeypatch.syspath_prepend(tools)
     configs = [str(ROOT / f'configs/{name}.py') for name in ('demo_shapes', 'ssd300_voc')]
-    result = subprocess.run([*tool, *configs, '--markdown'], capture_output=True, text=True)
-    assert result.stdout.splitlines() == [
+    monkeypatch.setattr('sys.argv', ['get_flops.py', *configs, '--markdown'])
+    runpy.run_path(str(tools / 'get_flops.py'), run_name='__main__')
+    assert capsys.readouterr().out.splitlines() == [
         '| demo_shapes | 160 x 160 | 2136 | 0.91 M | 0.08 G |',
         '| ssd300_voc | 300 x 300 | 8732 | 26.29 M | 31.37 G |',
     ]
-    missing = subprocess.run([*tool, 'nowhere.py'], capture_output=True, text=True)
-    assert (missing.returncode, missing.stderr) == (1, 'no config file nowhere.py\n')
+    monkeypatch.setattr('sys.argv', ['get_flops.py', 'nowhere.py'])
+    with pytest.raises(SystemExit, match='^no config file nowhere.py$'):
+        runpy.run_path(str(tools / 'get_flops.py'), run_name='__main__')
 
 
 def test_the_docs_list_every_config():
