@@ -48,7 +48,9 @@ setup(
         'mmengine>=0.10.4,<1',
         'mmdet>=3.2,<4',
         'numpy>=1.24',  # random.get_bit_generator
+        'matplotlib',
         'opencv-python',
+        'pillow',
         'rich',
         # MMEngine 0.10 imports pkg_resources, which setuptools 82 dropped, and distutils, which
         # Python 3.12 dropped and setuptools provides.
