@@ -7,9 +7,9 @@ import sys
 import cv2
 import pytest
 import torch
+from commands import ROOT, run, run_warm
 from peers import run_torchvision, torchvision_model
 from test_checkpoints import Payload, assert_same_detections, layout_of, random_state
-from test_tools import ROOT, TEST, run
 from torchvision.models.detection import ssd300_vgg16
 
 from ssd_plugin.shapes import CLASSES, write_voc_shapes
@@ -47,7 +47,7 @@ def test_a_torchvision_model_detects_the_same_with_our_test_tool(tmp_path):
     )  # fmt: skip
     assert "out.pth: torchvision's SSD300, 5 classes (circle, square, triangle, ...)" in said
     assert "_base_ = 'configs/ssd300_torchvision_coco.py', model.bbox_head.num_classes=5" in said
-    run(TEST, 'config.py', 'out.pth', '--out', 'dets.pkl', cwd=tmp_path)
+    run_warm(ROOT / 'tools' / 'test.py', 'config.py', 'out.pth', '--out', 'dets.pkl', cwd=tmp_path)
 
     detections = pickle.loads((tmp_path / 'dets.pkl').read_bytes())
     assert len(detections) == len(expected)

@@ -5,9 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
+from commands import run, run_warm
 from data_folders import coco_document, save_json, voc_object, voc_xml, write_coco, write_voc
 from test_data_root import NAMES, table_rows
-from test_tools import TEST, TRAIN, assert_same, load, mean_ap, run
+from test_tools import TEST, TRAIN, assert_same, load, mean_ap
 
 CONFIG = TRAIN.parent.parent / 'configs' / 'demo_shapes.py'
 # An epoch of one process, as quick as can be.
@@ -33,7 +34,7 @@ def voc(tmp_path_factory):
 @pytest.fixture(scope='module')
 def trained(voc):
     """Work directory and output of training on two of the classes."""
-    output = run(
+    output = run_warm(
         TRAIN, CONFIG, '--data-root', voc.name, '--classes', 'dog,cat', '--work-dir', 'work',
         '--cfg-options', *QUICK, cwd=voc.parent,
     )  # fmt: skip
@@ -61,7 +62,7 @@ def test_the_config_that_is_written_repeats_the_run(trained, tmp_path):
     work_dir, output = trained
     config = re.search(r'To repeat this run: python tools/train.py (.*)', output)[1]
     assert config == 'work/demo_shapes_on_pets.py'
-    run(TRAIN, work_dir / Path(config).name, '--work-dir', tmp_path, cwd=tmp_path)
+    run_warm(TRAIN, work_dir / Path(config).name, '--work-dir', tmp_path, cwd=tmp_path)
     first, again = load(work_dir / 'epoch_1.pth'), load(tmp_path / 'epoch_1.pth')
     assert_same(first['state_dict'], again['state_dict'])
     assert_same(first['optimizer'], again['optimizer'])
@@ -73,7 +74,7 @@ def test_evaluation_has_the_classes_of_the_checkpoint(trained, voc, tmp_path):
     before = {path: path.read_bytes() for path in (work_dir / 'data').iterdir()}
     config = work_dir / 'demo_shapes_on_pets.py'
     before[config] = config.read_bytes()
-    output = run(
+    output = run_warm(
         TEST, config, work_dir / 'epoch_1.pth', '--data-root', voc, '--work-dir', work_dir,
         '--cfg-options', *QUICK, cwd=tmp_path,
     )  # fmt: skip
@@ -88,7 +89,7 @@ def test_evaluation_has_the_classes_of_the_checkpoint(trained, voc, tmp_path):
 def test_a_folder_without_a_class_of_the_checkpoint_is_refused(trained, tmp_path):
     other = write_voc(tmp_path / 'other', NAMES[:2], classes=('pig',))
     checkpoint = trained[0] / 'epoch_1.pth'
-    output = run(TEST, CONFIG, checkpoint, '--data-root', other, cwd=tmp_path, fails=True)
+    output = run_warm(TEST, CONFIG, checkpoint, '--data-root', other, cwd=tmp_path, fails=True)
     assert output.splitlines()[-1] == f'{other} has pig, and the checkpoint knows dog, cat'
 
 
@@ -98,7 +99,7 @@ def test_a_coco_json_is_trained_and_evaluated_on(tmp_path):
     # To evaluate on: categories in another order, of which one is new.
     document = coco_document(names[:2], classes=('cow', 'cat', 'dog'))
     save_json(tmp_path / 'mine' / 'val.json', document)
-    output = run(
+    output = run_warm(
         TRAIN, CONFIG, '--data-root', 'mine', '--classes', 'dog,cat', '--cfg-options', *QUICK,
         cwd=tmp_path,
     )  # fmt: skip
@@ -146,5 +147,7 @@ def test_a_user_s_mistake_is_one_line_at_once(case, tool, voc, tmp_path, nothing
 
 @pytest.mark.parametrize('names', ['', 'cat,', 'cat,cat'])
 def test_classes_are_a_list_of_different_names(names, tmp_path):
-    output = run(TRAIN, CONFIG, '--data-root', '.', '--classes', names, cwd=tmp_path, fails=True)
+    output = run_warm(
+        TRAIN, CONFIG, '--data-root', '.', '--classes', names, cwd=tmp_path, fails=True
+    )
     assert 'is no list of different names' in output.splitlines()[-1]

@@ -1,21 +1,18 @@
-"""The commands, as a user types them: each in its own process, from a directory of its own."""
+"""The commands, as a user types them, from a directory of their own."""
 
-import os
 import pickle
 import re
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import mmdet
 import pytest
 import torch
+from commands import ROOT, run, run_warm
 
 from ssd_plugin.shapes import CLASSES, write_voc_shapes
 
-ROOT = Path(__file__).resolve().parent.parent
 TRAIN, TEST = ROOT / 'tools' / 'train.py', ROOT / 'tools' / 'test.py'
 MMDET_TOOLS = Path(mmdet.__file__).parent / '.mim' / 'tools'
 # MMDetection itself can only be imported after the plugin, where mmcv has no compiled ops.
@@ -74,20 +71,6 @@ visualizer = dict(type='DetLocalVisualizer')
 randomness = dict(seed=0)
 auto_scale_lr = dict(enable=False, base_batch_size=4)
 """
-
-
-def run(*args, cwd, path=(), fails=False, timeout=200):
-    """Run a Python command; its output, standard error included. ``path`` precedes sys.path."""
-    env = dict(os.environ, OMP_NUM_THREADS='1')
-    for set_by_a_launcher in ('RANK', 'LOCAL_RANK', 'WORLD_SIZE'):
-        env.pop(set_by_a_launcher, None)
-    env['PYTHONPATH'] = os.pathsep.join([*map(str, path), str(ROOT)])
-    done = subprocess.run(
-        [sys.executable, *map(str, args)], cwd=cwd, env=env, timeout=timeout, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    assert bool(done.returncode) == fails, done.stdout
-    return done.stdout
 
 
 def load(path):
@@ -149,7 +132,7 @@ def test_resumed_training_ends_where_uninterrupted_training_does(trained, config
     work_dir, _ = trained
     shutil.copy(work_dir / 'epoch_1.pth', tmp_path)
     (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_1.pth'))
-    output = run(TRAIN, config, '--work-dir', tmp_path, '--resume', cwd=tmp_path)
+    output = run_warm(TRAIN, config, '--work-dir', tmp_path, '--resume', cwd=tmp_path)
     assert 'resumed epoch: 1, iter: 3' in output
     assert 'Epoch(train) [1]' not in output
     first = load(work_dir / 'epoch_1.pth')
@@ -181,7 +164,7 @@ def test_torchrun_trains_on_cpus_with_amp_from_a_named_checkpoint(trained, confi
 def test_evaluation_agrees_with_training_and_with_mmdetections_tool(trained, config, tmp_path):
     work_dir, training = trained
     checkpoint = work_dir / 'epoch_2.pth'
-    ours = run(
+    ours = run_warm(
         TEST, config, checkpoint, '--out', 'ours.pkl', '--show-dir', 'drawn',
         '--work-dir', tmp_path, cwd=tmp_path,
     )  # fmt: skip
@@ -202,7 +185,7 @@ def test_evaluation_agrees_with_training_and_with_mmdetections_tool(trained, con
 
 
 def test_evaluation_on_mirrored_views_in_bfloat16(trained, config, tmp_path):
-    output = run(
+    output = run_warm(
         TEST, config, trained[0] / 'epoch_2.pth', '--tta', '--amp', '--out', 'views.pkl',
         '--cfg-options', 'model.test_cfg.max_per_img=5', cwd=tmp_path,
     )  # fmt: skip
@@ -213,8 +196,8 @@ def test_evaluation_on_mirrored_views_in_bfloat16(trained, config, tmp_path):
 
 
 def test_mmdetections_training_tool_runs_our_config(trained, config, tmp_path):
-    run(
-        '-c', WITH_PLUGIN, MMDET_TOOLS / 'train.py', config, '--work-dir', tmp_path,
+    run_warm(
+        MMDET_TOOLS / 'train.py', config, '--work-dir', tmp_path,
         '--cfg-options', 'train_cfg.max_epochs=1', cwd=tmp_path,
     )  # fmt: skip
     theirs, ours = load(tmp_path / 'epoch_1.pth'), load(trained[0] / 'epoch_1.pth')
@@ -249,7 +232,7 @@ def test_missing_data_stop_at_once_with_one_line(tool, config, tmp_path, nothing
 
 def test_a_config_may_name_one_of_the_plugins_as_its_base(tmp_path):
     (tmp_path / 'mine.py').write_text("_base_ = 'ssd_plugin::ssd300_voc.py'")
-    output = run(TRAIN, 'mine.py', cwd=tmp_path, fails=True)
+    output = run_warm(TRAIN, 'mine.py', cwd=tmp_path, fails=True)
     assert output.startswith('data/VOCdevkit/'), 'it was read, and its data are missing'
     assert len(output.splitlines()) == 1
 
