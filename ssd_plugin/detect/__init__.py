@@ -1,0 +1,1 @@
+"""Detection on files: what ``tools/detect.py`` does, from paths to what it writes."""

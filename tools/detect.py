@@ -1,0 +1,130 @@
+"""Detect on pictures and videos: python tools/detect.py CONFIG CHECKPOINT INPUT... --out DIR"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import _config
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Detect on pictures and videos.')
+    _config.add_config(parser)
+    parser.add_argument('checkpoint', help='checkpoint, or .onnx file of tools/export_onnx.py')
+    parser.add_argument(
+        'inputs', nargs='+', metavar='INPUT', help="a picture, a folder, a pattern 'a/**/*.jpg', "
+        'or a video'
+    )  # fmt: skip
+    parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='for all results')
+    parser.add_argument(
+        '--score-thr', type=float, default=0.3, help='least score that is drawn and written (0.3)'
+    )
+    parser.add_argument('--batch-size', type=positive, default=1, help='pictures at a time (1)')
+    parser.add_argument('--device', help='where to compute: cpu, cuda:0; by default the best')
+    parser.add_argument(
+        '--voc-xml', action='store_true', help='also write DIR/voc, which --data-root reads'
+    )
+    parser.add_argument('--no-draw', action='store_true', help='draw nothing, which is faster')
+    return _config.parse_args(parser)
+
+
+def positive(text: str) -> int:
+    """An argument that is a whole number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 1')
+    return int(text)
+
+
+class Rate(ProgressColumn):
+    """Pictures in a second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f'{speed:.1f} pictures/s' if speed else '')
+
+
+def progress_bar() -> Progress:
+    """Like rich's own, with the number and the rate of pictures."""
+    return Progress(
+        TextColumn('{task.description}'),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeRemainingColumn(),
+        console=_config.console(),
+    )
+
+
+def open_writers(args: argparse.Namespace, inferencer) -> list:
+    """Everything that gets the detections."""
+    from ssd_plugin.detect.writers import CocoWriter, DrawingWriter, VocWriter
+
+    writers = [CocoWriter(args.out, inferencer.classes)]
+    if not args.no_draw:
+        folder = args.out / 'vis'
+        writers.append(DrawingWriter(folder, inferencer.classes, inferencer.visualizer))
+    if args.voc_xml:
+        writers.append(VocWriter(args.out / 'voc', inferencer.classes))
+    return writers
+
+
+def detect(args: argparse.Namespace):
+    """Detect on all inputs, under a progress bar; what came of it."""
+    cfg = _config.read(args, (), args.checkpoint)
+    from ssd_plugin.detect.inferencer import build_inferencer
+    from ssd_plugin.detect.inputs import count_pictures, find_inputs, read_inputs
+    from ssd_plugin.detect.stream import detect_stream
+
+    paths = find_inputs(args.inputs, leave_out=(args.out / 'vis', args.out / 'voc'))
+    inferencer = build_inferencer(cfg, args.checkpoint, args.device)
+    with ExitStack() as stack:
+        writers = [stack.enter_context(closing(w)) for w in open_writers(args, inferencer)]
+        progress = stack.enter_context(progress_bar())
+        task = progress.add_task('Detecting', total=count_pictures(paths))
+        stream = read_inputs(paths)
+        for tally in detect_stream(inferencer, stream, writers, args.batch_size, args.score_thr):
+            progress.update(task, completed=tally.read)
+        progress.update(task, total=tally.read)  # a video may have other than it says
+    return tally
+
+
+def report(args: argparse.Namespace, tally) -> None:
+    """Say what was found and skipped, and where it is."""
+    if tally.faults:
+        print(f'skipped {len(tally.faults)}, which could not be read:')
+        for fault in tally.faults:
+            print(f'  {fault.path}: {fault.detail or fault.kind}')
+    if not tally.pictures:
+        sys.exit(f'none of the {len(tally.faults)} inputs could be read')
+    found = f'{tally.pictures} pictures, {tally.detections} detections'
+    print(f'{found} with a score of {args.score_thr:g} or more')
+    names = ['detections.json', 'images.json']
+    names += [] if args.no_draw else ['vis']
+    names += ['voc'] if args.voc_xml else []
+    print(*(args.out / name for name in names), sep='\n')
+
+
+def main() -> None:
+    args = parse_args()
+    try:
+        tally = detect(args)
+    except (ValueError, OSError, ImportError) as error:
+        sys.exit(str(error))
+    report(args, tally)
+
+
+if __name__ == '__main__':
+    main()
