@@ -1,0 +1,88 @@
+"""From a detector to an ONNX file that says what it is."""
+
+from __future__ import annotations
+
+import io
+import json
+import warnings
+from pathlib import Path
+
+import onnx
+import torch
+
+from ..version import __version__
+from .graph import BoxesAndScores, Detections
+
+OPSET = 17
+OUTPUTS = {BoxesAndScores: ['boxes', 'scores'], Detections: ['boxes', 'scores', 'labels']}
+
+
+def build_onnx(
+    graph: BoxesAndScores | Detections,
+    input_size: tuple[int, int],
+    dtype: torch.dtype,
+    meta: dict[str, str],
+) -> onnx.ModelProto:
+    """A detector's graph as ONNX: ``images`` to ``boxes``, ``scores`` and, after NMS, ``labels``.
+
+    Args:
+        graph: What to export.
+        input_size: (w, h) of ``images`` in pixels.
+        dtype: Of ``images``, uint8 or float32.
+        meta: Its metadata; see :func:`describe`.
+    """
+    width, height = input_size
+    # Two, since a batch of one could be taken for the only one that there is.
+    images = torch.zeros(2, 3, height, width, dtype=dtype)
+    outputs = OUTPUTS[type(graph)]
+    file = io.BytesIO()
+    # The exporter that traces: it serves all versions of PyTorch that the plugin does, without
+    # further packages, and takes a tenth of the time of the one by torch.export.
+    legacy = {} if torch.__version__ < '2.5' else dict(dynamo=False)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # that it traces, and that the shapes are constants
+        torch.onnx.export(
+            graph.eval(),
+            (images,),
+            file,
+            opset_version=OPSET,
+            input_names=['images'],
+            output_names=outputs,
+            dynamic_axes={name: {0: 'batch'} for name in ['images', *outputs]},
+            **legacy,
+        )
+    model = onnx.load_model_from_string(file.getvalue())
+    onnx.helper.set_model_props(model, meta)
+    onnx.checker.check_model(model)
+    return model
+
+
+def describe(
+    classes: tuple[str, ...], input_size: tuple[int, int], config: str | Path
+) -> dict[str, str]:
+    """What a file says of itself, as ONNX's metadata: text by name.
+
+    Args:
+        classes: Names of the classes, by label.
+        input_size: (w, h) of the graph's input in pixels.
+        config: The config that it was made from.
+    """
+    return dict(
+        ssd_plugin=__version__,
+        config=Path(config).name,
+        classes=json.dumps(list(classes)),
+        input_size=json.dumps(list(input_size)),
+        channel_order='BGR',  # that of LoadImageFromFile, whatever reads the file
+    )
+
+
+def signature(model: onnx.ModelProto) -> str:
+    """The inputs and outputs, as one line: ``images (batch, 3, 300, 300) uint8 -> ...``."""
+
+    def text(value: onnx.ValueInfoProto) -> str:
+        tensor = value.type.tensor_type
+        shape = ', '.join(str(d.dim_param or d.dim_value) for d in tensor.shape.dim)
+        return f'{value.name} ({shape}) {onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)}'
+
+    inputs, outputs = (map(text, side) for side in (model.graph.input, model.graph.output))
+    return f'{", ".join(inputs)} -> {", ".join(outputs)}'

@@ -1,0 +1,117 @@
+"""A detector as one ONNX file: python tools/export_onnx.py CONFIG CHECKPOINT OUT"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import _config
+from _data_check import DataNotFoundError, check_data
+
+NUM_PICTURES = 4  # that the file is checked on
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description='Write a detector as an ONNX file that answers as it does.'
+    )
+    _config.add_config(parser)
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('out', type=Path, metavar='OUT', help='file to write, NAME.onnx')
+    parser.add_argument(
+        '--images',
+        nargs='+',
+        metavar='FILE',
+        help="pictures to check it on, by default some of the test set, or drawn ones if it isn't "
+        'there',
+    )
+    parser.add_argument(
+        '--no-nms',
+        action='store_true',
+        help='answer the boxes and scores of all priors, before thresholds and NMS',
+    )
+    return _config.parse_args(parser)
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """What can be said before anything is imported."""
+    for name in ('onnx', 'onnxruntime'):
+        if importlib.util.find_spec(name) is None:
+            sys.exit(f"{name} is not installed: pip install 'ssd-plugin[export]'")
+    if args.out.suffix != '.onnx':
+        sys.exit(f'OUT is an ONNX file, NAME.onnx, not {args.out}')
+    if not args.out.parent.is_dir():
+        sys.exit(f'no folder {args.out.parent} for {args.out}')
+
+
+def choose_pictures(args: argparse.Namespace, cfg, folder: str) -> tuple[list[str], str]:
+    """Paths of pictures to check on, and what they are; drawn ones are put into the folder."""
+    from ssd_plugin.export.pictures import paths_of, split_to_test
+    from ssd_plugin.shapes import write_voc_shapes
+
+    if args.images:
+        return args.images, 'pictures'
+    split = split_to_test(cfg)
+    try:
+        check_data(cfg, [split])
+    except DataNotFoundError:
+        root = write_voc_shapes(folder, num_train=0, num_test=NUM_PICTURES)
+        return sorted(map(str, root.glob('JPEGImages/*'))), 'drawn pictures'
+    return paths_of(cfg, split, NUM_PICTURES), f'pictures of the {split} set'
+
+
+def export(args: argparse.Namespace, cfg, paths: list[str], part: Path):
+    """Write the file to ``part`` and check it: the graph's shapes, and the difference."""
+    import onnx
+
+    from ssd_plugin.export.check import check_file
+    from ssd_plugin.export.detector import load_detector
+    from ssd_plugin.export.graph import BoxesAndScores, Detections
+    from ssd_plugin.export.onnx_file import build_onnx, describe
+    from ssd_plugin.export.pictures import input_dtype, read_pictures
+    from ssd_plugin.geometry import input_size
+
+    pictures = read_pictures(cfg, paths)
+    detector, classes = load_detector(cfg, args.checkpoint)
+    size = input_size(cfg)
+    graph = (BoxesAndScores if args.no_nms else Detections)(detector, size)
+    meta = describe(classes, size, args.config)
+    model = build_onnx(graph, size, input_dtype(pictures), meta)
+    onnx.save(model, part)
+    return model, check_file(part, detector, pictures, with_nms=not args.no_nms)
+
+
+def main() -> None:
+    args = parse_args()
+    check_arguments(args)
+    cfg = _config.read(args, (), args.checkpoint)
+    part = args.out.with_name(f'{args.out.name}.{os.getpid()}.part')
+    try:
+        with tempfile.TemporaryDirectory() as folder, _config.console().status('Exporting'):
+            paths, kind = choose_pictures(args, cfg, folder)
+            model, difference = export(args, cfg, paths, part)
+        on = f'on {len(paths)} {kind}, alone and in a batch: {difference}'
+        if not difference.is_small:
+            sys.exit(f'{args.out} was not written: ONNX Runtime and PyTorch differ {on}')
+        if not difference.detections:
+            sys.exit(
+                f'{args.out} was not written: nothing is detected {on}; name pictures with objects '
+                'by --images, or lower --cfg-options model.test_cfg.score_thr'
+            )
+        part.replace(args.out)
+    except (ValueError, OSError) as error:
+        sys.exit(f'{args.config}: {error}')
+    finally:
+        part.unlink(missing_ok=True)
+    from ssd_plugin.export.onnx_file import signature
+
+    print(f'{args.out}: {signature(model)}')
+    print(f'ONNX Runtime and PyTorch agree {on}')
+
+
+if __name__ == '__main__':
+    main()
