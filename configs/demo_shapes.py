@@ -69,7 +69,7 @@ test_pipeline = [
         meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
     ),
 ]
-dataset = dict(type='VOCDataset', data_root=data_root, metainfo=dict(classes=classes))
+dataset = dict(type='CheckedVOCDataset', data_root=data_root, metainfo=dict(classes=classes))
 train_dataloader = dict(
     batch_size=8,
     num_workers=1,

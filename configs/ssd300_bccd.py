@@ -22,7 +22,7 @@ train_dataloader = dict(
     sampler=dict(type='DefaultSampler'),
     dataset=dict(
         _delete_=True,
-        type='VOCDataset',
+        type='CheckedVOCDataset',
         ann_file='ImageSets/Main/trainval.txt',
         pipeline={{_base_.train_pipeline}},
         **bccd,

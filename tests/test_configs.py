@@ -93,7 +93,7 @@ def write_coco(root: Path, classes=CocoDataset.METAINFO['classes']) -> None:
 def write_data(cfg: Config, root: Path) -> None:
     """Make the data that a config reads, in the layout that it reads them in."""
     root = root / cfg.val_dataloader.dataset.data_root
-    if cfg.val_dataloader.dataset.type == 'CocoDataset':
+    if cfg.val_dataloader.dataset.type == 'CheckedCocoDataset':
         write_coco(root)
     elif cfg.val_dataloader.dataset.data_prefix.sub_data_root:
         for year in ('VOC2007', 'VOC2012'):

@@ -578,7 +578,7 @@ def test_detections_without_a_fault_are_found_to_be_so(classes, tmp_path):
 def arguments(config_file, root, **changes):
     args = dict(
         config=str(config_file), data_root=str(root), classes=None, cfg_options=None,
-        launcher='none', work_dir=None,
+        launcher='none', work_dir=None, strict=False,
     )  # fmt: skip
     return SimpleNamespace(**(args | changes))
 
@@ -649,7 +649,7 @@ def test_every_config_trains_on_a_coco_json(path, coco, tmp_path):
     assert cfg.model.bbox_head.num_classes == 2
     for split, part in (('train', 'train'), ('val', 'val'), ('test', 'val')):
         dataset = cfg[f'{split}_dataloader'].dataset
-        assert (dataset.type, dataset.data_prefix) == ('CocoDataset', dict(img='images/'))
+        assert (dataset.type, dataset.data_prefix) == ('CheckedCocoDataset', dict(img='images/'))
         assert dataset.ann_file == f'{coco}/{part}.json'
         old = config.find_leaf(original[f'{split}_dataloader'].dataset)
         assert dataset.get('filter_cfg') == old.get('filter_cfg')

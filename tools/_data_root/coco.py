@@ -150,6 +150,15 @@ class COCOSource:
                 objects.append(Object(document.names[category], box, crowd))
         return Picture(name, size, objects, found, image)
 
+    def strays(self, part: str) -> list[Fault]:
+        """Annotations in the part's json, or in that of all parts, whose picture is not in it."""
+        key = part if part in self.documents else '' if part == 'train' else None
+        document = self.documents.get(key)
+        if document is None:
+            return []
+        path = document.path.relative_to(self.root).as_posix()
+        return [Fault(faults.UNKNOWN_PICTURE, path, text) for text in document.strays()]
+
     def classes(self, found: set[str]) -> list[str]:
         """The categories, in the order of the json that is trained on."""
         return list(dict.fromkeys(name for d in self.documents.values() for name in d.categories))
@@ -167,7 +176,8 @@ class COCOSource:
         return path
 
     def dataset(self, part: str) -> dict:
-        """MMDetection's own data set."""
+        """The package's data set, which goes on where a picture can't be decoded."""
         key = self._key(part, self.parts.names[part][0])
         prefix = dict(img=posixpath.join(self._folders[key], ''))
-        return dict(type='CocoDataset', data_root=f'{self.root.absolute()}/', data_prefix=prefix)
+        root = f'{self.root.absolute()}/'
+        return dict(type='CheckedCocoDataset', data_root=root, data_prefix=prefix)

@@ -50,6 +50,16 @@ class Document:
         """Those of a picture."""
         return self._annotations.get(image['id'], [])
 
+    def strays(self) -> list[str]:
+        """Of each annotation whose picture is not in the json, which it is."""
+        known = {image['id'] for image in self.images}
+        return [
+            f'annotation {annotation.get("id")} of picture {number}'
+            for number, annotations in self._annotations.items()
+            if number not in known
+            for annotation in annotations
+        ]
+
     def copy(self, pictures: Sequence[Picture], classes: Iterable[str]) -> dict:
         """The document of these pictures alone, made fit for MMDetection and pycocotools.
 

@@ -55,6 +55,8 @@ def fit_for_training(cfg: Config, args: argparse.Namespace) -> Config:
         data = DataSet(source, source.parts.names, progress(rank))
         leaf = find_leaf(cfg.train_dataloader.dataset)
         classes = choose_classes(data, args.classes, leaf.get('metainfo', {}).get('classes'))
+        if args.strict:
+            require_no_faults(data, classes)
         num_pictures = count_trained_on(data, classes, leaf.get('filter_cfg') or {})
         fit_data(cfg, source, classes, write_parts(data, classes, folder))
     merge_options(cfg, args)
@@ -92,6 +94,8 @@ def fit_for_testing(cfg: Config, args: argparse.Namespace, data: DataSet) -> Non
     with one_line_errors():
         classes = classes_of(args.checkpoint, args.classes)
         require_common_classes(data, classes)
+        if args.strict:
+            require_no_faults(data, classes)
         fit_data(cfg, data.source, classes, write_parts(data, classes, folder))
         merge_options(cfg, args)
         if rank == 0:
@@ -156,6 +160,19 @@ def count_trained_on(data: DataSet, classes: Sequence[str], filter_cfg: dict) ->
     if not with_objects:
         raise DataRootError(f'{data.source.root}: no {" or ".join(classes)} to train on')
     return len(with_objects if filter_cfg.get('filter_empty_gt') else pictures)
+
+
+def require_no_faults(data: DataSet, classes: Sequence[str]) -> None:
+    """For --strict: the first of the faults ends the program."""
+    found = [fault for faults in data.all_faults(classes).values() for fault in faults]
+    if found:
+        kind, path, detail = found[0]
+        reason = f'{kind}, {detail}' if detail else kind
+        more = f', and {len(found) - 1} more' if len(found) > 1 else ''
+        raise DataRootError(
+            f'--strict: {data.source.root / path}: {reason}{more}; without --strict, they are '
+            'skipped and reported'
+        )
 
 
 def write_parts(data: DataSet, classes: Sequence[str], folder: Path) -> dict[str, Path]:

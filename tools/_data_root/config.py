@@ -10,6 +10,7 @@ from mmengine.config import Config, ConfigDict
 
 from .records import DataRootError, Source
 
+COCO_DATASETS = ('CheckedCocoDataset', 'CocoDataset')
 VOC_METRICS = ('VOCDetMetric', 'VOCMetric')
 KEPT = ('pipeline', 'filter_cfg', 'test_mode', 'indices')  # of a data set's settings
 VOC_PASSES = 232  # that VOC's 120,000 iterations of 32 pictures make over its 16,551
@@ -76,7 +77,7 @@ def replace_dataset(loader: ConfigDict, dataset: dict, source: Source) -> None:
     else:
         if new.get('filter_cfg'):  # it goes by the sizes that annotations say, and some say 0
             new.filter_cfg.pop('min_size', None)
-        if old.type == 'CocoDataset' and not old.get('test_mode'):
+        if old.type in COCO_DATASETS and not old.get('test_mode'):
             new.pipeline = train_on_difficult(old.pipeline)
     holder.dataset = new
 

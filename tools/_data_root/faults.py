@@ -17,7 +17,9 @@ NOT_A_BOX = 'boxes without four numbers'
 UNKNOWN_CLASS = 'objects of no known class'
 NO_AREA = 'boxes without area'
 OUTSIDE = 'boxes outside the picture'
+UNKNOWN_PICTURE = 'objects of no known picture'
 ACROSS_THE_EDGE = 'boxes partly outside'
+DUPLICATE = 'duplicate objects'
 ALSO_IN_TRAIN = 'pictures also in train'
 
 TOLERANCE = 1  # pixels: some tools count from 0, some from 1
@@ -26,9 +28,13 @@ TOLERANCE = 1  # pixels: some tools count from 0, some from 1
 def faulty_boxes(picture: Picture, classes: Collection[str]) -> Iterator[Fault]:
     """What is wrong with the boxes of a picture's objects, of the given classes."""
     width, height = picture.size
+    seen = set()
     for name, box, _ in picture.objects:
         if name in classes:
             kind = _fault_of(box, width, height)
+            if kind is None and (name, box) in seen:
+                kind = DUPLICATE
+            seen.add((name, box))
             if kind:
                 yield Fault(kind, picture.path, f'{name} {tuple(box)} in {width} x {height}')
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+JPEG_START, JPEG_SCAN, JPEG_END = b'\xff\xd8', b'\xff\xda', b'\xff\xd9'
 ORIENTATION = 0x0112  # EXIF's tag; from 5 on, the picture is to be turned by a quarter
 # A limit against pictures that are too large to decode; only headers are read here.
 Image.MAX_IMAGE_PIXELS = None
@@ -23,9 +24,11 @@ def picture_size(path: Path) -> tuple[int, int]:
     """Width and height that the picture will have when OpenCV has decoded it.
 
     Raises:
-        OSError: There is no such file, or it is not a picture.
+        OSError: There is no such file, it is not a picture, or it is a JPEG that is cut off.
     """
     try:
+        if is_cut_off(path):
+            raise OSError('the file is cut off')
         with Image.open(path) as image:
             turned = image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
             return image.size[::-1] if turned else image.size
@@ -33,6 +36,22 @@ def picture_size(path: Path) -> tuple[int, int]:
         raise
     except Exception as error:  # of broken headers, Pillow's readers raise nearly anything
         raise OSError(f'{type(error).__name__}: {error}') from error
+
+
+def is_cut_off(path: Path) -> bool:
+    """Whether a JPEG ends before its picture does; of a whole one only both ends are read.
+
+    Within the data of a scan the mark of the end can't occur; behind it other things may follow.
+    """
+    with open(path, 'rb') as file:
+        if file.read(2) != JPEG_START:
+            return False
+        file.seek(-2, os.SEEK_END)
+        if file.read() == JPEG_END:
+            return False
+        file.seek(0)
+        content = file.read()
+    return content.rfind(JPEG_END) < content.rfind(JPEG_SCAN)
 
 
 def subfolder(folder: Path, *names: str) -> Path | None:

@@ -63,6 +63,9 @@ class Source(Protocol):
     def read(self, part: str, name: str) -> Picture | Fault:
         """Read one picture of a part, or say why it can't be used."""
 
+    def strays(self, part: str) -> list[Fault]:
+        """What is wrong in a part and belongs to none of its pictures."""
+
     def classes(self, found: set[str]) -> list[str]:
         """All classes, in order; ``found`` are those of the objects."""
 

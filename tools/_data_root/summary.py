@@ -33,7 +33,7 @@ class DataSet:
         train = set(source.parts.names['train'])
         jobs = [(part, name) for part in parts for name in source.parts.names[part]]
         for part in parts:
-            self.pictures[part], self.faults[part] = [], []
+            self.pictures[part], self.faults[part] = [], source.strays(part)
         for part, name in track(jobs):
             picture = source.read(part, name)
             if isinstance(picture, Fault):

@@ -126,7 +126,7 @@ class VOCSource:
         if not annotation.is_file():
             return Fault(faults.NO_ANNOTATION, self._relative(annotation))
         try:
-            root = ET.parse(annotation).getroot()
+            root = ET.parse(annotation, parser=ET.XMLParser(target=WithoutDoctype())).getroot()
             annotated_size, objects = read_annotation(root)
         except ANNOTATION_ERRORS as error:
             return Fault(faults.NOT_AN_ANNOTATION, self._relative(annotation), str(error))
@@ -146,6 +146,10 @@ class VOCSource:
         if annotated_size not in (None, size):
             found.append(Fault(faults.OTHER_SIZE, path, f'{annotated_size} instead of {size}'))
         return Picture(path, size, objects, found, self._relative(annotation))
+
+    def strays(self, part: str) -> list[Fault]:
+        """None: each annotation is of a picture."""
+        return []
 
     def _relative(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
@@ -167,6 +171,13 @@ class VOCSource:
         return dict(type='VOCListDataset', data_root=f'{self.root.absolute()}/')
 
 
+class WithoutDoctype(ET.TreeBuilder):
+    """Ends reading at a document type: annotations need none, and entities grow from them."""
+
+    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
+        raise ValueError('it declares a document type, in which entities may hide')
+
+
 def read_annotation(root: ET.Element) -> tuple[tuple[int, int] | None, list[Object]]:
     """Size and objects, by the rules of MMDetection's ``XMLDataset``, which is to read it too.
 
@@ -175,7 +186,7 @@ def read_annotation(root: ET.Element) -> tuple[tuple[int, int] | None, list[Obje
     """
     size = root.find('size')
     if size is not None:
-        size = (int(_text(size, 'width')), int(_text(size, 'height')))
+        size = (int(float(_text(size, 'width'))), int(float(_text(size, 'height'))))
     objects = []
     for element in root.findall('object'):
         name, box = _child(element, 'name').text, _child(element, 'bndbox')

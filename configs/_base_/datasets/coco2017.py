@@ -1,5 +1,5 @@
 # COCO 2017, at 300 x 300.
-dataset_type = 'CocoDataset'
+dataset_type = 'CheckedCocoDataset'
 data_root = 'data/coco/'
 prepare_data = 'python tools/prepare_data.py coco data/coco'
 input_size = 300

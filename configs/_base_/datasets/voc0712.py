@@ -1,5 +1,5 @@
 # VOC2007 and VOC2012 trainval for training, VOC2007 test for evaluation, at 300 x 300.
-dataset_type = 'VOCDataset'
+dataset_type = 'CheckedVOCDataset'
 data_root = 'data/VOCdevkit/'
 prepare_data = 'python tools/prepare_data.py voc data'
 input_size = 300
