@@ -40,7 +40,8 @@ class BatchMaxIoUAssigner(BaseAssigner):
     3. Of the rest, priors with a best IoU < ``neg_iou_thr`` are background, and the others, as
        well as background priors that mostly lie in an ignored box, are ignored.
 
-    Boxes without area or with non-finite numbers take no part.
+    Boxes without area or with non-finite numbers take no part; see
+    :func:`ssd_plugin.ground_truth.has_area`.
 
     Args:
         pos_iou_thr: IoU from which a prior is matched in step 2.
@@ -108,7 +109,7 @@ class BatchMaxIoUAssigner(BaseAssigner):
         gt_mask: Tensor,
         ignore_bboxes: Tensor | None = None,
     ) -> BatchAssignResult:
-        """Match the priors of B images.
+        """Match the priors of B images, in float32 whatever the boxes come in.
 
         Args:
             priors: (P, 4) xyxy in pixels.
@@ -120,6 +121,8 @@ class BatchMaxIoUAssigner(BaseAssigner):
         Returns:
             The matches; see :class:`BatchAssignResult`.
         """
+        # The area of a large prior is no number in float16.
+        priors, gt_bboxes = priors.float(), gt_bboxes.float()
         batch, num_gts = gt_labels.shape
         at_once = max(PAIRS_AT_ONCE // max(num_gts * len(priors), 1), 1)
         if batch > at_once and values_are_free(priors):
@@ -154,6 +157,7 @@ class BatchMaxIoUAssigner(BaseAssigner):
         """Set -1 where priors of (B, P) lie in an ignored box by more than the threshold."""
         if self.ignore_iof_thr < 0 or ignore_bboxes is None or ignore_bboxes.size(1) == 0:
             return gt_inds
+        ignore_bboxes = ignore_bboxes.float()
         clean = torch.where(has_area(ignore_bboxes).unsqueeze(-1), ignore_bboxes, 0)
         expanded = priors.expand(len(clean), -1, -1)
         inside = bbox_overlaps(expanded, clean, mode='iof').amax(dim=2)  # (B, P)

@@ -11,6 +11,9 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+# Sides in pixels. Below and above them offsets from a prior, or areas, may leave float32.
+SMALLEST_SIDE, LARGEST_SIDE = 1e-6, 1e6
+
 
 class GroundTruth(NamedTuple):
     """Ground truth of a batch, padded to the image with most boxes (G >= 1)."""
@@ -21,11 +24,13 @@ class GroundTruth(NamedTuple):
 
 
 def has_area(bboxes: Tensor) -> Tensor:
-    """Whether boxes (..., 4) xyxy are finite and have a positive width and height: (...) bool."""
+    """Whether boxes (..., 4) xyxy have a width and height to compute with: (...) bool.
+
+    That is one of a millionth to a million pixels; what is not finite has none.
+    """
     size = bboxes[..., 2:] - bboxes[..., :2]
-    # A difference of infinities is NaN, and comparisons with NaN are False; the coordinates
-    # themselves still have to be looked at, since (0, 0, inf, inf) has a positive size.
-    return (size > 0).all(-1) & bboxes.isfinite().all(-1)
+    # A difference of infinities is NaN, and comparisons with NaN are False.
+    return ((size >= SMALLEST_SIDE) & (size <= LARGEST_SIDE)).all(-1)
 
 
 def valid_gt_mask(bboxes: Tensor, img_shape: Tensor | Sequence[int]) -> Tensor:

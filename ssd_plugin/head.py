@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from .branches import make_branch
 from .devices import values_are_free
 from .ground_truth import batch_ground_truth, batch_ignored
+from .labels import check_labels
 from .levels import flatten_levels, map_levels, select_levels
 from .losses import HardNegativeMiningLoss, learns_quality, prior_losses, takes_rows
 from .postprocess import detect
 from .priors import check_cover
-from .regression import BOX_LOSSES, MatchedPriors, match_predictions
+from .regression import BOX_LOSSES, MatchedPriors, match_predictions, matched_losses
 
 XAVIER = dict(type='Xavier', layer='Conv2d', distribution='uniform', bias=0)
 SSD_BBOX_CODER = dict(
@@ -155,8 +156,16 @@ class SSDMultiBoxHead(BaseDenseHead):
 
         Returns:
             Scalars ``loss_cls`` and ``loss_bbox``.
+
+        Raises:
+            DataRefusedError: On a CPU, if a label is not 0 to ``num_classes`` - 1.
         """
         priors = self.get_priors(cls_scores, batch_img_metas)  # (P, 4)
+        if values_are_free(priors):  # elsewhere LabelRangeHook has looked, before the copy
+            pictures = [
+                meta.get('img_path', f'image {i}') for i, meta in enumerate(batch_img_metas)
+            ]
+            check_labels([i.labels for i in batch_gt_instances], self.num_classes, pictures)
         gt = batch_ground_truth(batch_gt_instances, batch_img_metas)
         ignored = None
         # Padding them is work for nothing where the assigner says that it leaves none out.
@@ -223,9 +232,7 @@ class SSDMultiBoxHead(BaseDenseHead):
         else:
             preds = matched.offsets
             targets = self.bbox_coder.encode(matched.priors, matched.bboxes)
-        # Without weights: to see whether all are 0, MMDetection's losses would look at them.
-        losses = self.loss_bbox(preds, targets, reduction_override='none')
-        losses = losses.sum(-1) if losses.dim() > 1 else losses  # IoU losses answer (n,)
+        losses = matched_losses(self.loss_bbox, preds, targets)
         return torch.where(matched.positive, losses, 0).sum() / avg_factor
 
     @torch.no_grad()

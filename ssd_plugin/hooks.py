@@ -1,10 +1,11 @@
-"""What training tells about its data: which annotated objects can't be trained on."""
+"""What training tells about its data: objects that it leaves out, labels without a class."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmdet.registry import HOOKS
@@ -12,10 +13,12 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import get_box_tensor
 from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
-from .ground_truth import valid_gt_mask
+from .ground_truth import LARGEST_SIDE, SMALLEST_SIDE, valid_gt_mask
+from .labels import check_labels
 
 Faults = Counter  # how many objects of one picture take no part, by reason
 
@@ -56,7 +59,7 @@ class FaultyBoxHook(Hook):
         """
         samples = data_batch['data_samples']
         for sample in samples:
-            picture, num_objects = _picture(sample), len(sample.gt_instances)
+            picture, num_objects = picture_of(sample), len(sample.gt_instances)
             self.num_objects[picture] = max(num_objects, self.num_objects.get(picture, 0))
         for picture, faults in find_faults(samples).items():
             known = self.faults.get(picture, Faults())
@@ -92,6 +95,33 @@ class FaultyBoxHook(Hook):
         )
 
 
+@HOOKS.register_module()
+class LabelRangeHook(Hook):
+    """Refuse training data with labels that the head has no class for.
+
+    Looks at each batch while it is still on the CPU. On a GPU a label out of range would end in
+    an assertion that names nothing, some steps later, and background as a label in no error at
+    all. MMDetection's ``NumClassCheckHook`` compares numbers of classes, and no labels.
+
+    Does nothing for models without a ``bbox_head`` that has ``num_classes``.
+
+    Raises:
+        DataRefusedError: See :func:`~ssd_plugin.labels.check_labels`.
+    """
+
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
+    ) -> None:
+        """Check the labels of a batch: ``data_samples`` with ``gt_instances.labels``."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        num_classes = getattr(getattr(model, 'bbox_head', None), 'num_classes', None)
+        if num_classes is None:
+            return
+        samples = data_batch['data_samples']
+        labels = [sample.gt_instances.labels for sample in samples]
+        check_labels(labels, num_classes, [picture_of(sample) for sample in samples])
+
+
 def find_faults(samples: Sequence[DetDataSample]) -> dict[str, Faults]:
     """Objects that can't be trained on, by path of the picture; pictures without are left out."""
     counts = [len(sample.gt_instances) for sample in samples]
@@ -101,14 +131,14 @@ def find_faults(samples: Sequence[DetDataSample]) -> dict[str, Faults]:
     faulty = ~valid_gt_mask(bboxes, img_shapes)
     if not faulty.any():
         return {}
-    pictures = [_picture(sample) for sample, count in zip(samples, counts) for _ in range(count)]
+    pictures = [picture_of(sample) for sample, count in zip(samples, counts) for _ in range(count)]
     faults: dict[str, Faults] = {}
     for index in faulty.nonzero().flatten().tolist():
         faults.setdefault(pictures[index], Faults())[_reason(bboxes[index])] += 1
     return faults
 
 
-def _picture(sample: DetDataSample) -> str:
+def picture_of(sample: DetDataSample) -> str:
     """Path of a sample's picture, or its id where the pipeline keeps no path."""
     return str(sample.get('img_path', sample.get('img_id')))
 
@@ -117,14 +147,17 @@ def _reason(bbox: Tensor) -> str:
     """Why a box (4,) that can't be trained on can't."""
     if not bbox.isfinite().all():
         return 'not finite'
-    return 'outside the picture' if (bbox[2:] > bbox[:2]).all() else 'without area'
+    size = bbox[2:] - bbox[:2]
+    if (size < SMALLEST_SIDE).any():
+        return 'without area'
+    return 'too large' if (size > LARGEST_SIDE).any() else 'outside the picture'
 
 
 def _describe(faults: Faults) -> str:
     return ', '.join(f'{number} {reason}' for reason, number in faults.most_common())
 
 
-def _merge(dicts: Iterable[dict], key) -> dict:
+def _merge(dicts: Iterable[dict], key: Callable[[Any], int]) -> dict:
     """One dict of several; of values under the same name the one with the greatest ``key``."""
     merged: dict = {}
     for one in dicts:

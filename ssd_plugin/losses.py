@@ -95,12 +95,15 @@ class HardNegativeMiningLoss(nn.Module):
                 'none' (the loss of each prior, 0 where not kept).
 
         Returns:
-            A scalar, or a tensor of the shape of ``label`` with reduction 'none'.
+            A scalar, or a tensor of the shape of ``label`` with reduction 'none'; float32 where
+            the scores are in half precision.
         """
         reduction = reduction_override or 'mean'
         if reduction not in REDUCTIONS:
             raise ValueError(f'reduction_override must be one of {REDUCTIONS}, got {reduction!r}')
         label, quality = label if isinstance(label, tuple) else (label, None)
+        # Sums over thousands of priors leave float16, and lose their digits in bfloat16.
+        cls_score = cls_score.to(torch.promote_types(cls_score.dtype, torch.float32))
         losses = prior_losses(self.loss, cls_score, label, quality)  # (B, P) or (n,)
         positive, candidate = self.roles(label, weight, cls_score.size(-1))
         kept = positive | self.hardest(losses, positive, candidate)

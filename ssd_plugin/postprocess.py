@@ -73,6 +73,14 @@ def filter_scores(
     return Candidates(*(part[within] for part in found[:4]), is_all)
 
 
+def without_nan(candidates: Candidates, bboxes: Tensor) -> tuple[Candidates, Tensor]:
+    """Leave out the candidates whose boxes (N, 4) are not finite, and those boxes."""
+    finite = bboxes.isfinite().all(1)
+    if finite.all():
+        return candidates, bboxes
+    return Candidates(*(part[finite] for part in candidates[:4]), candidates.is_all), bboxes[finite]
+
+
 def rank_in_group(group: Tensor) -> Tensor:
     """How many of the same group stand before each: (N,) int64 to (N,) int64."""
     by_group, order = group.sort(stable=True)
@@ -168,9 +176,14 @@ def detect(
         test_cfg: ``score_thr``, ``nms_pre``, ``nms`` and ``max_per_img``.
         with_nms: False leaves out steps 3 and 4.
 
+    A prior with a NaN among its scores or offsets finds nothing; nor does one that has a score of
+    +inf before softmax, which makes NaN of it. Detections are finite, and the others the same.
+
     Returns:
         For each image ``bboxes`` (n, 4), ``scores`` (n,) and ``labels`` (n,), highest first.
     """
+    # NaN would count as the highest score of all.
+    best = best.nan_to_num(nan=-torch.inf)
     batch, most = len(best), best.size(1) * num_classes
     limit = test_cfg.get('max_per_img', -1) if with_nms else -1
     if limit >= 0 and is_plain(test_cfg['nms']):
@@ -179,7 +192,9 @@ def detect(
         found = filter_scores(
             best, scores_of, test_cfg.get('score_thr', 0), test_cfg.get('nms_pre', -1), most
         )
-        bboxes, score = decode(found.image, found.prior), found.score
+        bboxes = decode(found.image, found.prior)
+        found, bboxes = without_nan(found, bboxes)
+        score = found.score
         keep = torch.arange(len(bboxes), device=bboxes.device)
         if with_nms and len(bboxes):
             keep, score = nms_by_class(bboxes, found, num_classes, test_cfg['nms'])

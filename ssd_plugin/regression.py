@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 from mmdet.models import losses as mmdet_losses
-from torch import Tensor
+from torch import Tensor, nn
 
 from .devices import values_are_free
 from .levels import flatten_levels, select_levels
@@ -22,6 +22,32 @@ BOX_LOSSES = (
     mmdet_losses.EIoULoss,
     mmdet_losses.SIoULoss,
 )
+
+
+def matched_losses(loss: nn.Module, preds: Tensor, targets: Tensor) -> Tensor:
+    """A regression loss of each matched prior by itself.
+
+    Args:
+        loss: One of MMDetection's.
+        preds: (n, 4), offsets or boxes.
+        targets: (n, 4), the same.
+
+    Returns:
+        (n,).
+    """
+    losses = _each(loss, preds, targets)
+    if not isinstance(loss, mmdet_losses.CIoULoss):
+        return losses
+    # Of a box that is its object, MMDetection's divides 0 by 0: its loss is 0, without gradient.
+    perfect = losses.isnan() & preds.isfinite().all(-1)
+    preds = torch.where(perfect.unsqueeze(-1), targets + 1, preds)
+    return torch.where(perfect, 0, _each(loss, preds, targets))
+
+
+def _each(loss: nn.Module, preds: Tensor, targets: Tensor) -> Tensor:
+    # Without weights: to see whether all are 0, MMDetection's losses would look at them.
+    losses = loss(preds, targets, reduction_override='none')
+    return losses.sum(-1) if losses.dim() > 1 else losses  # IoU losses answer (n,)
 
 
 class MatchedPriors(NamedTuple):

@@ -17,6 +17,8 @@ NO_WIDTH = (10, 10, 10, 40)
 NO_HEIGHT = (10, 40, 30, 40)
 NOT_FINITE = (10, float('nan'), 30, 40)
 INFINITE = (10, 10, float('inf'), 40)
+SLIVER = (0, 10, 1e-7, 40)
+HUGE = (-1e30, 10, 1e30, 40)
 OUTSIDE = (100, 10, 120, 40)  # of pictures that are 100 wide and 50 high
 BELOW = (10, 50, 30, 90)
 
@@ -66,6 +68,11 @@ def test_faults_are_told_apart_by_reason_and_picture(box_type):
         '/data/a.jpg': {'without area': 2},
         '/data/c.jpg': {'not finite': 2, 'outside the picture': 2, 'without area': 1},
     }
+
+
+def test_a_box_too_thin_or_too_large_to_compute_with_is_a_fault():
+    faults = hooks.find_faults([sample('a', GOOD, SLIVER, HUGE)])
+    assert faults == {'/data/a.jpg': {'without area': 1, 'too large': 1}}
 
 
 def test_pictures_without_a_path_go_by_their_id():
