@@ -12,11 +12,15 @@ from . import (
     backbones,
     datasets,
     evaluation,
+    fault_report,
     head,
     hooks,
     losses,
     memory_format,
+    nonfinite,
+    norm_stats,
     priors,
+    resume,
     transforms,
 )
 from .version import __version__

@@ -59,7 +59,7 @@ class SSDAugment(BaseTransform):
 
     :meth:`draw` draws all of it before a pixel is touched; then only the part of the picture that
     will be seen is resized and distorted. The numbers come from NumPy's global state, which
-    MMEngine seeds in each worker of a loader.
+    ``ResumableRunner`` seeds for each sample, and MMEngine's runner in each worker of a loader.
 
     Objects that are not trained on are neither lost nor do they decide on the window:
 

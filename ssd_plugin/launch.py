@@ -8,6 +8,8 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.runner import Runner
 
+from .resume import ResumableRunner
+
 
 def join_cpu_processes(cfg: Config) -> None:
     """Join the processes of ``cfg.launcher`` over gloo, and have the model wrapped for the CPU.
@@ -50,6 +52,6 @@ def pin_batches(cfg: Config) -> None:
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Build the runner of a config, or the other one that its ``runner_type`` names."""
+    """Build the runner that a config's ``runner_type`` names, or else a ``ResumableRunner``."""
     pin_batches(cfg)
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else ResumableRunner.from_cfg(cfg)

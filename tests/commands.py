@@ -33,15 +33,21 @@ def run(*args, cwd, path=(), fails=False, timeout=200):
 def run_warm(tool, *args, cwd, fails=False, timeout=200):
     """`run` of a script in a process that has MMDetection imported already."""
     with tempfile.NamedTemporaryFile() as output:
-        argv = [str(tool), *map(str, args)]
-        process = SERVER.Process(target=_run_script, args=(argv, str(cwd), output.name))
-        process.start()
+        process = start_warm(tool, *args, cwd=cwd, output=output.name)
         process.join(timeout)
         process.kill()
         process.join()
         said = output.read().decode()
     assert bool(process.exitcode) == fails, said
     return said
+
+
+def start_warm(tool, *args, cwd, output):
+    """Start a script as `run_warm` does, and answer its process; what it prints is in a file."""
+    argv = [str(tool), *map(str, args)]
+    process = SERVER.Process(target=_run_script, args=(argv, str(cwd), str(output)))
+    process.start()
+    return process
 
 
 def _run_script(argv, cwd, output):

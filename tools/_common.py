@@ -6,7 +6,8 @@ import argparse
 import importlib.util
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from _data_check import DataNotFoundError, check_data
@@ -38,6 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=class_names,
         metavar='A,B',
         help='with --data-root: the classes, if not all that there are',
+    )
+    parser.add_argument(
+        '--strict',
+        action='store_true',
+        help='refuse data with faults, which otherwise are skipped and reported',
     )
     parser.add_argument(
         '--launcher',
@@ -116,6 +122,13 @@ def require_checkpoint(path: str | None) -> None:
         sys.exit(f'no checkpoint file {path}')
 
 
+def has_checkpoint(work_dir: str) -> bool:
+    """Whether a run in this directory came as far as a checkpoint that training can go on from."""
+    folder = Path(work_dir)
+    resumable = (path for path in folder.glob('*.pth') if not path.name.startswith('best_'))
+    return (folder / 'last_checkpoint').is_file() or any(resumable)
+
+
 def require_data(cfg: Config, splits: Iterable[str]) -> None:
     """End the program with one line if data of these splits (train, val, test) are missing."""
     try:
@@ -133,4 +146,23 @@ def set_up(cfg: Config) -> None:
     try:
         join_cpu_processes(cfg)
     except ValueError as error:
+        sys.exit(str(error))
+
+
+def require_sound_data(cfg: Config, splits: Iterable[str]) -> None:
+    """For --strict: end the program with one line if anything is wrong with the data."""
+    from ssd_plugin.strict import require_sound_data
+
+    with refusals():
+        require_sound_data(cfg, splits)
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """End the program with one line where a data set refuses its data."""
+    from ssd_plugin.data_faults import DataRefusedError
+
+    try:
+        yield
+    except DataRefusedError as error:
         sys.exit(str(error))

@@ -83,10 +83,14 @@ def main() -> None:
 
     if args.amp:
         enable_amp_evaluation(cfg, 'test')
-    runner = build_runner(cfg)
+    if args.strict:
+        common.require_sound_data(cfg, ('test',))
+    with common.refusals():
+        runner = build_runner(cfg)
     if args.out:
         runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
-    runner.test()
+    with common.refusals():
+        runner.test()
 
 
 if __name__ == '__main__':

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import sys
 
 import _common as common
+from mmengine.config import Config
 
 
 def parse_args() -> argparse.Namespace:
@@ -24,6 +26,9 @@ def parse_args() -> argparse.Namespace:
         const='auto',
         help='go on from this checkpoint, or without a value from the last one in the work dir',
     )
+    parser.add_argument(
+        '--tensorboard', action='store_true', help='log for TensorBoard, too, in the work dir'
+    )
     return common.parse_args(parser)
 
 
@@ -31,8 +36,9 @@ def main() -> None:
     args = parse_args()
     cfg = common.load_config(args)
     if args.resume:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
+        resume(cfg, args.resume)
+    if args.tensorboard:
+        log_for_tensorboard(cfg)
     if args.auto_scale_lr and not args.data_root:  # which scales it anyway
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             sys.exit(f'--auto-scale-lr needs auto_scale_lr.base_batch_size in {args.config}')
@@ -46,12 +52,41 @@ def main() -> None:
         common.require_data(cfg, ('train', 'val'))
 
     common.set_up(cfg)
+    if args.strict:
+        common.require_sound_data(cfg, ('train', 'val'))
     from ssd_plugin.amp import enable_amp
     from ssd_plugin.launch import build_runner
+    from ssd_plugin.nonfinite import NonFiniteLossError
+    from ssd_plugin.resume import DamagedCheckpointError
 
     if args.amp:
         enable_amp(cfg)
-    build_runner(cfg).train()
+    with common.refusals():
+        try:
+            build_runner(cfg).train()
+        except (DamagedCheckpointError, NonFiniteLossError) as error:
+            sys.exit(str(error))
+
+
+def resume(cfg: Config, checkpoint: str) -> None:
+    """Have training go on from a checkpoint, or for 'auto' from the last one that there is."""
+    if checkpoint != 'auto':
+        cfg.resume, cfg.load_from = True, checkpoint
+        return
+    # A run that was killed before its first checkpoint begins as it did, from load_from.
+    cfg.resume = common.has_checkpoint(cfg.work_dir)
+    cfg.load_from = None if cfg.resume else cfg.get('load_from')
+
+
+def log_for_tensorboard(cfg: Config) -> None:
+    """Add MMEngine's TensorBoard backend to those of the config's visualizer."""
+    if importlib.util.find_spec('tensorboard') is None:
+        sys.exit('--tensorboard needs the package: pip install tensorboard')
+    visualizer = cfg.setdefault('visualizer', dict(type='DetLocalVisualizer'))
+    backends = list(visualizer.get('vis_backends') or [dict(type='LocalVisBackend')])
+    if not any(backend['type'] == 'TensorboardVisBackend' for backend in backends):
+        backends.append(dict(type='TensorboardVisBackend'))
+    visualizer.vis_backends = backends
 
 
 if __name__ == '__main__':

@@ -1,20 +1,28 @@
 custom_imports = dict(imports=['ssd_plugin'])
 default_scope = 'mmdet'
+runner_type = 'ResumableRunner'  # killed and resumed, a run ends with the same weights
 
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(
-        type='CheckpointHook', by_epoch=False, interval=10000, max_keep_ckpts=3, save_best='auto'
+        type='KeepingCheckpointHook',
+        by_epoch=False,
+        interval=10000,
+        max_keep_ckpts=3,
+        save_best='auto',
     ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='DetVisualizationHook'),
 )
 custom_hooks = [
     dict(type='NumClassCheckHook'),
-    dict(type='CheckInvalidLossHook', interval=50, priority='VERY_LOW'),
+    dict(type='LabelRangeHook'),
+    dict(type='NonFiniteLossHook', interval=50),
+    dict(type='NormStatsHook'),
     dict(type='FaultyBoxHook'),
+    dict(type='DataFaultHook'),
 ]
 
 env_cfg = dict(
