@@ -8,6 +8,7 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
+EXPORT = ['onnx', 'onnxruntime']  # for tools/export_onnx.py
 
 
 class BuildWithConfigs(build_py):
@@ -39,6 +40,7 @@ setup(
     author='The ssd_plugin authors',
     license='Apache-2.0',
     packages=find_packages(include=['ssd_plugin', 'ssd_plugin.*']),
+    package_data={'ssd_plugin': ['py.typed']},
     cmdclass={'build_py': BuildWithConfigs},
     zip_safe=False,
     python_requires='>=3.10',
@@ -61,6 +63,9 @@ setup(
     extras_require={
         'lite': ['mmcv-lite>=2.0.0,<2.2.0'],
         'full': ['mmcv>=2.0.0,<2.2.0'],
-        'test': ['pytest', 'hypothesis', 'ruff', 'setuptools>=70.1'],  # 70.1: builds wheels itself
+        'export': EXPORT,
+        'tensorboard': ['tensorboard'],
+        # setuptools 70.1 builds wheels itself.
+        'test': ['pytest', 'hypothesis', 'ruff', 'setuptools>=70.1', 'tensorboard', *EXPORT],
     },
 )

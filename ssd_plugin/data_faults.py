@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from mmcv.image import imfrombytes
 from mmengine.fileio import get
+from torch.utils.data import Dataset
 
 # The words of --data-root, where it knows the kind too. These take a picture out.
 NO_PICTURE = 'missing pictures'
@@ -115,7 +116,7 @@ def box_faults(info: Mapping) -> Iterator[DataFault]:
             yield DataFault(kind, info['img_path'], f'{bbox} in {width} x {height}')
 
 
-def leaf_datasets(dataset) -> list:
+def leaf_datasets(dataset: Dataset) -> list[Dataset]:
     """The data sets inside wrappers (RepeatDataset, ConcatDataset, ClassBalancedDataset, ...)."""
     inner = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
     if inner == [None]:
@@ -123,6 +124,6 @@ def leaf_datasets(dataset) -> list:
     return list(chain.from_iterable(map(leaf_datasets, inner)))
 
 
-def known_faults(dataset) -> list[DataFault]:
+def known_faults(dataset: Dataset) -> list[DataFault]:
     """What reading found, of a data set of the package's or of those inside wrappers."""
     return [fault for leaf in leaf_datasets(dataset) for fault in getattr(leaf, 'faults', ())]

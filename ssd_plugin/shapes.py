@@ -11,7 +11,7 @@ from __future__ import annotations
 import colorsys
 import json
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -94,7 +94,9 @@ def write_voc_shapes(
     return out
 
 
-def draw_picture(rng: np.random.Generator, size_range=SIZE_RANGE) -> tuple[np.ndarray, list[Shape]]:
+def draw_picture(
+    rng: np.random.Generator, size_range: tuple[int, int] = SIZE_RANGE
+) -> tuple[np.ndarray, list[Shape]]:
     """Draw one picture of 1 to ``MAX_SHAPES`` shapes.
 
     Returns:
@@ -179,7 +181,7 @@ def _rotate(points: np.ndarray, angle: float) -> np.ndarray:
     return points @ np.array([(cos, sin), (-sin, cos)])
 
 
-def _place(rng, sprite: np.ndarray, height: int, width: int) -> list[int]:
+def _place(rng: np.random.Generator, sprite: np.ndarray, height: int, width: int) -> list[int]:
     """Left and top of a sprite; one in five may leave the picture by up to 40 % of its side."""
     overhang = 0.4 if rng.random() < 0.2 else 0.0
     corner = []
@@ -189,7 +191,9 @@ def _place(rng, sprite: np.ndarray, height: int, width: int) -> list[int]:
     return corner
 
 
-def _clip(height, width, shape, x, y) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+def _clip(
+    height: int, width: int, shape: Sequence[int], x: int, y: int
+) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
     """Slices of the picture and of a sprite placed at (x, y) where the two overlap."""
     top, left = max(y, 0), max(x, 0)
     bottom, right = min(y + shape[0], height), min(x + shape[1], width)
@@ -197,7 +201,7 @@ def _clip(height, width, shape, x, y) -> tuple[tuple[slice, slice], tuple[slice,
     return inside, (slice(top - y, bottom - y), slice(left - x, right - x))
 
 
-def _paint(rng, image: np.ndarray, sprite: np.ndarray, x: int, y: int) -> None:
+def _paint(rng: np.random.Generator, image: np.ndarray, sprite: np.ndarray, x: int, y: int) -> None:
     """Blend a sprite with its shadow and its edge into the image, (3, H, W) float32 in 0..255."""
     height, width = sprite.shape[1:]
     color = _color(rng, saturation=(0.4, 0.85), value=(0.6, 1.0))
@@ -217,7 +221,7 @@ def _paint(rng, image: np.ndarray, sprite: np.ndarray, x: int, y: int) -> None:
     patch += sprite[1][part] * (edge_color - patch)
 
 
-def _background(rng, height: int, width: int) -> np.ndarray:
+def _background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """A muted gradient with a pattern, noise at several scales and lines: (3, H, W) float32."""
     rows, columns = (axis.astype(np.float32) for axis in np.ogrid[0:height, 0:width])
     first, second, third = (_color(rng, (0.05, 0.4), (0.35, 0.95)) for _ in range(3))
@@ -242,7 +246,7 @@ def _background(rng, height: int, width: int) -> np.ndarray:
     return image
 
 
-def _scratches(rng, height: int, width: int) -> np.ndarray:
+def _scratches(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """Up to 8 long thin lines of different strengths, (H, W) float32 in 0..1."""
     lines = np.zeros((height, width), np.uint8)
     for _ in range(rng.integers(0, 9)):
@@ -253,7 +257,9 @@ def _scratches(rng, height: int, width: int) -> np.ndarray:
     return lines.astype(np.float32) / 255
 
 
-def _stripes(rng, rows: np.ndarray, columns: np.ndarray, period: float) -> np.ndarray:
+def _stripes(
+    rng: np.random.Generator, rows: np.ndarray, columns: np.ndarray, period: float
+) -> np.ndarray:
     """Soft-edged stripes across a random direction, (h, w) in -1..1; ``period`` in pixels."""
     angle, phase = rng.uniform(0, 2 * np.pi, size=2)
     along = 2 * np.pi / period * np.array([np.cos(angle), np.sin(angle)], np.float32)
@@ -261,13 +267,13 @@ def _stripes(rng, rows: np.ndarray, columns: np.ndarray, period: float) -> np.nd
     return np.clip(wave * np.float32(period / 6), -1, 1)  # soft over a pixel or two
 
 
-def _color(rng, saturation: tuple, value: tuple) -> np.ndarray:
+def _color(rng: np.random.Generator, saturation: tuple, value: tuple) -> np.ndarray:
     """A random hue as BGR, (3, 1, 1) float32 in 0..255."""
     rgb = colorsys.hsv_to_rgb(rng.random(), rng.uniform(*saturation), rng.uniform(*value))
     return np.array(rgb[::-1], np.float32)[:, None, None] * 255
 
 
-def _photograph(rng, image: np.ndarray) -> np.ndarray:
+def _photograph(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     """Slight blur and sensor noise; (3, H, W) float32 to (H, W, 3) uint8."""
     image = cv2.merge(list(image))
     if rng.random() < 0.4:

@@ -10,6 +10,7 @@ from mmdet.datasets import BaseDetDataset
 from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from torch.utils.data import Dataset
 
 from .data_faults import (
     OTHER_SIZE,
@@ -53,7 +54,7 @@ def refuse(faults: list[DataFault]) -> None:
     )
 
 
-def find_faults(dataset) -> Iterator[DataFault]:
+def find_faults(dataset: Dataset) -> Iterator[DataFault]:
     """What reading a data set has found, then what is wrong with each picture and its objects."""
     yield from known_faults(dataset)
     for leaf in leaf_datasets(dataset):

@@ -128,7 +128,19 @@ print(Config.fromfile('mine.py').model.bbox_head.type)
     assert head == 'SSDMultiBoxHead'
 
 
-def test_installed_tool_starts(installed, tmp_path):
-    tool = installed / 'ssd_plugin' / '.mim' / 'tools' / 'train.py'
-    output = run(sys.executable, str(tool), '--help', cwd=tmp_path, PYTHONPATH=str(installed))
-    assert '--work-dir' in output
+def test_installed_tools_train_as_mim_has_them_train(installed, tmp_path):
+    """`mim train ssd_plugin demo_shapes.py`, after `mim run ssd_plugin prepare_data shapes ...`."""
+    mim = installed / 'ssd_plugin' / '.mim'
+    tools = {path.stem: str(path) for path in (mim / 'tools').glob('*.py')}
+    sizes = ['--train', '4', '--test', '2']
+    start = [sys.executable, tools['prepare_data'], 'shapes', 'data/shapes', *sizes]
+    run(*start, cwd=tmp_path, PYTHONPATH=str(installed))
+    quick = ['train_cfg.max_epochs=1', 'train_dataloader.batch_size=2']
+    config = str(mim / 'configs' / 'demo_shapes.py')
+    start = [sys.executable, tools['train'], config, '--launcher', 'none', '--cfg-options', *quick]
+    run(*start, cwd=tmp_path, PYTHONPATH=str(installed))
+    assert (tmp_path / 'work_dirs' / 'demo_shapes' / 'epoch_1.pth').is_file()
+
+
+def test_the_package_says_that_it_has_types(installed):
+    assert (installed / 'ssd_plugin' / 'py.typed').is_file()

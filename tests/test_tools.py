@@ -1,5 +1,6 @@
 """The commands, as a user types them, from a directory of their own."""
 
+import json
 import pickle
 import re
 import shutil
@@ -202,6 +203,20 @@ def test_mmdetections_training_tool_runs_our_config(trained, config, tmp_path):
     )  # fmt: skip
     theirs, ours = load(tmp_path / 'epoch_1.pth'), load(trained[0] / 'epoch_1.pth')
     assert_same(theirs['state_dict'], ours['state_dict'])
+
+
+def test_tensorboard_reads_the_losses_that_the_log_has(trained, config, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run_warm(TRAIN, config, '--tensorboard', '--work-dir', tmp_path, cwd=tmp_path)
+    (events,) = tmp_path.rglob('events.out.tfevents.*')
+    accumulator = EventAccumulator(str(events.parent)).Reload()
+    shown = {event.step: event.value for event in accumulator.Scalars('loss')}
+    (scalars,) = tmp_path.rglob('scalars.json')
+    logged = [json.loads(line) for line in scalars.read_text().splitlines()]
+    logged = {entry['step']: entry['loss'] for entry in logged if 'loss' in entry}
+    assert len(shown) == 6
+    assert shown == pytest.approx(logged)
 
 
 @pytest.fixture(scope='module')

@@ -7,7 +7,7 @@ set that is missing is to be reported before that, not after.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 
 class DataNotFoundError(FileNotFoundError):
@@ -37,7 +37,7 @@ def check_data(cfg: Mapping, splits: Iterable[str] = ('train', 'val', 'test')) -
                     raise DataNotFoundError(_message(path, split, cfg.get('prepare_data')))
 
 
-def _leaves(dataset) -> Iterator[Mapping]:
+def _leaves(dataset: Mapping | Sequence) -> Iterator[Mapping]:
     """The data sets inside wrappers (RepeatDataset, ConcatDataset, ClassBalancedDataset, ...)."""
     if isinstance(dataset, (list, tuple)):
         for inner in dataset:

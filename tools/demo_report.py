@@ -7,11 +7,15 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import _common as common
 import cv2
 import numpy as np
 from mmengine.config import Config
+
+if TYPE_CHECKING:  # it imports PyTorch
+    from mmengine.visualization import Visualizer
 
 METRIC = 'pascal_voc/mAP'
 ZOOM = 2  # the pictures are small, for readable labels
@@ -90,7 +94,9 @@ def detect(cfg: Config, checkpoint: str, paths: list[str], score_thr: float) -> 
     return drawn
 
 
-def draw(visualizer, image: np.ndarray, boxes: np.ndarray, names: list, colors: list) -> np.ndarray:
+def draw(
+    visualizer: Visualizer, image: np.ndarray, boxes: np.ndarray, names: list, colors: list
+) -> np.ndarray:
     """Draw boxes (N, 4), each with its name on a label of its colour, by MMEngine's visualizer."""
     visualizer.set_image(image)
     if len(boxes):

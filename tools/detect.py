@@ -6,6 +6,7 @@ import argparse
 import sys
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import _config
 from rich.progress import (
@@ -18,6 +19,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+if TYPE_CHECKING:  # they import PyTorch
+    from ssd_plugin.detect.inferencer import StreamInferencer
+    from ssd_plugin.detect.stream import Tally
+    from ssd_plugin.detect.writers import Writer
 
 
 def parse_args() -> argparse.Namespace:
@@ -68,7 +74,7 @@ def progress_bar() -> Progress:
     )
 
 
-def open_writers(args: argparse.Namespace, inferencer) -> list:
+def open_writers(args: argparse.Namespace, inferencer: StreamInferencer) -> list[Writer]:
     """Everything that gets the detections."""
     from ssd_plugin.detect.writers import CocoWriter, DrawingWriter, VocWriter
 
@@ -81,7 +87,7 @@ def open_writers(args: argparse.Namespace, inferencer) -> list:
     return writers
 
 
-def detect(args: argparse.Namespace):
+def detect(args: argparse.Namespace) -> Tally:
     """Detect on all inputs, under a progress bar; what came of it."""
     cfg = _config.read(args, (), args.checkpoint)
     from ssd_plugin.detect.inferencer import build_inferencer
@@ -101,7 +107,7 @@ def detect(args: argparse.Namespace):
     return tally
 
 
-def report(args: argparse.Namespace, tally) -> None:
+def report(args: argparse.Namespace, tally: Tally) -> None:
     """Say what was found and skipped, and where it is."""
     if tally.faults:
         print(f'skipped {len(tally.faults)}, which could not be read:')

@@ -8,9 +8,16 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import _config
 from _data_check import DataNotFoundError, check_data
+from mmengine.config import Config
+
+if TYPE_CHECKING:  # these take time
+    from onnx import ModelProto
+
+    from ssd_plugin.export.difference import Difference
 
 NUM_PICTURES = 4  # that the file is checked on
 
@@ -48,7 +55,7 @@ def check_arguments(args: argparse.Namespace) -> None:
         sys.exit(f'no folder {args.out.parent} for {args.out}')
 
 
-def choose_pictures(args: argparse.Namespace, cfg, folder: str) -> tuple[list[str], str]:
+def choose_pictures(args: argparse.Namespace, cfg: Config, folder: str) -> tuple[list[str], str]:
     """Paths of pictures to check on, and what they are; drawn ones are put into the folder."""
     from ssd_plugin.export.pictures import paths_of, split_to_test
     from ssd_plugin.shapes import write_voc_shapes
@@ -64,7 +71,9 @@ def choose_pictures(args: argparse.Namespace, cfg, folder: str) -> tuple[list[st
     return paths_of(cfg, split, NUM_PICTURES), f'pictures of the {split} set'
 
 
-def export(args: argparse.Namespace, cfg, paths: list[str], part: Path):
+def export(
+    args: argparse.Namespace, cfg: Config, paths: list[str], part: Path
+) -> tuple[ModelProto, Difference]:
     """Write the file to ``part`` and check it: the graph's shapes, and the difference."""
     import onnx
 

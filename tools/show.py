@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import _config
+from mmengine.config import Config
 
 COMMANDS = '{priors,matches,augment,curves,errors,pr}'
 
@@ -15,7 +17,9 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Draw what a detector does, as PNG files.')
     commands = parser.add_subparsers(dest='command', required=True, metavar=COMMANDS)
 
-    def add(function, name: str, text: str, config: bool = True) -> argparse.ArgumentParser:
+    def add(
+        function: Callable, name: str, text: str, config: bool = True
+    ) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(run=function)
         if config:
@@ -186,7 +190,7 @@ def pass_over_data(args: argparse.Namespace) -> tuple:
     return cfg, results, loader.dataset.metainfo['classes']
 
 
-def save(args: argparse.Namespace, cfg, **figures) -> list[Path]:
+def save(args: argparse.Namespace, cfg: Config | None, **figures) -> list[Path]:
     """Write figures, each under its name."""
     from ssd_plugin.show.style import save as save_figure
 

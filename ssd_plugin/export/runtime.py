@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from torch import Tensor
+
+if TYPE_CHECKING:  # detecting with a checkpoint does without it
+    from onnxruntime import InferenceSession
 
 OUTPUTS = ['boxes', 'scores', 'labels']
 PROVIDERS = ('CUDAExecutionProvider', 'CPUExecutionProvider')  # the first that is there
@@ -87,7 +90,7 @@ class OnnxDetector:
         ]
 
 
-def open_session(path: str | Path, providers: Sequence[str] = PROVIDERS):
+def open_session(path: str | Path, providers: Sequence[str] = PROVIDERS) -> InferenceSession:
     """An ``onnxruntime.InferenceSession`` of a file, with those providers that are there.
 
     Raises:

@@ -10,6 +10,7 @@ import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from ..assigner import BatchMaxIoUAssigner
 from ..matching import pairwise_iou
 from .objects import Objects
 
@@ -34,7 +35,9 @@ class Coverage(NamedTuple):
         )
 
 
-def measure_coverage(levels: Sequence[Tensor], objects: Objects, assigner) -> Coverage:
+def measure_coverage(
+    levels: Sequence[Tensor], objects: Objects, assigner: BatchMaxIoUAssigner
+) -> Coverage:
     """Match the priors to the objects of each picture, as training does without augmentation.
 
     Args:

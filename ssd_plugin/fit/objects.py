@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from mmengine.dataset import BaseDataset
+from torch.utils.data import Dataset
 
 from ..geometry import resized
 from ..ground_truth import has_area, valid_gt_mask
@@ -37,7 +38,7 @@ class Objects(NamedTuple):
 
 
 def collect_objects(
-    dataset, resize: Mapping, max_pictures: int | None = None, seed: int = 0
+    dataset: Dataset, resize: Mapping, max_pictures: int | None = None, seed: int = 0
 ) -> Objects:
     """Read the objects of a data set; no picture is opened.
 
@@ -103,7 +104,7 @@ def left_out_reasons(bboxes: np.ndarray, sizes: np.ndarray, ignored: np.ndarray)
     return np.select(conditions, reasons, 'without area')
 
 
-def _leaves(dataset) -> Iterator[BaseDataset]:
+def _leaves(dataset: Dataset) -> Iterator[BaseDataset]:
     """The data sets inside wrappers (ConcatDataset, RepeatDataset, ...), each once."""
     inner: Sequence = getattr(dataset, 'datasets', None) or []
     if hasattr(dataset, 'dataset'):

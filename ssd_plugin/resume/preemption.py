@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from types import FrameType
 
 import torch
@@ -47,7 +48,13 @@ class PreemptionHook(Hook):
         if self._handler_before is not None:
             signal.signal(signal.SIGTERM, self._handler_before)
 
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None):
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: dict | None = None,
+    ) -> None:
         """Leave if told to."""
         accumulates = isinstance(runner.optim_wrapper, OptimWrapper)
         if accumulates and not runner.optim_wrapper.should_update():
@@ -55,7 +62,13 @@ class PreemptionHook(Hook):
         if self._any_is_told(runner.iter):
             self._leave(runner, runner.iter + 1)
 
-    def after_val_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None):
+    def after_val_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: Sequence | None = None,
+    ) -> None:
         """Leave if told to, in a validation during training."""
         if self._handler_before is None or get_world_size() > 1 or not self.told:
             return

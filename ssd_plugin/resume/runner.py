@@ -46,7 +46,9 @@ class ResumableRunner(Runner):
         """Seed of the data's order and augmentation: the same on all ranks."""
         return self.seed - get_rank() if self.diff_rank_seed else self.seed
 
-    def register_hooks(self, default_hooks=None, custom_hooks=None) -> None:
+    def register_hooks(
+        self, default_hooks: dict | None = None, custom_hooks: list | None = None
+    ) -> None:
         """As the parent does, and a :class:`PreemptionHook`."""
         super().register_hooks(default_hooks, custom_hooks)
         self.register_hook(PreemptionHook())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -87,7 +87,7 @@ def draw_curves(runs: dict[str, Series], title: str) -> Figure:
     return figure
 
 
-def _names(runs: dict[str, Series], wanted) -> list[str]:
+def _names(runs: dict[str, Series], wanted: Callable[[str], bool]) -> list[str]:
     """Names of series that some run has, in the order in which they were logged."""
     return [name for name in dict.fromkeys(n for run in runs.values() for n in run) if wanted(name)]
 

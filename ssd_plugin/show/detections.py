@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, load_checkpoint
+from mmengine.structures import InstanceData
 from torch.utils.data import DataLoader
 
 
@@ -57,7 +58,7 @@ def detect_all(
             index += 1
 
 
-def to_result(info: dict, found) -> Result:
+def to_result(info: dict, found: InstanceData) -> Result:
     """Put the objects of a picture beside its detections.
 
     Args:

@@ -77,7 +77,7 @@ def watched(owner: Any, method: str) -> Iterator[list]:
         yield answers
         return
 
-    def watching(*args, **kwargs):
+    def watching(*args, **kwargs) -> Any:
         answer = inner(*args, **kwargs)
         answers.append(answer)
         return answer

@@ -14,6 +14,7 @@ from mmdet.structures.bbox import get_box_tensor
 from mmengine.config import Config
 from mmengine.fileio import get
 from mmengine.registry import init_default_scope
+from torch.utils.data import Dataset
 
 LOOKED_AT = 1000  # pictures of a large data set, to choose one of
 
@@ -28,7 +29,7 @@ class Sample(NamedTuple):
     name: str  # of the file
 
 
-def build_dataset(cfg: Config, split: str):
+def build_dataset(cfg: Config, split: str) -> Dataset:
     """The data set of a split: train, val or test."""
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     return DATASETS.build(cfg[f'{split}_dataloader'].dataset)
@@ -46,7 +47,7 @@ def read_picture(path: str) -> np.ndarray:
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
-def original(dataset, index: int) -> Sample:
+def original(dataset: Dataset, index: int) -> Sample:
     """A picture of a data set as it lies on the disk, with all of its objects."""
     info = dataset.get_data_info(index)
     kept = [i for i in info['instances'] if not i['ignore_flag']]
@@ -76,13 +77,13 @@ def packed(item: dict) -> Sample:
     )
 
 
-def typical(dataset, wanted: int = 5) -> int:
+def typical(dataset: Dataset, wanted: int = 5) -> int:
     """Index of a picture with a number of objects that is easy to look at: about ``wanted``."""
     counts = [num_objects(dataset, i) for i in range(min(len(dataset), LOOKED_AT))]
     return int(np.abs(np.array(counts) - wanted).argmin())
 
 
-def spread(dataset, number: int) -> list[int]:
+def spread(dataset: Dataset, number: int) -> list[int]:
     """Indices of pictures evenly spaced through a data set, or the next ones with objects."""
     places = np.linspace(0, len(dataset) - 1, min(number, len(dataset))).round().astype(int)
     chosen = [
@@ -92,7 +93,7 @@ def spread(dataset, number: int) -> list[int]:
     return list(dict.fromkeys(chosen))
 
 
-def num_objects(dataset, index: int) -> int:
+def num_objects(dataset: Dataset, index: int) -> int:
     """How many objects a picture of a data set has, ignored ones among them."""
     return len(dataset.get_data_info(index)['instances'])
 

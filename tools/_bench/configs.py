@@ -13,6 +13,7 @@ from mmdet.registry import DATASETS, MODELS
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.ssd import SSD
 
@@ -67,7 +68,7 @@ def with_pictures(cfg: Config, root: Path, pipeline: list | None = None) -> Conf
     return voc2007
 
 
-def build_dataset(cfg: ConfigDict):
+def build_dataset(cfg: ConfigDict) -> Dataset:
     """A data set, to be indexed as a loader's worker does."""
     init_default_scope('mmdet')
     return DATASETS.build(cfg)

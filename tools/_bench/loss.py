@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from mmengine.structures import InstanceData
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import box_iou
 
@@ -41,7 +41,7 @@ def run(stopwatch: Stopwatch, batch: int = BATCH) -> list[Case]:
     return cases
 
 
-def run_growth(stopwatch: Stopwatch, settings=GROWTH) -> list[Case]:
+def run_growth(stopwatch: Stopwatch, settings: Sequence[tuple] = GROWTH) -> list[Case]:
     """Time the loss with its gradient for other batches, numbers of objects and input sizes."""
     cases = []
     for batch, objects, size in settings:
@@ -136,7 +136,7 @@ def make_losses(inputs: Inputs) -> dict[str, tuple[Callable[[], Tensor], list[Te
     return losses
 
 
-def head_loss(head, inputs: Inputs) -> Callable[[], Tensor]:
+def head_loss(head: nn.Module, inputs: Inputs) -> Callable[[], Tensor]:
     """The loss of a head of MMDetection's kind."""
 
     def loss() -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def run(stopwatch: Stopwatch, root: Path) -> list[Case]:
     return cases
 
 
-def over(samples, indices: range) -> Callable[[], None]:
+def over(samples: Sequence, indices: range) -> Callable[[], None]:
     """The work of loading these samples one after the other."""
 
     def work() -> None:

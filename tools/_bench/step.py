@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from mmengine.dataset import pseudo_collate
+from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from torchvision.models.detection import ssd300_vgg16
 
@@ -119,7 +120,7 @@ def torchvision_step(batch: dict, device: str) -> Callable[[], Tensor]:
     return step
 
 
-def boxes_of(objects) -> Tensor:
+def boxes_of(objects: InstanceData) -> Tensor:
     return getattr(objects.bboxes, 'tensor', objects.bboxes)
 
 
