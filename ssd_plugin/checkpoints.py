@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import os
 import pickle
-import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 
 from .layouts import CLASS_LAYER, LAYOUTS, Layout
+from .loading import code_asked_for
 
 State = dict[str, Tensor]
 
@@ -49,9 +49,9 @@ def read(path: str | Path) -> tuple[State, dict]:
     except OSError:
         raise
     except Exception as error:  # of what is no checkpoint, PyTorch raises nearly anything
-        code = re.search(r'Unsupported (?:global: GLOBAL|class) ([\w.]+)', str(error))
+        code = code_asked_for(error)
         if code:
-            raise CheckpointError(f'{path} is refused: to read it would run {code[1]}') from error
+            raise CheckpointError(f'{path} is refused: to read it would run {code}') from error
         raise CheckpointError(f'{path} is not a checkpoint of PyTorch') from error
     contents = loaded if isinstance(loaded, dict) else {}
     wrapped = [contents[key] for key in ('state_dict', 'model') if key in contents]

@@ -8,6 +8,8 @@ Not an entry, but a requirement in setup.py: MMEngine (all of 0.10) imports `pkg
 `distutils`; `setuptools<82` brings both, on every Python.
 """
 
+from __future__ import annotations
+
 import functools
 import importlib
 import importlib.util
@@ -16,11 +18,17 @@ import pkgutil
 import sys
 import types
 import warnings
+from collections.abc import Callable
+from importlib.abc import Loader
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import torch
+from torch import Tensor
+
+from . import loading
 
 _LITE = 'pip install "mmcv-lite>=2.0.0,<2.2.0"'
 # With build isolation mmcv's setup.py finds neither torch nor pkg_resources. From Python 3.13 on
@@ -33,7 +41,7 @@ _REFERENCE = 'ssd_plugin::'
 
 
 @functools.cache
-def apply():
+def apply() -> None:
     """Apply every entry; a second call does nothing.
 
     Raises:
@@ -43,10 +51,13 @@ def apply():
     _install_stand_in_for_mmcv_ops()
     _restore_find_loader()
     _allow_what_mmengine_checkpoints_hold()
+    loading.read_no_code_on_older_pytorch(_what_mmengine_checkpoints_hold())
+    loading.read_no_code_from_addresses()
+    loading.name_what_is_refused()
     _resolve_references_to_our_configs()
 
 
-def _explain_opencv_without_display():
+def _explain_opencv_without_display() -> None:
     """Say what to do when OpenCV misses the libraries of a screen.
 
     Broken: MMEngine and mmcv require `opencv-python`, whose Linux wheels need libGL; a server or
@@ -68,7 +79,7 @@ def _explain_opencv_without_display():
 # --- mmcv's compiled operations ------------------------------------------------------------------
 
 
-def _install_stand_in_for_mmcv_ops():
+def _install_stand_in_for_mmcv_ops() -> None:
     """Put a stand-in where the compiled module `mmcv._ext` is absent or cannot be loaded.
 
     Broken: `mmdet` imports `mmcv.ops`, which imports `mmcv._ext`. mmcv-lite has none, and there is
@@ -110,17 +121,17 @@ class _StandInOps(types.ModuleType):
     """`mmcv._ext` without compiled code: `nms`, and a function that raises for any other name.
 
     Args:
-        remedy (str): What the error of a missing operation tells the user to do.
+        remedy: What the error of a missing operation tells the user to do.
     """
 
-    def __init__(self, remedy):
+    def __init__(self, remedy: str) -> None:
         super().__init__('mmcv._ext', 'NMS from torchvision; every other operation raises.')
         # No loader: MMEngine asks for one, and rightly concludes that full mmcv is not here.
         self.__spec__ = ModuleSpec('mmcv._ext', loader=None)
         self.nms = _nms
         self._remedy = remedy
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Callable:
         """Answer any operation's name with a function that raises NotImplementedError.
 
         Raises:
@@ -129,23 +140,23 @@ class _StandInOps(types.ModuleType):
         if name.startswith('__'):
             raise AttributeError(f'module mmcv._ext has no attribute {name}')
 
-        def missing(*args, **kwargs):
+        def missing(*args, **kwargs) -> NoReturn:
             raise NotImplementedError(f'mmcv operation "{name}": {self._remedy}')
 
         return missing
 
 
-def _nms(boxes, scores, iou_threshold, offset=0):
+def _nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) -> Tensor:
     """`mmcv._ext.nms`, computed by torchvision.
 
     Args:
-        boxes (Tensor): (N, 4) as x1, y1, x2, y2.
-        scores (Tensor): (N,).
-        iou_threshold (float): A box that overlaps a better one by more than this is dropped.
-        offset (int): 1 where x2, y2 name the last pixel inside the box, so that w = x2 - x1 + 1.
+        boxes: (N, 4) as x1, y1, x2, y2.
+        scores: (N,).
+        iou_threshold: A box that overlaps a better one by more than this is dropped.
+        offset: 1 where x2, y2 name the last pixel inside the box, so that w = x2 - x1 + 1.
 
     Returns:
-        Tensor: Indices of the boxes kept, int64, by falling score.
+        Indices of the boxes kept, int64, by falling score.
     """
     from torchvision.ops import nms  # here: torchvision takes a second to import
 
@@ -157,7 +168,7 @@ def _nms(boxes, scores, iou_threshold, offset=0):
     return nms(boxes, scores.to(dtype), iou_threshold)
 
 
-def _restore_find_loader():
+def _restore_find_loader() -> None:
     """Give `pkgutil.find_loader` back to Python 3.14.
 
     Broken: MMEngine asks `pkgutil.find_loader('mmcv._ext')`; Python 3.14 removed the function.
@@ -166,7 +177,7 @@ def _restore_find_loader():
     if hasattr(pkgutil, 'find_loader'):
         return
 
-    def find_loader(name):
+    def find_loader(name: str) -> Loader | None:
         spec = importlib.util.find_spec(name)
         return spec and spec.loader
 
@@ -176,7 +187,7 @@ def _restore_find_loader():
 # --- checkpoints ---------------------------------------------------------------------------------
 
 
-def _allow_what_mmengine_checkpoints_hold():
+def _allow_what_mmengine_checkpoints_hold() -> None:
     """Let `torch.load` read MMEngine's checkpoints with `weights_only` on.
 
     Broken: PyTorch >= 2.6 loads only tensors and plain containers unless told otherwise, and
@@ -189,29 +200,37 @@ def _allow_what_mmengine_checkpoints_hold():
     """
     if torch.__version__ < (2, 6):
         return
+    named = _what_mmengine_checkpoints_hold().items()
+    torch.serialization.add_safe_globals([(found, name) for name, found in named])
+
+
+def _what_mmengine_checkpoints_hold() -> dict[str, object]:
+    """What MMEngine's checkpoints need beside tensors and containers, by its name in a pickle."""
     from mmengine.logging import HistoryBuffer
     from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 
     scalar, (reconstruct, *_) = np.float64(0).__reduce__()[0], np.empty(0).__reduce__()
     codes = np.typecodes['AllInteger'] + np.typecodes['AllFloat'] + '?'
-    torch.serialization.add_safe_globals(
-        [
-            HistoryBuffer,
-            OneCycleParamScheduler,  # OneCycleLR keeps its annealing function in its state
-            (_checkpoint_attribute, 'builtins.getattr'),
-            np.ndarray,
-            np.dtype,
-            *{type(np.dtype(code)) for code in codes},
-            # NumPy 2 moved these two; a checkpoint has the name of the NumPy that wrote it.
-            (scalar, 'numpy.core.multiarray.scalar'),
-            (scalar, 'numpy._core.multiarray.scalar'),
-            (reconstruct, 'numpy.core.multiarray._reconstruct'),
-            (reconstruct, 'numpy._core.multiarray._reconstruct'),
-        ]
-    )
+    classes = [
+        HistoryBuffer,
+        OneCycleParamScheduler,  # OneCycleLR keeps its annealing function in its state
+        np.ndarray,
+        np.dtype,
+        *{type(np.dtype(code)) for code in codes},
+    ]
+    return {
+        **{f'{found.__module__}.{found.__qualname__}': found for found in classes},
+        'builtins.getattr': _checkpoint_attribute,
+        '__builtin__.getattr': _checkpoint_attribute,  # as it is written, for Python 2 to read
+        # NumPy 2 moved these two; a checkpoint has the name of the NumPy that wrote it.
+        'numpy.core.multiarray.scalar': scalar,
+        'numpy._core.multiarray.scalar': scalar,
+        'numpy.core.multiarray._reconstruct': reconstruct,
+        'numpy._core.multiarray._reconstruct': reconstruct,
+    }
 
 
-def _checkpoint_attribute(owner, name):
+def _checkpoint_attribute(owner: type, name: str) -> Callable:
     """`getattr` as checkpoints may use it: for the methods that MMEngine stores by name.
 
     Raises:
@@ -232,7 +251,7 @@ def _checkpoint_attribute(owner, name):
 # --- references to our configs -------------------------------------------------------------------
 
 
-def _resolve_references_to_our_configs():
+def _resolve_references_to_our_configs() -> None:
     """Make 'ssd_plugin::ssd300_voc.py' a config's name, in `_base_` and `mmengine.hub.get_config`.
 
     Broken: MMEngine knows only OpenMMLab's own packages, demands a folder in the name, does not
@@ -250,17 +269,17 @@ def _resolve_references_to_our_configs():
     get_package_and_cfg_path = hub._get_package_and_cfg_path
     get_cfg_metainfo = hub._get_cfg_metainfo
 
-    def cfg_path(reference, filename):
+    def cfg_path(reference: str, filename: str) -> tuple[str, str | None]:
         if reference.startswith(_REFERENCE):
             return _config_file(reference), 'mmdet'
         return get_cfg_path(reference, filename)
 
-    def package_and_cfg_path(reference):
+    def package_and_cfg_path(reference: str) -> tuple[str, str]:
         if reference.startswith(_REFERENCE):
             return 'mmengine', _config_file(reference)  # whose folder the hub joins, see below
         return get_package_and_cfg_path(reference)
 
-    def cfg_metainfo(package_path, cfg_path):
+    def cfg_metainfo(package_path: str, cfg_path: str) -> dict:
         # Ours is an absolute path already: joining it to the package's folder has no effect.
         if Path(cfg_path).is_absolute():
             return {'Config': cfg_path}
@@ -271,7 +290,7 @@ def _resolve_references_to_our_configs():
     hub._get_cfg_metainfo = cfg_metainfo
 
 
-def _config_file(reference):
+def _config_file(reference: str) -> str:
     """The path of the config that `reference`, 'ssd_plugin::NAME', names.
 
     Raises:

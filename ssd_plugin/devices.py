@@ -5,6 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+if hasattr(torch.compiler, 'is_compiling'):
+    from torch.compiler import is_compiling
+else:  # PyTorch 2.1
+    from torch._utils import is_compiling
+
 
 def values_are_free(tensor: Tensor) -> bool:
     """Whether Python may look at values of a tensor without waiting for anything.
@@ -13,4 +18,4 @@ def values_are_free(tensor: Tensor) -> bool:
     would have to finish all that has been queued first, and a compiled graph would break; there
     the same result is computed by steps whose shapes do not depend on values.
     """
-    return tensor.device.type == 'cpu' and not torch.compiler.is_compiling()
+    return tensor.device.type == 'cpu' and not is_compiling()

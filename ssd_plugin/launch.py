@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+
 import torch.distributed as dist
 from mmdet.registry import RUNNERS
 from mmengine.config import Config
@@ -27,6 +29,7 @@ def join_cpu_processes(cfg: Config) -> None:
     if launcher != 'pytorch':
         raise ValueError(f'without a GPU, use torchrun with --launcher pytorch, not {launcher}')
     dist.init_process_group('gloo')
+    atexit.register(_leave_processes)
     cfg.merge_from_dict({'env_cfg.dist_cfg.backend': 'gloo'})
     cfg.model_wrapper_cfg = {
         'type': 'MMDistributedDataParallel',
@@ -35,6 +38,12 @@ def join_cpu_processes(cfg: Config) -> None:
         **cfg.get('model_wrapper_cfg', {}),
         'device_ids': None,
     }
+
+
+def _leave_processes() -> None:
+    """End the group before Python ends: later, gloo's threads may abort the process."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def pin_batches(cfg: Config) -> None:

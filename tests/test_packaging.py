@@ -61,7 +61,7 @@ def test_wheel_carries_configs_and_tools(installed):
     mim = installed / 'ssd_plugin' / '.mim'
     assert (mim / 'model-index.yml').is_file()
     for folder in ('configs', 'tools'):
-        files = files_of(ROOT / folder, '*.py', '*.yml')
+        files = files_of(ROOT / folder, '*.py', '*.yml', '*.sh')
         assert files and files_of(mim / folder, '*') >= files
     assert not list(installed.rglob('__pycache__'))
 

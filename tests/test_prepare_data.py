@@ -455,8 +455,13 @@ CATCHES = {
     'a link and a file behind it': [
         link('folder', '..', tarfile.SYMTYPE), tarfile.TarInfo('folder/bad')
     ],
+    'a link to elsewhere': [link('bad', '/etc/passwd', tarfile.SYMTYPE)],
+    'a link within': [link('bad', 'good', tarfile.SYMTYPE)],
     'a hard link': [link('bad', '../served', tarfile.LNKTYPE)],
+    'a hard link within': [link('bad', 'good', tarfile.LNKTYPE)],
     'a device': [link('bad', '', tarfile.CHRTYPE)],
+    'a disk': [link('bad', '', tarfile.BLKTYPE)],
+    'a pipe': [link('bad', '', tarfile.FIFOTYPE)],
 }  # fmt: skip
 
 
@@ -469,7 +474,9 @@ def test_a_tar_that_would_write_elsewhere_is_refused_whole(case, tmp_path):
     assert sorted(path.name for path in tmp_path.rglob('*')) == ['bad.tar', 'out']
 
 
-@pytest.mark.parametrize('name', ['../bad', 'a/../../bad', '/bad', 'C:/bad'])
+@pytest.mark.parametrize(
+    'name', ['../bad', 'a/../../bad', '/bad', 'C:/bad', 'a\\..\\..\\bad', '\\\\server\\bad']
+)
 def test_a_zip_that_would_write_elsewhere_is_refused_whole(name, tmp_path):
     with zipfile.ZipFile(tmp_path / 'bad.zip', 'w') as file:
         file.writestr('good', '')
@@ -478,6 +485,21 @@ def test_a_zip_that_would_write_elsewhere_is_refused_whole(name, tmp_path):
     with pytest.raises(DownloadError, match='leads out of the folder'):
         unpack(tmp_path / 'bad.zip', tmp_path / 'out', quiet)
     assert not list((tmp_path / 'out').iterdir())
+
+
+def test_a_link_in_a_zip_is_unpacked_as_the_text_that_it_is(tmp_path):
+    """So a file behind it has no folder to go to."""
+    info = zipfile.ZipInfo('folder')
+    info.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(tmp_path / 'a.zip', 'w') as file:
+        file.writestr(info, '..')
+        file.writestr('folder/bad', '')
+    (tmp_path / 'out').mkdir()
+    with pytest.raises(OSError):
+        unpack(tmp_path / 'a.zip', tmp_path / 'out', quiet)
+    assert (tmp_path / 'out' / 'folder').read_text() == '..'
+    assert not (tmp_path / 'out' / 'folder').is_symlink()
+    assert not (tmp_path / 'bad').exists()
 
 
 def test_a_folder_may_be_a_link_of_the_user_s(tmp_path):

@@ -159,10 +159,11 @@ def require_sound_data(cfg: Config, splits: Iterable[str]) -> None:
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """End the program with one line where a data set refuses its data."""
+    """End the program with one line where data or a checkpoint are refused."""
+    from ssd_plugin.checkpoints import CheckpointError
     from ssd_plugin.data_faults import DataRefusedError
 
     try:
         yield
-    except DataRefusedError as error:
+    except (CheckpointError, DataRefusedError) as error:
         sys.exit(str(error))

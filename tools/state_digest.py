@@ -33,11 +33,14 @@ def main() -> None:
 
     import torch
 
-    import ssd_plugin  # noqa: F401 - lets PyTorch load what MMEngine's checkpoints hold
+    from ssd_plugin.loading import code_asked_for  # with what MMEngine's checkpoints hold
 
     try:
         checkpoint = torch.load(path, map_location='cpu', weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        code = code_asked_for(error)
+        if code:
+            sys.exit(f'{path} is refused: to read it would run {code}')
         sys.exit(f"{path} can't be loaded: {str(error).splitlines()[0]}")
     if 'state_dict' not in checkpoint:
         sys.exit(f'{path} has no state_dict: it is no checkpoint of a training run')

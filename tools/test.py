@@ -71,7 +71,8 @@ def main() -> None:
         cfg = common.renamed(cfg, f'{config.stem}_test.py')
     common.set_up(cfg)
     if args.data_root:
-        fit_for_testing(cfg, args, data)
+        with common.refusals():
+            fit_for_testing(cfg, args, data)
     if args.show or args.show_dir:
         draw_detections(cfg, args)
     if args.tta:

@@ -1,0 +1,104 @@
+"""Checkpoints are read as data and run no code: `compat`'s entries about that."""
+
+from __future__ import annotations
+
+import codecs
+import functools
+import inspect
+import pickle
+import re
+from collections import Counter
+from collections.abc import Mapping
+
+import torch
+
+from .restricted_pickle import RestrictedPickle
+
+
+def read_no_code_on_older_pytorch(allowed: Mapping[str, object]) -> None:
+    """Have `torch.load` read data only, where PyTorch's own does otherwise.
+
+    Broken: reading a pickle runs what it asks for, and `weights_only` is off by default; turned
+    on, it refuses MMEngine's checkpoints.
+    Versions: PyTorch < 2.6.
+    We: unless it is told `weights_only=False` or another `pickle_module`, it reads with a pickle
+    that knows PyTorch's list and `allowed` and nothing else, as PyTorch 2.6 does.
+    Until: PyTorch 2.6 is the oldest that we support.
+
+    Args:
+        allowed: Classes and functions by their full names in pickles.
+    """
+    if torch.__version__ >= (2, 6):
+        return
+    from torch._weights_only_unpickler import _get_allowed_globals
+
+    # On the list of PyTorch 2.6: NumPy's bytes are written as text to encode, and a MultiStepLR
+    # counts its milestones.
+    newer = {'_codecs.encode': codecs.encode, 'collections.Counter': Counter}
+    data_only = RestrictedPickle({**_get_allowed_globals(), **newer, **allowed})
+    load = torch.load
+
+    @functools.wraps(load)
+    def load_data(
+        f: object,
+        map_location: object = None,
+        pickle_module: object = None,
+        *,
+        weights_only: bool | None = None,
+        **kwargs,
+    ) -> object:
+        if weights_only is not False and pickle_module is None:
+            weights_only, pickle_module = False, data_only
+        return load(f, map_location, pickle_module, weights_only=bool(weights_only), **kwargs)
+
+    torch.load = load_data
+
+
+def read_no_code_from_addresses() -> None:
+    """Have MMEngine read a checkpoint from the web as it reads a file: data, no code.
+
+    Broken: MMEngine gets it by `torch.hub`, which turns `weights_only` off.
+    Versions: PyTorch to 2.11 at least, MMEngine, all of 0.10. On the oldest PyTorch `torch.hub`
+    has no such switch, and leaves it to `torch.load`.
+    Until: `torch.hub` or MMEngine turns it on.
+    """
+    from mmengine.runner import checkpoint
+
+    if 'weights_only' in inspect.signature(checkpoint.load_url).parameters:
+        checkpoint.load_url = functools.partial(checkpoint.load_url, weights_only=True)
+
+
+def name_what_is_refused() -> None:
+    """Have MMEngine say which checkpoint is refused and why, in one line.
+
+    Broken: PyTorch's error does not name the file, is ten lines long, and tells how to run the
+    code after all.
+    Versions: PyTorch >= 2.6.
+    We: `CheckpointLoader.load_checkpoint`, by which all of MMEngine's checkpoints come, raises
+    `ssd_plugin.checkpoints.CheckpointError` where code is asked for.
+    Until: PyTorch's error is a user's to read.
+    """
+    from mmengine.runner.checkpoint import CheckpointLoader
+
+    load_checkpoint = CheckpointLoader.load_checkpoint
+
+    @functools.wraps(load_checkpoint)
+    def load(filename: str, *args, **kwargs) -> dict:
+        try:
+            return load_checkpoint(filename, *args, **kwargs)
+        except pickle.UnpicklingError as error:
+            code = code_asked_for(error)
+            if code is None:
+                raise
+            from .checkpoints import CheckpointError
+
+            message = f'{filename} is refused: to read it would run {code}'
+            raise CheckpointError(message) from error
+
+    CheckpointLoader.load_checkpoint = staticmethod(load)
+
+
+def code_asked_for(error: Exception) -> str | None:
+    """The full name of what a pickle was refused for; None if the error is about something else."""
+    found = re.search(r'Unsupported (?:global: GLOBAL|class) ([\w.]+)', str(error))
+    return found and found[1]
