@@ -5,7 +5,7 @@ READY := .venv/ready
 PACKAGES := --editable '.[lite,test]' --constraint constraints.txt
 DEMO := work_dirs/demo_shapes
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-matrix lint clean
 
 demo: $(READY)
 	$(PY) tools/prepare_data.py shapes data/shapes
@@ -15,6 +15,11 @@ demo: $(READY)
 
 test: $(READY)
 	$(PY) -m pytest
+
+# On the oldest and the newest versions. Takes hours, 20 GB, Pythons 3.10, 3.12 and 3.13 on PATH,
+# and a C++ compiler for mmcv.
+test-matrix: $(READY)
+	$(PY) tests/matrix.py
 
 lint: $(READY)
 	$(PY) -m ruff check

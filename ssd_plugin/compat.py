@@ -53,6 +53,7 @@ def apply() -> None:
     _allow_what_mmengine_checkpoints_hold()
     loading.read_no_code_on_older_pytorch(_what_mmengine_checkpoints_hold())
     loading.read_no_code_from_addresses()
+    loading.read_no_code_after_all()
     loading.name_what_is_refused()
     _resolve_references_to_our_configs()
 

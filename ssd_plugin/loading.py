@@ -68,6 +68,19 @@ def read_no_code_from_addresses() -> None:
         checkpoint.load_url = functools.partial(checkpoint.load_url, weights_only=True)
 
 
+def read_no_code_after_all() -> None:
+    """Have the fork `onedl-mmengine` refuse what PyTorch refuses.
+
+    Broken: it warns, and reads the checkpoint once more with `weights_only` off. Where nothing is
+    refused, it takes its own types off PyTorch's list, and ours with them.
+    Versions: onedl-mmengine 0.10.12. Until: it does neither.
+    """
+    from mmengine.runner import checkpoint
+
+    if hasattr(checkpoint, '_safe_torch_load'):
+        checkpoint._safe_torch_load = torch.load
+
+
 def name_what_is_refused() -> None:
     """Have MMEngine say which checkpoint is refused and why, in one line.
 

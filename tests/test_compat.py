@@ -89,6 +89,9 @@ def test_without_mmcv_the_error_says_what_to_install(fake_mmcv, monkeypatch, sta
     assert '\n' not in str(caught.value)
 
 
+@pytest.mark.skipif(
+    not isinstance(sys.modules['mmcv._ext'], compat._StandInOps), reason='mmcv is the compiled one'
+)
 def test_missing_operation_is_named_when_called():
     message = 'roi_align_forward.*pip install --no-build-isolation "mmcv>='
     with pytest.raises(NotImplementedError, match=message) as caught:
@@ -257,7 +260,8 @@ def trained(tmp_path_factory):
 @pytest.mark.parametrize('name', ['epoch_2.pth', 'best_numpy_float64_epoch_1.pth'])
 def test_mmengine_checkpoint_loads_with_weights_only(trained, name):
     file = trained / name
-    assert torch.serialization.get_unsafe_globals_in_checkpoint(file) == []
+    if torch.__version__ >= (2, 6):
+        assert torch.serialization.get_unsafe_globals_in_checkpoint(file) == []
     checkpoint = torch.load(file)  # the default, weights_only, is the one under test
     history = checkpoint['message_hub']['log_scalars']['train/loss']
     assert history.mean(2) == pytest.approx(np.mean(history.data[0][-2:]))
@@ -334,6 +338,7 @@ def test_checkpoints_reach_no_other_attributes(owner, name):
         compat._checkpoint_attribute(owner, name)
 
 
+@pytest.mark.skipif(torch.__version__ < (2, 6), reason='PyTorch has no list of what is allowed')
 def test_nothing_that_reaches_attributes_or_code_is_allowed():
     allowed = torch.serialization.get_safe_globals()
     functions = {item[0] if isinstance(item, tuple) else item for item in allowed}
@@ -344,7 +349,7 @@ def test_older_pytorch_is_left_alone(monkeypatch):
     def refuse(items):
         raise AssertionError
 
-    monkeypatch.setattr(torch.serialization, 'add_safe_globals', refuse)
+    monkeypatch.setattr(torch.serialization, 'add_safe_globals', refuse, raising=False)
     monkeypatch.setattr(torch, '__version__', TorchVersion('2.5.1'))
     compat._allow_what_mmengine_checkpoints_hold()
     monkeypatch.setattr(torch, '__version__', TorchVersion('2.6.0'))

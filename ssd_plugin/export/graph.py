@@ -125,15 +125,15 @@ class Detections(nn.Module):
             self.score_thr,
             min(self.num_detections, competing),
         )
-        scores = scores.where(kept.view_as(scores), -1)
+        scores = scores.masked_fill(~kept.view_as(scores), -1)
 
         scores, index = scores.topk(self.num_detections)  # (B, N)
         boxes = boxes.gather(1, index.unsqueeze(-1).expand(-1, -1, 4))
         found = scores >= 0
         return (
-            boxes.where(found.unsqueeze(-1), 0),
-            scores.where(found, 0),
-            (index // self.nms_pre).where(found, -1),
+            boxes.masked_fill(~found.unsqueeze(-1), 0),
+            scores.masked_fill(~found, 0),
+            (index // self.nms_pre).masked_fill(~found, -1),
         )
 
 
