@@ -62,7 +62,7 @@ def data(tmp_path_factory):
     write_shapes(root / 'shapes')
     write_shapes(root / 'mine', ('cat', 'dog', 'cat', 'dog', 'cat'), num_train=8, num_test=2)
     for year in ('VOC2007', 'VOC2012'):
-        write_shapes(root / 'VOCdevkit' / year, VOC_CLASSES)
+        write_shapes(root / 'VOCdevkit' / year, VOC_CLASSES, num_test=1)
     write_coco(root / 'coco')
     cells = ('RBC', 'WBC', 'Platelets', 'RBC', 'WBC')
     write_shapes(root / 'bccd', cells, num_train=2, num_test=2)
