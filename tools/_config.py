@@ -24,6 +24,13 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(work_dir=None, launcher='none', data_root=None)
 
 
+def positive(text: str) -> int:
+    """An argument that is a whole number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 1')
+    return int(text)
+
+
 def console() -> Console:
     """Where tables are printed: a file, which has no width, gets what they take."""
     return Console() if sys.stdout.isatty() else Console(width=110)

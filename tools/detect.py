@@ -38,20 +38,15 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--score-thr', type=float, default=0.3, help='least score that is drawn and written (0.3)'
     )
-    parser.add_argument('--batch-size', type=positive, default=1, help='pictures at a time (1)')
+    parser.add_argument(
+        '--batch-size', type=_config.positive, default=1, help='pictures at a time (1)'
+    )
     parser.add_argument('--device', help='where to compute: cpu, cuda:0; by default the best')
     parser.add_argument(
         '--voc-xml', action='store_true', help='also write DIR/voc, which --data-root reads'
     )
     parser.add_argument('--no-draw', action='store_true', help='draw nothing, which is faster')
     return _config.parse_args(parser)
-
-
-def positive(text: str) -> int:
-    """An argument that is a whole number from 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 1')
-    return int(text)
 
 
 class Rate(ProgressColumn):

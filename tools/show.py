@@ -34,15 +34,19 @@ def parse_args() -> argparse.Namespace:
     command.add_argument('--index', type=int, help='of the picture in the training set')
     add_seed(command)
     command = add(show_augment, 'augment', 'training pictures as they are and augmented')
-    command.add_argument('--num', type=positive, default=4, help='pictures (4)')
-    command.add_argument('--draws', type=positive, default=5, help='augmentations of each (5)')
+    command.add_argument('--num', type=_config.positive, default=4, help='pictures (4)')
+    command.add_argument(
+        '--draws', type=_config.positive, default=5, help='augmentations of each (5)'
+    )
     add_seed(command)
     command = add(show_curves, 'curves', 'loss, mAP and learning rate of runs', config=False)
     command.add_argument('work_dirs', nargs='+', type=Path, metavar='WORK_DIR')
     command = add(show_errors, 'errors', 'the worst pictures, and errors by kind and class')
     add_pass(command)
     command.add_argument('--score-thr', type=float, default=0.3, help='of detections (0.3)')
-    command.add_argument('--num', type=positive, default=12, help='pictures on the sheet (12)')
+    command.add_argument(
+        '--num', type=_config.positive, default=12, help='pictures on the sheet (12)'
+    )
     command = add(show_pr, 'pr', 'precision over recall of each class')
     add_pass(command)
     return _config.parse_args(parser)
@@ -57,13 +61,6 @@ def add_pass(command: argparse.ArgumentParser) -> None:
     command.add_argument('checkpoint', help='checkpoint file')
     command.add_argument('--split', choices=['val', 'test'], default='val', help='data set (val)')
     command.add_argument('--device', help='where to compute: cpu, cuda:0; by default the best')
-
-
-def positive(text: str) -> int:
-    """An argument that is a whole number from 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 1')
-    return int(text)
 
 
 def show_priors(args: argparse.Namespace) -> list[Path]:

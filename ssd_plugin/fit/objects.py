@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from mmengine.dataset import BaseDataset
 from torch.utils.data import Dataset
 
+from ..data_faults import leaf_datasets
 from ..geometry import resized
 from ..ground_truth import has_area, valid_gt_mask
 from ..transforms import TrainOnDifficult
@@ -52,7 +53,9 @@ def collect_objects(
         max_pictures: Of a larger set, so many are drawn at random.
         seed: Of that draw.
     """
-    leaves = list(_leaves(dataset))
+    leaves = leaf_datasets(dataset)
+    for leaf in leaves:
+        leaf.full_init()
     places = [(leaf, i) for leaf in leaves for i in range(len(leaf))]
     if max_pictures is not None and len(places) > max_pictures:
         chosen = np.random.default_rng(seed).choice(len(places), max_pictures, replace=False)
@@ -102,18 +105,6 @@ def left_out_reasons(bboxes: np.ndarray, sizes: np.ndarray, ignored: np.ndarray)
     conditions = [valid & ~ignored, valid, ~finite, has_area(boxes).numpy()]
     reasons = ['', 'ignored', 'not finite', 'outside the picture']
     return np.select(conditions, reasons, 'without area')
-
-
-def _leaves(dataset: Dataset) -> Iterator[BaseDataset]:
-    """The data sets inside wrappers (ConcatDataset, RepeatDataset, ...), each once."""
-    inner: Sequence = getattr(dataset, 'datasets', None) or []
-    if hasattr(dataset, 'dataset'):
-        inner = [dataset.dataset]
-    if not inner:
-        dataset.full_init()
-        yield dataset
-    for one in inner:
-        yield from _leaves(one)
 
 
 def _trains_on_ignored(leaf: BaseDataset) -> bool:
