@@ -5,6 +5,8 @@ from importlib.metadata import version
 
 import pytest
 import torch
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData
 
 from ssd_plugin import __main__ as health
 
@@ -36,11 +38,13 @@ def test_nms_that_keeps_the_wrong_boxes_is_a_failure(capsys, monkeypatch):
 
 
 def test_a_detector_that_gives_no_numbers_is_a_failure(capsys, monkeypatch):
-    postprocess = health.torch.nn.Module  # any part that the detector can't do without
-    monkeypatch.setattr(postprocess, '__call__', lambda *args, **kwargs: torch.tensor(torch.nan))
+    found = InstanceData(bboxes=torch.full((1, 4), torch.nan), scores=torch.ones(1))
+    sample = DetDataSample(pred_instances=found)
+    monkeypatch.setattr('mmdet.apis.inference_detector', lambda model, picture: sample)
     code, output = run(capsys)
     assert code == 1
-    assert 'A detector built from a config' in output
+    assert 'A detector built from a config, one picture through it.' in output
+    assert 'detections are not finite' in output
 
 
 def test_compiled_operations_are_recognised(monkeypatch):
