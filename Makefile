@@ -16,8 +16,8 @@ demo: $(READY)
 test: $(READY)
 	$(PY) -m pytest
 
-# On the oldest and the newest versions. Takes hours, 20 GB, Pythons 3.10, 3.12 and 3.13 on PATH,
-# and a C++ compiler for mmcv.
+# On the oldest and the newest versions: five times the tests, two of them after compiling mmcv.
+# Needs Pythons 3.10, 3.12 and 3.13 on PATH and a C++ compiler.
 test-matrix: $(READY)
 	$(PY) tests/matrix.py
 

@@ -54,6 +54,7 @@ setup(
         'opencv-python',
         'pillow',
         'rich',
+        'scipy',
         # MMEngine 0.10 imports pkg_resources, which setuptools 82 dropped, and distutils, which
         # Python 3.12 dropped and setuptools provides.
         'setuptools<82',
