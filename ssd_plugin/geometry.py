@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from mmcv.image import rescale_size
 from mmdet.registry import MODELS
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 from torch import Tensor
 from torch.nn.modules.utils import _pair
@@ -28,16 +28,30 @@ class PriorGrid(NamedTuple):
         return self.generator.grid_priors(self.featmap_sizes, device='cpu')
 
 
+def plain_test_set(cfg: Config) -> ConfigDict:
+    """The data set, inside of wrappers, whose pipeline says how pictures to detect on are read.
+
+    It is that of the tests, or of the validation where there are none.
+
+    Raises:
+        ValueError: If there is neither.
+    """
+    loader = cfg.get('test_dataloader') or cfg.get('val_dataloader')
+    if not loader:
+        raise ValueError('no test_dataloader, whose pipeline says how pictures are read')
+    dataset = loader.dataset
+    while 'dataset' in dataset or 'datasets' in dataset:  # RepeatDataset, ConcatDataset
+        dataset = dataset['dataset'] if 'dataset' in dataset else dataset['datasets'][0]
+    return dataset
+
+
 def resize_of(cfg: Config) -> Mapping:
     """The ``Resize`` that pictures go through before they are detected on.
 
     Raises:
         ValueError: If there is none, or one without a fixed ``scale``.
     """
-    dataset = (cfg.get('test_dataloader') or cfg.val_dataloader).dataset
-    while 'pipeline' not in dataset:
-        dataset = dataset.dataset
-    for transform in dataset.pipeline:
+    for transform in plain_test_set(cfg).pipeline:
         if str(transform.type).endswith('Resize') and transform.get('scale') is not None:
             return transform
     raise ValueError('the test pipeline has no Resize with a scale, which is the input size')

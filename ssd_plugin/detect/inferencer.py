@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmdet.apis import DetInferencer
-from mmdet.registry import DATASETS, MODELS
+from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config, ConfigDict
@@ -17,7 +17,9 @@ from mmengine.fileio import get_local_path
 from mmengine.structures import InstanceData
 from torch import nn
 
-from ..checkpoints import CheckpointError, classes_in, read
+from ..checkpoints import read
+from ..geometry import plain_test_set
+from ..weights import class_names, load_whole
 
 
 class StreamInferencer(DetInferencer):
@@ -66,10 +68,8 @@ class StreamInferencer(DetInferencer):
         model = MODELS.build(cfg.model)
         with get_local_path(weights) as path:
             state, meta = read(path)
-        _load_whole(model, state, weights)
-        classes = classes_in(meta) or _classes_of(cfg)
-        _require_names(model, classes)
-        model.cfg, model.dataset_meta = cfg, dict(classes=classes)
+        load_whole(model, state, weights)
+        model.cfg, model.dataset_meta = cfg, dict(classes=class_names(model, meta, cfg))
         return model.to(device).eval()
 
     def _init_collate(self, cfg: ConfigDict) -> Callable:
@@ -146,49 +146,8 @@ def _require_device(device: str) -> None:
 
 def _for_inference(cfg: Config) -> Config:
     """A copy whose test data set is a plain one, where ``DetInferencer`` looks for the pipeline."""
-    loader = cfg.get('test_dataloader') or cfg.get('val_dataloader')
-    if not loader:
-        raise ValueError('no test_dataloader, whose pipeline says how pictures are read')
-    dataset = loader.dataset
-    while 'dataset' in dataset or 'datasets' in dataset:  # RepeatDataset, ConcatDataset
-        dataset = dataset['dataset'] if 'dataset' in dataset else dataset['datasets'][0]
+    dataset = plain_test_set(cfg)
+    loader = cfg.get('test_dataloader') or cfg.val_dataloader
     plain = Config(cfg.to_dict(), filename=cfg.filename)
     plain.test_dataloader = dict(loader.to_dict(), dataset=dataset.to_dict())
     return plain
-
-
-def _classes_of(cfg: ConfigDict) -> tuple[str, ...]:
-    """Names of the classes of the test data set, without reading it."""
-    dataset = DATASETS.build(dict(cfg.test_dataloader.dataset, lazy_init=True))
-    return tuple(dataset.metainfo.get('classes') or ())
-
-
-def _load_whole(model: nn.Module, state: dict, source: str) -> None:
-    """Load weights; what is in the file beyond them doesn't matter.
-
-    Raises:
-        CheckpointError: A parameter is missing, or has another shape.
-    """
-    try:
-        missing = model.load_state_dict(state, strict=False).missing_keys
-    except RuntimeError as error:  # a list of the shapes that differ
-        first = str(error).splitlines()[1].strip().rstrip('.')
-        raise CheckpointError(f'{source} does not fit the config: {first}') from error
-    missing = [name for name in missing if not name.endswith('num_batches_tracked')]
-    if missing:
-        number = f' and {len(missing) - 1} other parameters' if missing[1:] else ''
-        raise CheckpointError(f'{source} does not fit the config: it has no {missing[0]}{number}')
-
-
-def _require_names(model: nn.Module, classes: Sequence[str]) -> None:
-    """Make sure that there is a name for each class that a model has.
-
-    Raises:
-        ValueError: There is not.
-    """
-    number = getattr(getattr(model, 'bbox_head', None), 'num_classes', len(classes))
-    if len(classes) != number:
-        raise ValueError(
-            f'{number} classes of the model and {len(classes)} names: the checkpoint names none, '
-            "set test_dataloader.dataset.metainfo.classes to the classes' names"
-        )

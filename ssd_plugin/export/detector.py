@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from mmdet.models.detectors import SingleStageDetector
-from mmdet.registry import DATASETS, MODELS
+from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from ..checkpoints import read
-from .pictures import plain_test_set
+from ..checkpoints import CheckpointError, read
+from ..weights import class_names, load_whole
 
 
 def load_detector(cfg: Config, checkpoint: str) -> tuple[SingleStageDetector, tuple[str, ...]]:
@@ -24,15 +24,8 @@ def load_detector(cfg: Config, checkpoint: str) -> tuple[SingleStageDetector, tu
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     detector = MODELS.build(cfg.model).eval()
     state, meta = read(checkpoint)
-    try:
-        detector.load_state_dict(state)
-    except RuntimeError as error:
-        reason = ' '.join(str(error).split(':', 1)[-1].split())
-        raise ValueError(f'{checkpoint} does not fit the config: {reason:.300}') from error
-    classes = meta.get('dataset_meta', {}).get('classes')
-    if classes is None:
-        classes = DATASETS.build(dict(plain_test_set(cfg), lazy_init=True)).metainfo['classes']
-    num_classes = cfg.model.bbox_head.num_classes
-    if len(classes) != num_classes:
-        raise ValueError(f'{len(classes)} names of classes for num_classes={num_classes}')
-    return detector, tuple(classes)
+    load_whole(detector, state, checkpoint)
+    unknown = sorted(state.keys() - detector.state_dict().keys())
+    if unknown:
+        raise CheckpointError(f'{checkpoint} does not fit the config: it has {unknown[0]}, too')
+    return detector, tuple(class_names(detector, meta, cfg))

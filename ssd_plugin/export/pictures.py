@@ -5,25 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
 
-from ..geometry import resize_of
+from ..geometry import plain_test_set, resize_of
 from ..show.samples import build_dataset, read_picture, spread
 
 
 def split_to_test(cfg: Config) -> str:
     """Whose pipeline says how pictures are read: test, or val where there is no test."""
     return 'test' if cfg.get('test_dataloader') else 'val'
-
-
-def plain_test_set(cfg: Config) -> ConfigDict:
-    """The config of the test data set that has the pipeline, whatever is around it."""
-    dataset = cfg[f'{split_to_test(cfg)}_dataloader'].dataset
-    while 'pipeline' not in dataset:
-        dataset = dataset.dataset
-    return dataset
 
 
 def paths_of(cfg: Config, split: str, number: int) -> list[str]:
