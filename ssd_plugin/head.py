@@ -17,7 +17,7 @@ from .devices import values_are_free
 from .ground_truth import batch_ground_truth, batch_ignored
 from .labels import check_labels
 from .levels import flatten_levels, map_levels, select_levels
-from .losses import HardNegativeMiningLoss, learns_quality, prior_losses, takes_rows
+from .losses import batch_loss, learns_quality
 from .postprocess import detect
 from .priors import check_cover
 from .regression import BOX_LOSSES, MatchedPriors, match_predictions, matched_losses
@@ -183,43 +183,16 @@ class SSDMultiBoxHead(BaseDenseHead):
         matched = match_predictions(bbox_preds, priors, gt.bboxes, matches.gt_inds)
         quality = self.quality(matched, labels) if learns_quality(self.loss_cls) else None
         return dict(
-            loss_cls=self.classification_loss(cls_scores, labels, weights, avg_factor, quality),
+            loss_cls=batch_loss(
+                self.loss_cls,
+                cls_scores,
+                self.cls_out_channels,
+                labels,
+                weights,
+                avg_factor,
+                quality,
+            ),
             loss_bbox=self.regression_loss(matched, avg_factor),
-        )
-
-    def classification_loss(
-        self,
-        cls_scores: list[Tensor],
-        labels: Tensor,
-        weights: Tensor,
-        avg_factor: Tensor,
-        quality: Tensor | None = None,
-    ) -> Tensor:
-        """``loss_cls`` of all priors: a scalar.
-
-        Args:
-            cls_scores: Of each level.
-            labels: (B, P), the background's where unmatched.
-            weights: (B, P), 0 where ignored.
-            avg_factor: What the sum over priors is divided by.
-            quality: (B, P), for losses that learn it.
-        """
-        num_scores = self.cls_out_channels
-        mining = isinstance(self.loss_cls, HardNegativeMiningLoss)
-        if mining and values_are_free(labels):
-            return self.loss_cls.of_maps(
-                cls_scores, num_scores, labels, weights, avg_factor, quality
-            )
-        scores = flatten_levels(cls_scores, num_scores)  # (B, P, K)
-        if mining:
-            target = labels if quality is None else (labels, quality)
-            return self.loss_cls(scores, target, weights, avg_factor)
-        if takes_rows(self.loss_cls):
-            losses = prior_losses(self.loss_cls, scores, labels, quality)
-            return (losses * weights).sum() / avg_factor
-        # As MMDetection's heads call a loss: it may know priors, but not images.
-        return self.loss_cls(
-            scores.flatten(0, 1), labels.flatten(), weights.flatten(), avg_factor=avg_factor
         )
 
     def regression_loss(self, matched: MatchedPriors, avg_factor: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.loss import _Loss as TorchLoss
 
 from .devices import values_are_free
-from .levels import map_levels, select_levels
+from .levels import flatten_levels, map_levels, select_levels
 
 REDUCTIONS = ('none', 'mean', 'sum')
 # Their target for the class of a matched prior is how well its predicted box fits, 0 to 1.
@@ -252,3 +252,36 @@ def prior_losses(
     # Sigmoid losses answer one number a class.
     losses = losses.sum(-1) if losses.dim() > 1 else losses
     return losses.reshape(label.shape)
+
+
+def batch_loss(
+    loss: nn.Module,
+    cls_scores: Sequence[Tensor],
+    num_scores: int,
+    labels: Tensor,
+    weights: Tensor,
+    avg_factor: Tensor,
+    quality: Tensor | None = None,
+) -> Tensor:
+    """A classification loss, mined or not, of all priors of a batch: a scalar.
+
+    Args:
+        loss: ``HardNegativeMiningLoss``, or one of MMDetection's.
+        cls_scores: Of each level, (B, A_k * K, H_k, W_k).
+        num_scores: K.
+        labels: (B, P), the background's where unmatched.
+        weights: (B, P), 0 where ignored.
+        avg_factor: What the sum over priors is divided by.
+        quality: (B, P), for losses that learn it.
+    """
+    mining = isinstance(loss, HardNegativeMiningLoss)
+    if mining and values_are_free(labels):
+        return loss.of_maps(cls_scores, num_scores, labels, weights, avg_factor, quality)
+    scores = flatten_levels(cls_scores, num_scores)  # (B, P, K)
+    if mining:
+        target = labels if quality is None else (labels, quality)
+        return loss(scores, target, weights, avg_factor)
+    if takes_rows(loss):
+        return (prior_losses(loss, scores, labels, quality) * weights).sum() / avg_factor
+    # As MMDetection's heads call a loss: it may know priors, but not images.
+    return loss(scores.flatten(0, 1), labels.flatten(), weights.flatten(), avg_factor=avg_factor)

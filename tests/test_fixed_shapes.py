@@ -21,6 +21,8 @@ from helpers import (
 from mmdet.registry import MODELS
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from ssd_plugin.losses import batch_loss
+
 PRIORS = [prior for level in naive_priors(TINY) for prior in level]
 SIGMOID = dict(type='CrossEntropyLoss', use_sigmoid=True)
 SMOOTH = dict(type='torch.nn.CrossEntropyLoss', label_smoothing=0.1)
@@ -139,5 +141,7 @@ def test_focal_loss_on_a_gpu_needs_no_compiled_operation(monkeypatch, mined):
         monkeypatch.setattr(f'{module}.torch', SimpleNamespace(cuda=seen_by_mmdetection))
         with pytest.raises(NotImplementedError):
             MODELS.build(FOCAL['loss'])(torch.empty(5, 3, **gpu), labels[0, :5])
-        loss = head.classification_loss(maps, labels, weights, torch.ones((), **gpu))
+        loss = batch_loss(
+            head.loss_cls, maps, head.cls_out_channels, labels, weights, torch.ones((), **gpu)
+        )
         assert loss.is_cuda and loss.shape == ()
