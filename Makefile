@@ -14,7 +14,7 @@ demo: $(READY)
 	$(PY) tools/demo_report.py
 
 test: $(READY)
-	$(PY) -m pytest
+	$(PY) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # On the oldest and the newest versions: five times the tests, two of them after compiling mmcv.
 # Needs Pythons 3.10, 3.12 and 3.13 on PATH and a C++ compiler.

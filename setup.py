@@ -9,6 +9,7 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 EXPORT = ['onnx', 'onnxruntime']  # for tools/export_onnx.py
+TEST = ['pytest', 'pytest-xdist', 'hypothesis', 'ruff']
 
 
 class BuildWithConfigs(build_py):
@@ -67,6 +68,6 @@ setup(
         'export': EXPORT,
         'tensorboard': ['tensorboard'],
         # setuptools 70.1 builds wheels itself.
-        'test': ['pytest', 'hypothesis', 'ruff', 'setuptools>=70.1', 'tensorboard', *EXPORT],
+        'test': [*TEST, 'setuptools>=70.1', 'tensorboard', *EXPORT],
     },
 )

@@ -61,8 +61,8 @@ COMPILED_MMCV = ('--no-build-isolation', '--refresh-package', 'mmcv', 'mmcv==2.1
 # The forks have other names, so that setup.py's requirements of MMDetection are not met.
 FORKS = ('onedl-mmengine', 'onedl-mmcv', 'onedl-mmdetection', 'torch', 'torchvision')
 WHAT_ELSE_IS_REQUIRED = (
-    'setuptools>=70.1,<82', 'matplotlib', 'opencv-python', 'pillow', 'rich', 'pytest', 'hypothesis',
-    'ruff', 'tensorboard', 'onnx', 'onnxruntime',
+    'setuptools>=70.1,<82', 'matplotlib', 'opencv-python', 'pillow', 'rich', 'pytest',
+    'pytest-xdist', 'hypothesis', 'ruff', 'tensorboard', 'onnx', 'onnxruntime',
 )  # fmt: skip
 PLUGIN = ('--editable', '.[test]')
 
@@ -126,7 +126,7 @@ def run_tests(name: str, files: Sequence[str]) -> None:
     try:
         call(
             name, python_of(name), '-m', 'pytest', '-p', 'matrix_record', '--tb=short',
-            '--continue-on-collection-errors', *left,
+            '--numprocesses', '2', '--dist', 'loadfile', '--continue-on-collection-errors', *left,
             PYTHONPATH=str(Path(__file__).resolve().parent), **{FILE_VARIABLE: str(results)},
         )  # fmt: skip
     except subprocess.CalledProcessError as error:

@@ -1,7 +1,8 @@
 """A plugin of pytest that writes each outcome to a file as soon as it is known, for matrix.py.
 
 One line of JSON for each: ``{"test": ID, "outcome": "passed", "why": ""}``, and ``{"done": FILE}``
-after the last test of a file. A run that is killed leaves what it has found out.
+after the last test of a file. A run that is killed leaves what it has found out. With xdist a line
+is there twice, from the process that ran the test and from the one that started it.
 """
 
 from __future__ import annotations

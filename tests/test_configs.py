@@ -1,7 +1,6 @@
 """Every config builds, trains two steps on data of its kind, and evaluates; the README's too."""
 
 import json
-import os
 import re
 from pathlib import Path
 
@@ -40,15 +39,6 @@ NUM_PRIORS = {
 }
 YOUR_DATA = 'docs/your_data.md'
 VOC_CLASSES = ('person', 'dog', 'car', 'boat', 'chair')
-
-
-@pytest.fixture(autouse=True, scope='module')
-def _all_cores():
-    """For these models: the other tests' are so small that a second thread would cost time."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(os.cpu_count())
-    yield
-    torch.set_num_threads(threads)
 
 
 def load(name: str) -> Config:
