@@ -71,7 +71,7 @@ SETS = {
     'oldest-full': VersionSet(
         '3.10', ((*OLDEST, *BUILD), COMPILED_MMCV, (*OLDEST, *OLDEST_MMDET, *PLUGIN))
     ),
-    'newest-lite': VersionSet('3.13', (('mmcv-lite', *PLUGIN),)),
+    'newest-lite': VersionSet('3.13', (('--editable', '.[lite,test]'),)),
     'newest-full': VersionSet(
         '3.12', ((*NEWEST_FOR_MMCV, *BUILD), COMPILED_MMCV, (*NEWEST_FOR_MMCV, *PLUGIN))
     ),
