@@ -5,10 +5,12 @@ import pytest
 import ssd_plugin  # noqa: F401 - before MMDetection, which it makes importable without full mmcv
 
 # isort: split
+from mmdet.visualization import DetLocalVisualizer
 from mmengine.registry import init_default_scope
 
 
 @pytest.fixture(autouse=True)
-def _components_are_looked_up_in_mmdet():
-    """Whatever scope a test before left behind: tests pass in any order."""
+def _what_a_test_before_left_behind_is_gone():
+    """Tests pass in any order: whatever scope was set last, and in whosever folder one drew."""
     init_default_scope('mmdet')
+    DetLocalVisualizer._instance_dict.clear()
