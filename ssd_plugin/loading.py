@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import codecs
 import functools
 import inspect
@@ -33,8 +34,12 @@ def read_no_code_on_older_pytorch(allowed: Mapping[str, object]) -> None:
     from torch._weights_only_unpickler import _get_allowed_globals
 
     # On the list of PyTorch 2.6: NumPy's bytes are written as text to encode, and a MultiStepLR
-    # counts its milestones.
-    newer = {'_codecs.encode': codecs.encode, 'collections.Counter': Counter}
+    # counts its milestones. With 2.6 `checkpoints.load_data` puts Namespace there.
+    newer = {
+        '_codecs.encode': codecs.encode,
+        'collections.Counter': Counter,
+        'argparse.Namespace': argparse.Namespace,
+    }
     data_only = RestrictedPickle({**_get_allowed_globals(), **newer, **allowed})
     load = torch.load
 

@@ -371,7 +371,7 @@ def test_a_prior_whose_outputs_are_no_numbers_finds_nothing_and_hides_nothing(
     without[lost] = torch.tensor([0.0, 0, 0, 100])  # background
     expected = naive_predict(without[0], deltas[0], PRIORS, (64, 64))
     damaged = dict(scores=scores.clone(), deltas=deltas.clone())
-    damaged[part][lost, seed % 4] = value
+    damaged[part][..., seed % 4][lost] = value
     found = predict(**damaged)
     assert len(found) == len(expected)
     for mine, other in zip(found, expected):
