@@ -171,5 +171,6 @@ def weights_are_finite(model: nn.Module) -> Tensor:
     """Whether all parameters and buffers are finite, of a sharded model this rank's: () bool."""
     tensors = chain(model.parameters(), model.buffers())
     # NaN is both the least and the greatest; to ask each weight takes ten times as long.
-    extremes = [t.aminmax() for t in tensors if t.is_floating_point() and t.numel()]
-    return torch.stack([value.float() for pair in extremes for value in pair]).isfinite().all()
+    # In float32 for PyTorch 2.1, which has no aminmax of float16 on a CPU.
+    extremes = [t.float().aminmax() for t in tensors if t.is_floating_point() and t.numel()]
+    return torch.stack([value for pair in extremes for value in pair]).isfinite().all()

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config
 
 from ssd_plugin.shapes import CLASSES, write_voc_shapes
@@ -82,12 +83,11 @@ def test_no_detection_leaves_the_picture_as_it_is(demo, monkeypatch):
     (name,) = (path.stem for path in Path('out').iterdir() if path.stem != 'detections')
     plain = cv2.imread(f'data/shapes/JPEGImages/{name}.jpg')
     plain = cv2.resize(plain, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
-    assert abs(cv2.imread(f'out/{name}.png').astype(int) - plain).max() <= 1
+    canvas = DetLocalVisualizer(image=plain)  # Matplotlib 3.10 resamples it, 3.11 does not
+    assert abs(cv2.imread(f'out/{name}.png').astype(int) - canvas.get_image()).max() <= 1
 
 
 def test_boxes_are_drawn_where_they_are():
-    from mmdet.visualization import DetLocalVisualizer
-
     image = np.zeros((200, 300, 3), np.uint8)
     boxes = np.array([[100.0, 80.0, 220.0, 160.0]])
     drawn = demo_report.draw(DetLocalVisualizer(), image, boxes, ['star'], ['#ff0000'])

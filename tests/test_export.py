@@ -61,6 +61,8 @@ MODELS = [
 
 @pytest.mark.parametrize('name, size, dtype, count', MODELS, ids=[model[0] for model in MODELS])
 def test_published_models_detect_the_same(name, size, dtype, count, tmp_path):
+    if name == 'ssd300_voc' and torch.__version__ < (2, 2):
+        pytest.skip('PyTorch 2.1 exports no ceil_mode of pooling for batches of any size')
     detector = lively_detector(read_config(name), size)
     path = export(detector, size, tmp_path / 'model.onnx', dtype)
     assert_same_detections(path, detector, drawn_pictures(count, size, dtype), least=20 * count)

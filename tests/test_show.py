@@ -124,7 +124,7 @@ def test_errors(run):
     assert int(row[1]) == sum(wanted)
     assert output.splitlines()[-2:] == ['out/error_counts.png', 'out/errors.png']
     read('out/error_counts.png', (429, 1320))
-    assert cv2.imread('out/errors.png').shape[1] == 1518
+    assert abs(cv2.imread('out/errors.png').shape[1] - 1518) <= 1  # Matplotlib 3.10 has one less
 
 
 def test_no_errors_no_sheet(run, monkeypatch):
