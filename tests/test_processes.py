@@ -6,24 +6,29 @@ import pickle
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
-from commands import ROOT
+from commands import ROOT, _run_script
 from in_processes import (
     BATCH,
     HEADS,
     OBJECTS,
     average_norm_stats,
     call_ranks,
+    join,
     run_ranks,
+    start,
     train_heads,
 )
+from test_tools import assert_same
 from tiny_training import BY_ITERATION, write_training
 
 TRAIN, TEST = ROOT / 'tools' / 'train.py', ROOT / 'tools' / 'test.py'
 PAGE = (ROOT / 'docs' / 'processes.md').read_text()
+TWO_LAST = 'iter_9.pth'  # of two processes with two pictures each
 FIVE_STEPS = (
     BY_ITERATION
     + """
@@ -123,6 +128,27 @@ def test_a_run_with_augmentation_has_the_weights_of_one_process(trained, iterati
     momenta = [state['momentum_buffer'] for state in alone['optimizer']['state'].values()]
     assert max(momentum.abs().max() for momentum in momenta) > 0.1
     assert_close(together['optimizer']['state'], alone['optimizer']['state'])
+
+
+def test_a_run_whose_processes_are_killed_ends_as_one_that_was_not(tmp_path):
+    config, killed = write_training(tmp_path), tmp_path / 'killed'
+    argv = [str(TRAIN), str(config), '--launcher', 'pytorch', '--work-dir']
+    run_ranks(2, *argv, 'whole', cwd=tmp_path)
+    processes = start(
+        2, lambda rank: (_run_script, [*argv, 'killed'], str(tmp_path), str(tmp_path / f'{rank}'))
+    )
+    deadline = time.monotonic() + 60
+    while not (killed / 'iter_4.pth').exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    for process in processes:
+        process.kill()
+    join(processes, timeout=10)
+    assert (killed / 'iter_4.pth').exists() and not (killed / TWO_LAST).exists()
+    said = run_ranks(2, *argv, 'killed', '--resume', cwd=tmp_path)
+    assert re.search(r'resumed epoch: [12], iter: [4-8]\n', said[0])
+    one, other = load(killed / TWO_LAST), load(tmp_path / 'whole' / TWO_LAST)
+    for part in ('state_dict', 'optimizer', 'param_schedulers'):
+        assert_same(one[part], other[part])
 
 
 def test_running_statistics_become_their_mean_over_processes():

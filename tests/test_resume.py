@@ -13,7 +13,7 @@ from commands import run_warm, start_warm
 from kill_and_resume import LAST, TRAIN, digest, train_with_kills
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from test_tools import assert_same, load
-from tiny_training import BY_ITERATION, write_training
+from tiny_training import AVERAGED, BY_ITERATION, write_training
 from torch.utils.data import DataLoader, Dataset
 
 from ssd_plugin.resume import DamagedCheckpointError, files
@@ -168,11 +168,14 @@ def test_where_there_is_no_checkpoint_none_is_found(tmp_path):
 # ------------------------------------------------------------------------------------- runs
 
 
-@pytest.fixture(scope='module', params=['epochs', 'iterations'])
+KINDS = {'epochs': '', 'iterations': BY_ITERATION, 'averaged': AVERAGED}
+
+
+@pytest.fixture(scope='module', params=KINDS)
 def whole(request, tmp_path_factory):
     """Config and work directory of a run that was not killed, and the seconds it took."""
     folder = tmp_path_factory.mktemp(request.param)
-    config = write_training(folder, BY_ITERATION if request.param == 'iterations' else '')
+    config = write_training(folder, KINDS[request.param])
     start = time.monotonic()
     train_with_kills(config, folder / 'whole', workers=0, kills=[])
     return config, folder / 'whole', time.monotonic() - start
@@ -180,8 +183,9 @@ def whole(request, tmp_path_factory):
 
 def assert_ends_alike(work_dir, whole):
     one, other = load(work_dir / LAST), load(whole[1] / LAST)
-    for part in ('state_dict', 'optimizer', 'param_schedulers'):
-        assert_same(one[part], other[part])
+    assert ('ema_state_dict' in one) == ('EMAHook' in whole[0].read_text())
+    for part in ('state_dict', 'optimizer', 'param_schedulers', 'ema_state_dict'):
+        assert_same(one.get(part), other.get(part))
     for key in ('best_score', 'keep_ckpt_ids'):
         hubs = [checkpoint['message_hub']['runtime_info'] for checkpoint in (one, other)]
         assert hubs[0][key] == hubs[1][key]

@@ -66,6 +66,11 @@ train_cfg = dict(type='IterBasedTrainLoop', max_iters=15, val_interval=6)
 param_scheduler[1] = dict(type='MultiStepLR', milestones=[7, 12], by_epoch=False)
 log_processor = dict(by_epoch=False)
 """
+# In mixed precision, and what is kept and evaluated is a running average of the weights.
+AVERAGED = """
+optim_wrapper['type'] = 'CPUAmpOptimWrapper'
+custom_hooks = [dict(type='EMAHook', momentum=0.1)]
+"""
 
 
 @MODELS.register_module()
