@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
-import pickle
 import pkgutil
 import sys
 import types
@@ -24,7 +23,6 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import NoReturn
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,8 +48,8 @@ def apply() -> None:
     _explain_opencv_without_display()
     _install_stand_in_for_mmcv_ops()
     _restore_find_loader()
-    _allow_what_mmengine_checkpoints_hold()
-    loading.read_no_code_on_older_pytorch(_what_mmengine_checkpoints_hold())
+    loading.allow_what_mmengine_checkpoints_hold()
+    loading.read_no_code_on_older_pytorch()
     loading.read_no_code_from_addresses()
     loading.read_no_code_after_all()
     loading.name_what_is_refused()
@@ -183,70 +181,6 @@ def _restore_find_loader() -> None:
         return spec and spec.loader
 
     pkgutil.find_loader = find_loader
-
-
-# --- checkpoints ---------------------------------------------------------------------------------
-
-
-def _allow_what_mmengine_checkpoints_hold() -> None:
-    """Let `torch.load` read MMEngine's checkpoints with `weights_only` on.
-
-    Broken: PyTorch >= 2.6 loads only tensors and plain containers unless told otherwise, and
-    MMEngine (all of 0.10) keeps its log history and NumPy numbers in a checkpoint; resuming and
-    testing fail.
-    We: allow-list exactly those types. They are data; nothing on the list calls code that a
-    checkpoint chooses. The history names its methods with the built-in `getattr`, which would let
-    a checkpoint reach anything: `_checkpoint_attribute` stands in for it, and knows only them.
-    Until: MMEngine does the same.
-    """
-    if torch.__version__ < (2, 6):
-        return
-    named = _what_mmengine_checkpoints_hold().items()
-    torch.serialization.add_safe_globals([(found, name) for name, found in named])
-
-
-def _what_mmengine_checkpoints_hold() -> dict[str, object]:
-    """What MMEngine's checkpoints need beside tensors and containers, by its name in a pickle."""
-    from mmengine.logging import HistoryBuffer
-    from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
-
-    scalar, (reconstruct, *_) = np.float64(0).__reduce__()[0], np.empty(0).__reduce__()
-    codes = np.typecodes['AllInteger'] + np.typecodes['AllFloat'] + '?'
-    classes = [
-        HistoryBuffer,
-        OneCycleParamScheduler,  # OneCycleLR keeps its annealing function in its state
-        np.ndarray,
-        np.dtype,
-        *{type(np.dtype(code)) for code in codes},
-    ]
-    return {
-        **{f'{found.__module__}.{found.__qualname__}': found for found in classes},
-        'builtins.getattr': _checkpoint_attribute,
-        '__builtin__.getattr': _checkpoint_attribute,  # as it is written, for Python 2 to read
-        # NumPy 2 moved these two; a checkpoint has the name of the NumPy that wrote it.
-        'numpy.core.multiarray.scalar': scalar,
-        'numpy._core.multiarray.scalar': scalar,
-        'numpy.core.multiarray._reconstruct': reconstruct,
-        'numpy._core.multiarray._reconstruct': reconstruct,
-    }
-
-
-def _checkpoint_attribute(owner: type, name: str) -> Callable:
-    """`getattr` as checkpoints may use it: for the methods that MMEngine stores by name.
-
-    Raises:
-        pickle.UnpicklingError: any other attribute is asked for.
-    """
-    from mmengine.logging import HistoryBuffer
-    from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
-
-    if owner is HistoryBuffer and name in ('min', 'max', 'current', 'mean'):
-        return getattr(owner, name)
-    if owner is OneCycleParamScheduler and name in ('_annealing_cos', '_annealing_linear'):
-        return getattr(owner, name)
-    raise pickle.UnpicklingError(
-        f'the checkpoint asks for attribute {name!r} of {owner!r}; no checkpoint of MMEngine does'
-    )
 
 
 # --- references to our configs -------------------------------------------------------------------

@@ -28,7 +28,7 @@ from mmengine.utils.dl_utils import mmcv_full_available
 from torch.torch_version import TorchVersion
 from torchvision import ops as torchvision_ops
 
-from ssd_plugin import compat
+from ssd_plugin import compat, loading
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -335,7 +335,7 @@ def test_malicious_checkpoint_is_refused_before_its_payload_runs(tmp_path, kind)
 @pytest.mark.parametrize('name', ['__init__', '__globals__', 'statistics', '__class__'])
 def test_checkpoints_reach_no_other_attributes(owner, name):
     with pytest.raises(pickle.UnpicklingError, match=f"attribute '{name}'"):
-        compat._checkpoint_attribute(owner, name)
+        loading._checkpoint_attribute(owner, name)
 
 
 @pytest.mark.skipif(torch.__version__ < (2, 6), reason='PyTorch has no list of what is allowed')
@@ -351,10 +351,10 @@ def test_older_pytorch_is_left_alone(monkeypatch):
 
     monkeypatch.setattr(torch.serialization, 'add_safe_globals', refuse, raising=False)
     monkeypatch.setattr(torch, '__version__', TorchVersion('2.5.1'))
-    compat._allow_what_mmengine_checkpoints_hold()
+    loading.allow_what_mmengine_checkpoints_hold()
     monkeypatch.setattr(torch, '__version__', TorchVersion('2.6.0'))
     with pytest.raises(AssertionError):
-        compat._allow_what_mmengine_checkpoints_hold()
+        loading.allow_what_mmengine_checkpoints_hold()
 
 
 # --- the rest ------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from mmengine.runner.checkpoint import CheckpointLoader, load_checkpoint
 from tiny_training import BY_ITERATION, write_training
 from torch.torch_version import TorchVersion
 
-from ssd_plugin import compat, loading
+from ssd_plugin import loading
 from ssd_plugin.checkpoints import CheckpointError
 from ssd_plugin.restricted_pickle import RestrictedPickle
 
@@ -158,7 +158,7 @@ def older_torch(monkeypatch):
     monkeypatch.setattr(torch, 'load', torch.load)  # put back after the test
     monkeypatch.setattr(torch, '__version__', TorchVersion('2.5.1'))
     load = torch.load
-    loading.read_no_code_on_older_pytorch(compat._what_mmengine_checkpoints_hold())
+    loading.read_no_code_on_older_pytorch()
     assert torch.load is not load
 
 
@@ -201,7 +201,7 @@ def test_older_pytorch_reads_what_mmengine_writes(older_torch, zipped, tmp_path)
 def test_newer_pytorch_is_left_alone(monkeypatch):
     monkeypatch.setattr(torch, '__version__', TorchVersion('2.6.0'))
     load = torch.load
-    loading.read_no_code_on_older_pytorch({})
+    loading.read_no_code_on_older_pytorch()
     assert torch.load is load
 
 
