@@ -13,7 +13,7 @@ from commands import run_warm, start_warm
 from kill_and_resume import LAST, TRAIN, digest, train_with_kills
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from test_tools import assert_same, load
-from tiny_training import AVERAGED, BY_ITERATION, write_training
+from tiny_training import AVERAGED, BY_ITERATION, DYING, write_training
 from torch.utils.data import DataLoader, Dataset
 
 from ssd_plugin.resume import DamagedCheckpointError, files
@@ -202,6 +202,16 @@ def test_a_killed_run_ends_as_one_that_was_not(whole, workers):
     work_dir = folder.with_name(f'killed_{workers}')
     kills = [moments.uniform(0.4, 1) * seconds for _ in range(2)]
     train_with_kills(config, work_dir, workers, kills)
+    assert_ends_alike(work_dir, whole)
+
+
+def test_a_run_that_is_killed_after_a_validation_that_was_made_up_for_knows_its_best(whole):
+    """The checkpoint that it goes on from was written before the validation, both times."""
+    config, folder, _ = whole
+    dying, work_dir = config.with_name('dying.py'), folder.with_name('died')
+    dying.write_text(config.read_text() + DYING)
+    train_with_kills(dying, work_dir, workers=0, kills=[200, 200])
+    assert len(list(work_dir.glob('died_*'))) == 2
     assert_ends_alike(work_dir, whole)
 
 

@@ -1,8 +1,11 @@
 """A training run of seconds, with all of SSD's augmentation, for tests that kill it."""
 
+import os
+import signal
 from pathlib import Path
 
-from mmdet.registry import MODELS
+from mmdet.registry import HOOKS, MODELS
+from mmengine.hooks import Hook
 from torch import nn
 
 from ssd_plugin.shapes import CLASSES, write_voc_shapes
@@ -57,6 +60,7 @@ default_hooks = dict(
     checkpoint=dict(type='KeepingCheckpointHook', by_epoch=False, interval=2, max_keep_ckpts=2,
                     save_best='auto'))
 visualizer = dict(type='DetLocalVisualizer')
+custom_hooks = []
 randomness = dict(seed=0)
 """
 # As configs/ssd300_voc.py trains: by iterations, over an endless sampler.
@@ -69,7 +73,10 @@ log_processor = dict(by_epoch=False)
 # In mixed precision, and what is kept and evaluated is a running average of the weights.
 AVERAGED = """
 optim_wrapper['type'] = 'CPUAmpOptimWrapper'
-custom_hooks = [dict(type='EMAHook', momentum=0.1)]
+custom_hooks.append(dict(type='EMAHook', momentum=0.1))
+"""
+DYING = """
+custom_hooks.append(dict(type='DyingHook'))
 """
 
 
@@ -79,6 +86,29 @@ class DroppingNeck(nn.Module):
 
     def forward(self, features):
         return tuple(nn.functional.dropout(x, 0.1, self.training) for x in features)
+
+
+@HOOKS.register_module()
+class DyingHook(Hook):
+    """Kills the run in its first validation and, when that has been made up for, right after it."""
+
+    has_validated = False
+
+    def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.die_once(runner, 'in_validation')
+
+    def after_val_epoch(self, runner, metrics=None):
+        self.has_validated = True
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if self.has_validated:
+            self.die_once(runner, 'after_validation')
+
+    def die_once(self, runner, where):
+        marker = Path(runner.work_dir) / f'died_{where}'
+        if not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def write_training(folder: Path, extra: str = '') -> Path:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from mmdet.registry import LOOPS
-from mmengine.dist import is_main_process
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
@@ -16,9 +13,6 @@ from .data_order import (
     SeededBatchSampler,
     seed_generators,
 )
-from .files import write_whole
-
-LAST_VALIDATION = 'last_validation'  # file in the work directory: iteration of the last validation
 
 
 class _ResumableLoop:
@@ -28,7 +22,8 @@ class _ResumableLoop:
        position in the run.
     2. Before each iteration the global generators are seeded from the run's seed and the
        iteration, so what a model draws needs no state in a checkpoint, on any rank and device.
-    3. A validation that was due when the run ended, and did not come to its end, is made up for.
+    3. A validation that is due where a run goes on is made, and perhaps once more: checkpoints are
+       written before it, and what it changed (the best score, a schedule) is lost with the run.
     """
 
     batch_sampler_class: type[SeededBatchSampler]
@@ -55,22 +50,14 @@ class _ResumableLoop:
 
     def _validate_if_due(self) -> None:
         self._decide_current_val_interval()
-        if self.runner.val_loop is None or not self.validation_is_due():
-            return
-        self.runner.val_loop.run()
-        if is_main_process():
-            write_whole(self._last_validation, str(self._iter).encode())
+        if self.runner.val_loop is not None and self.validation_is_due():
+            self.runner.val_loop.run()
 
     def _begin(self) -> None:
         """Take the seed and make up for a validation, once it is known where the run begins."""
         self.dataloader.batch_sampler.reseed(self.runner.data_seed)  # perhaps the checkpoint's
-        known = self._last_validation
-        if self._iter and not (known.is_file() and known.read_text() == str(self._iter)):
+        if self._iter:
             self._validate_if_due()
-
-    @property
-    def _last_validation(self) -> Path:
-        return Path(self.runner.work_dir) / LAST_VALIDATION
 
 
 @LOOPS.register_module()
