@@ -17,8 +17,9 @@ from rich.table import Table
 from . import __version__
 
 PACKAGES = (
-    'torch', 'torchvision', 'mmengine', 'mmcv', 'mmcv-lite', 'mmdet', 'numpy', 'opencv-python',
-    'opencv-python-headless', 'onnxruntime', 'tensorboard',
+    'torch', 'torchvision', 'mmengine', 'mmcv', 'mmcv-lite', 'mmdet', 'onedl-mmengine',
+    'onedl-mmcv', 'onedl-mmdetection', 'numpy', 'opencv-python', 'opencv-python-headless',
+    'onnxruntime', 'tensorboard',
 )  # fmt: skip
 
 

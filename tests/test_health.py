@@ -1,7 +1,7 @@
 """`python -m ssd_plugin`: what it says of a sound and of a broken installation."""
 
 import re
-from importlib.metadata import version
+from importlib.metadata import distributions
 
 import pytest
 import torch
@@ -21,8 +21,10 @@ def test_a_sound_installation_is_told_with_its_versions(capsys):
     code, output = run(capsys)
     assert code == 0
     assert 'FAILED' not in output
-    for package in ('torch', 'mmdet', 'mmengine'):
-        assert re.search(rf'{package} +{re.escape(version(package))}', output)
+    installed = {package.name: package.version for package in distributions()}
+    for names in (['torch'], ['mmdet', 'onedl-mmdetection'], ['mmengine', 'onedl-mmengine']):
+        name = next(filter(installed.get, names))
+        assert re.search(rf'{name} +{re.escape(installed[name])}', output)
     assert 'SSDMultiBoxHead' in output
     assert ('no GPU' in output) is not torch.cuda.is_available()
 
