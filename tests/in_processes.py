@@ -34,7 +34,8 @@ def call_ranks(world_size, function, *args, timeout=200):
     with tempfile.TemporaryDirectory() as folder:
         answers = [f'{folder}/{rank}.pt' for rank in range(world_size)]
         processes = start(world_size, lambda rank: (_call, function, args, answers[rank]))
-        assert join(processes, timeout) == [0] * world_size
+        exit_codes = join(processes, timeout)
+        assert exit_codes == [0] * world_size, exit_codes
         return [torch.load(answer) for answer in answers]
 
 
@@ -71,6 +72,7 @@ def _call(function, args, answer):
     torch.set_num_threads(1)
     dist.init_process_group('gloo')
     torch.save(function(*args), answer)
+    dist.barrier()  # none leaves while another is about to hear from it
     dist.destroy_process_group()
 
 
