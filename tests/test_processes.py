@@ -22,6 +22,7 @@ from in_processes import (
     run_ranks,
     start,
     train_heads,
+    write_metrics,
 )
 from test_tools import assert_same
 from tiny_training import BY_ITERATION, write_training
@@ -269,6 +270,12 @@ def test_evaluation_in_training_is_that_of_the_checkpoint(bash_runs):
     assert all(len(found['scores']) > 0 for _, found in in_training)
     assert_close(in_training, after, tolerance=0)
     assert_close(in_training, alone, tolerance=0)
+
+
+def test_one_process_writes_the_metrics_of_a_test(tmp_path):
+    call_ranks(2, write_metrics, str(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ['0.json']
+    assert json.loads((tmp_path / '0.json').read_text()) == dict(mAP=0.5)
 
 
 SCRIPTS = sorted(path.name for path in (ROOT / 'tools').glob('*.sh'))
