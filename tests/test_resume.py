@@ -169,6 +169,7 @@ def test_where_there_is_no_checkpoint_none_is_found(tmp_path):
 
 
 KINDS = {'epochs': '', 'iterations': BY_ITERATION, 'averaged': AVERAGED}
+both_loops = pytest.mark.parametrize('whole', ['epochs', 'iterations'], indirect=True)
 
 
 @pytest.fixture(scope='module', params=KINDS)
@@ -195,6 +196,7 @@ def assert_ends_alike(work_dir, whole):
     assert digest(work_dir / LAST) == digest(whole[1] / LAST)
 
 
+@both_loops
 @pytest.mark.parametrize('workers', [0, 2])
 def test_a_killed_run_ends_as_one_that_was_not(whole, workers):
     config, folder, seconds = whole
@@ -215,6 +217,7 @@ def test_a_run_that_is_killed_after_a_validation_that_was_made_up_for_knows_its_
     assert_ends_alike(work_dir, whole)
 
 
+@both_loops
 def test_sigterm_saves_and_leaves_and_the_run_ends_alike(whole):
     config, folder, _ = whole
     work_dir, output = folder.with_name('told'), folder.with_name('told.txt')
@@ -237,6 +240,7 @@ def test_sigterm_saves_and_leaves_and_the_run_ends_alike(whole):
     assert_ends_alike(work_dir, whole)
 
 
+@both_loops
 def test_a_damaged_checkpoint_that_was_asked_for_is_one_line(whole, tmp_path):
     (tmp_path / 'half.pth').write_bytes((whole[1] / LAST).read_bytes()[:5000])
     said = run_warm(
