@@ -424,7 +424,8 @@ def test_a_file_that_would_run_code_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match=r'is refused: to read it would run \w*\.?open'):
         read(path)
     path.write_bytes(pickle.dumps(Payload(marker)))
-    with pytest.raises(CheckpointError, match='is (not a checkpoint of PyTorch|refused)'):
+    reason = 'is not a checkpoint of PyTorch' if torch.__version__ >= (2, 6) else 'is refused'
+    with pytest.raises(CheckpointError, match=reason):
         read(path)
     assert not marker.exists()
     pickle.loads(path.read_bytes())
