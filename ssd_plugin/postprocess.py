@@ -15,7 +15,7 @@ from .devices import values_are_free
 
 # Candidates of an image that are looked at for each detection that may come of it, at first, and by
 # how much the number grows where they do not suffice.
-SHORTLIST, GROWTH = 3, 4
+SHORTLIST, GROWTH = 2, 16
 # NMS takes time by the square of the boxes; for this many, on the CPU, about as much as a call.
 BOXES_PER_CALL = 640
 
