@@ -39,6 +39,17 @@ def test_a_resumed_run_goes_on_where_it_began_and_tests_do_not_count(tmp_path):
     assert series['pascal_voc/mAP'] == [(20, 0.2), (35, 0.5)]
 
 
+@pytest.mark.parametrize('evaluated_before', [True, False])
+def test_an_evaluation_made_again_on_resumption_stands_where_it_was_due(tmp_path, evaluated_before):
+    """A killed run may have trained an epoch, and be killed in its evaluation or after it."""
+    first = [train(10, 5.0), train(20, 4.0), *([val(1, 0.2)] if evaluated_before else [])]
+    write_log(tmp_path, '1', [*first, train(30, 9.0)])
+    write_log(tmp_path, '2', [val(1, 0.3), train(25, 3.0), val(2, 0.5)])
+    series = read_work_dir(tmp_path)
+    assert series['pascal_voc/mAP'] == [(20, 0.3), (25, 0.5)]
+    assert series['loss'] == [(10, 5.0), (20, 4.0), (25, 3.0)]
+
+
 def test_a_new_start_replaces_the_run_before(tmp_path):
     write_log(tmp_path, '1', [train(10, 5.0), train(20, 4.0), val(1, 0.2)])
     write_log(tmp_path, '2', [train(10, 6.0)])

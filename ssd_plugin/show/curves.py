@@ -21,7 +21,8 @@ def read_work_dir(work_dir: Path) -> Series:
     The runs in it (``TIME/vis_data/scalars.json``) are joined in the order of their names, which
     are times: where a later one begins, whether it was resumed or is a new start, it replaces
     what earlier ones have logged from there on. Evaluations stand at the last iteration that was
-    logged before them, since MMEngine numbers them by epochs.
+    logged before them, in this run or in those it went on from, since MMEngine numbers them by
+    epochs; one that was made again on resumption replaces the other.
 
     Raises:
         FileNotFoundError: If no training has been logged there.
@@ -32,9 +33,12 @@ def read_work_dir(work_dir: Path) -> Series:
         if 'loss' not in run:  # a test, or nothing yet
             continue
         begin = run['loss'][0][0]
+        before = max((step for step, _ in joined.get('loss', []) if step < begin), default=0)
         for name in dict.fromkeys([*joined, *run]):
-            kept = [point for point in joined.get(name, []) if point[0] < begin]
-            joined[name] = kept + run.get(name, [])
+            points = [(step or before, value) for step, value in run.get(name, [])]
+            end = points[0][0] if points else begin
+            kept = [point for point in joined.get(name, []) if point[0] < min(begin, end)]
+            joined[name] = kept + points
     if not joined:
         raise FileNotFoundError(
             f'no training has been logged in {work_dir}/*/vis_data/scalars.json'
@@ -43,7 +47,10 @@ def read_work_dir(work_dir: Path) -> Series:
 
 
 def read_log(path: Path) -> Series:
-    """One run's log: a line of JSON each time that something was logged."""
+    """One run's log, a line of JSON each time that something was logged.
+
+    What was logged before the first loss, an evaluation, has iteration 0.
+    """
     series: Series = {}
     step = 0
     for line in path.read_text(encoding='utf-8').splitlines():
