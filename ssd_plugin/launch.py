@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 
 import torch.distributed as dist
 from mmdet.registry import RUNNERS
@@ -41,7 +42,13 @@ def join_cpu_processes(cfg: Config) -> None:
 
 
 def _leave_processes() -> None:
-    """End the group before Python ends: later, gloo's threads may abort the process."""
+    """End the group, and with it gloo's threads, before Python ends.
+
+    Such a thread frees the tensors of the last exchange whenever it gets to that, and the process
+    aborts if Python is ending by then. The threads end with the last reference to the group: the
+    model's wrapper holds one, and is in a cycle with the runner.
+    """
+    gc.collect()
     if dist.is_initialized():
         dist.destroy_process_group()
 

@@ -273,6 +273,33 @@ def test_evaluation_in_training_is_that_of_the_checkpoint(bash_runs):
     assert_close(in_training, alone, tolerance=0)
 
 
+LEAVING = """
+import atexit, glob, runpy, sys
+
+def report():
+    names = [open(path).read() for path in glob.glob('/proc/self/task/*/comm')]
+    print('threads of gloo at the end:', sum('gloo' in name for name in names), flush=True)
+
+atexit.register(report)  # the first that is registered is called last
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name='__main__')
+"""
+
+
+def test_gloo_has_no_threads_left_when_python_ends(bash_runs):
+    """One that frees a tensor while Python ends aborts the process, after a sound evaluation."""
+    folder = bash_runs[0]
+    (folder / 'leaving.py').write_text(LEAVING)
+    done = subprocess.run(
+        [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2',
+         'leaving.py', TEST, 'tiny.py', 'run/iter_3.pth', '--launcher', 'pytorch'],
+        cwd=folder, text=True, timeout=300, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env=dict(os.environ, PYTHONPATH=str(TEST.parent), OMP_NUM_THREADS='1'),
+    )  # fmt: skip
+    assert re.findall(r'threads of gloo at the end: (\d+)', done.stdout) == ['0', '0'], done.stdout
+    assert done.returncode == 0, done.stdout
+
+
 def test_one_process_writes_the_metrics_of_a_test(tmp_path):
     call_ranks(2, write_metrics, str(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ['0.json']
