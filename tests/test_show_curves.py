@@ -78,3 +78,11 @@ def test_a_line_for_each_run_and_series(tmp_path):
     assert len(colors) == 2
     names = [text.get_text() for text in loss.get_legend().get_texts()]
     assert names == ['loss', 'loss_cls', 'loss_bbox']
+
+
+def test_the_learning_rate_is_the_config_s_where_the_first_parameters_have_a_share_of_it(tmp_path):
+    write_log(tmp_path / 'a', '1', [train(10, 5.0, lr=0.02) | dict(base_lr=0.1)])
+    write_log(tmp_path / 'b', '1', [train(10, 5.0, lr=0.05)])
+    runs = {name: read_work_dir(tmp_path / name) for name in 'ab'}
+    rate = draw_curves(runs, 'Training').axes[2]
+    assert [list(line.get_ydata()) for line in rate.lines] == [[0.1], [0.05]]

@@ -75,7 +75,8 @@ def draw_curves(runs: dict[str, Series], title: str) -> Figure:
     metrics = [[name] for name in _names(runs, lambda name: name.endswith('mAP'))]
     _draw_panel(loss, runs, losses, 'loss')
     _draw_panel(precision, runs, metrics, 'mean average precision', marker='o')
-    _draw_panel(rate, runs, [['lr', 'base_lr']], 'learning rate')
+    # 'lr' is that of the first parameters, which may have a share of the config's.
+    _draw_panel(rate, runs, [['base_lr', 'lr']], 'learning rate')
     loss.set_ylim(bottom=0)
     precision.set_ylim(0, 1)
     if not metrics:
