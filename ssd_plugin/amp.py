@@ -13,6 +13,8 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 
+from .head import SSDMultiBoxHead
+
 
 @OPTIM_WRAPPERS.register_module()
 class CPUAmpOptimWrapper(OptimWrapper):
@@ -62,9 +64,13 @@ def enable_amp(cfg: Config) -> None:
 def enable_amp_evaluation(cfg: Config, split: str) -> None:
     """Turn on mixed precision in the evaluation of a split ('val' or 'test'), in place.
 
-    Warns where the CPU has no instructions for bfloat16.
+    On a CPU, another head than :class:`SSDMultiBoxHead` is evaluated in float32: MMDetection's
+    place their anchors in the precision of the scores, which in bfloat16 is to two pixels from 256
+    on, and NumPy, which metrics compute with, has no bfloat16. Warns of that, and where the CPU has
+    no instructions for bfloat16.
     """
-    if get_device() == 'cpu' and torch.backends.cpu.get_cpu_capability() == 'AVX2':
+    on_cpu = get_device() == 'cpu'
+    if on_cpu and torch.backends.cpu.get_cpu_capability() == 'AVX2':
         warnings.warn(
             'this CPU has no AVX-512: bfloat16 is emulated, and convolutions are many times '
             'slower than in float32; better go without --amp',
@@ -72,7 +78,15 @@ def enable_amp_evaluation(cfg: Config, split: str) -> None:
             stacklevel=3,
         )
     if cfg.get(f'{split}_cfg'):
-        cfg[f'{split}_cfg'].fp16 = True
+        if on_cpu and cfg.model.get('bbox_head', {}).get('type') != SSDMultiBoxHead.__name__:
+            warnings.warn(
+                'evaluation stays in float32: with --amp on a CPU, the boxes of other heads than '
+                'SSDMultiBoxHead are too coarse',
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        else:
+            cfg[f'{split}_cfg'].fp16 = True
     hook = dict(type='ChannelsLastHook')
     if hook not in cfg.get('custom_hooks', []):
         cfg.custom_hooks = [*cfg.get('custom_hooks', []), hook]

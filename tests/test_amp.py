@@ -4,6 +4,8 @@ import copy
 
 import pytest
 import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
@@ -135,15 +137,51 @@ def test_a_cpu_that_is_slow_in_bfloat16_is_told(monkeypatch, recwarn, instructio
     assert any('without --amp' in str(warning.message) for warning in recwarn) is warns
 
 
-def test_its_evaluations_are_in_mixed_precision_and_its_model_has_channels_last():
+def evaluated_config(head):
     cfg = amp_config(type='OptimWrapper')
+    cfg.model = dict(bbox_head=dict(type=head))
     cfg.val_cfg = dict(type='ValLoop')
+    return cfg
+
+
+def test_its_evaluations_are_in_mixed_precision_and_its_model_has_channels_last():
+    cfg = evaluated_config('SSDMultiBoxHead')
     cfg.custom_hooks = [dict(type='FaultyBoxHook')]
     amp.enable_amp(cfg)
     amp.enable_amp(cfg)
     assert cfg.val_cfg.fp16 is True
     hooks = [dict(type='FaultyBoxHook'), dict(type='ChannelsLastHook')]
     assert [hook.to_dict() for hook in cfg.custom_hooks] == hooks
+
+
+@pytest.mark.parametrize('device', ['cpu', 'cuda'])
+def test_other_heads_are_evaluated_in_float32_on_a_cpu(monkeypatch, recwarn, device):
+    monkeypatch.setattr(amp, 'get_device', lambda: device)
+    cfg = evaluated_config('RetinaHead')
+    amp.enable_amp(cfg)
+    assert cfg.val_cfg.get('fp16', False) is (device == 'cuda')
+    said = any('stays in float32' in str(warning.message) for warning in recwarn)
+    assert said is (device == 'cpu')
+
+
+@pytest.mark.parametrize(
+    ('config', 'dtype'),
+    [('ssd300_voc', torch.float32), ('retinanet_r50_hnm_voc', torch.bfloat16)],
+)
+def test_the_boxes_that_heads_give_in_mixed_precision(config, dtype):
+    """The reason for that: MMDetection's metrics hand boxes to NumPy, which has no bfloat16."""
+    cfg = Config.fromfile(f'configs/{config}.py').model
+    head = MODELS.build(dict(cfg.bbox_head, test_cfg=cfg.test_cfg))
+    sides = [side for side, _ in head.prior_generator.strides]
+    channels = cfg.bbox_head.in_channels
+    if isinstance(channels, int):
+        channels = [channels] * len(sides)
+    maps = [torch.rand(1, c, -(-300 // s), -(-300 // s)) for c, s in zip(channels, sides)]
+    sample = DetDataSample(metainfo=dict(img_shape=(300, 300), scale_factor=(1.0, 1.0)))
+    with torch.no_grad(), torch.autocast('cpu', dtype=torch.bfloat16):
+        found = head.predict(maps, [sample], rescale=False)[0]
+    assert len(found.bboxes)
+    assert found.bboxes.dtype == dtype
 
 
 def test_training_without_evaluation_stays_without():
