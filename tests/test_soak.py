@@ -83,7 +83,8 @@ def memory_passes_with_a_leak():
 
     meter = Meter(40)
     soak.predict(leaking, 40, meter)
-    return verdicts(meter.samples)['memory']
+    # The others' figures are of processor time, of which the clock may not have seen any yet.
+    return next(check.passed for check in checks(meter.samples) if check.name == 'memory')
 
 
 def test_a_leak_of_the_detector_is_found():
