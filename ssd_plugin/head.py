@@ -16,7 +16,7 @@ from .branches import make_branch
 from .devices import values_are_free
 from .ground_truth import batch_ground_truth, batch_ignored
 from .labels import check_labels
-from .levels import flatten_levels, map_levels, select_levels
+from .levels import flatten_levels, stack_levels
 from .losses import batch_loss, learns_quality
 from .postprocess import detect
 from .priors import check_cover
@@ -252,27 +252,22 @@ class SSDMultiBoxHead(BaseDenseHead):
                 bboxes = bboxes.clamp(min=0).minimum(borders[image])
             return bboxes if scales is None else bboxes / scales[image]
 
-        best = map_levels(cls_scores, self.cls_out_channels, self.best_probability)
+        scores = stack_levels(cls_scores, self.cls_out_channels)
+        # In place: to allocate as much again takes longer than to fill it.
+        in_place = not scores.requires_grad
+        scores = self.probabilities_(scores) if in_place else self.probabilities(scores)
+        return detect(scores, decode, cfg, with_nms)
 
-        def scores_of(chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            scores, *places = select_levels(chosen, cls_scores, self.cls_out_channels)
-            return self.probabilities(scores), *places
-
-        return detect(best, scores_of, self.num_classes, decode, cfg, with_nms)
+    def probabilities_(self, scores: Tensor) -> Tensor:
+        """:meth:`probabilities`, written over the scores."""
+        if self.use_sigmoid_cls:
+            return scores.sigmoid_()
+        scores.sub_(scores.amax(1, keepdim=True)).exp_()
+        return scores.div_(scores.sum(1, keepdim=True))[:, :-1]
 
     def probabilities(self, scores: Tensor) -> Tensor:
         """Of the C classes, without background: (N, K, ...) to (N, C, ...)."""
         return scores.sigmoid() if self.use_sigmoid_cls else scores.softmax(1)[:, :-1]
-
-    def best_probability(self, scores: Tensor) -> Tensor:
-        """The highest of :meth:`probabilities`: (N, K, ...) to (N, ...)."""
-        if self.use_sigmoid_cls:
-            return scores.amax(1).sigmoid()
-        # Softmax of the highest score only, which writes less than softmax of all.
-        best, background = scores[:, :-1].amax(1), scores[:, -1]
-        highest = torch.maximum(best, background)
-        total = (scores - highest.unsqueeze(1)).exp_().sum(1)
-        return (best - highest).exp_() / total
 
     def get_priors(
         self, cls_scores: Sequence[Tensor], batch_img_metas: Sequence[dict] | None = None

@@ -17,13 +17,13 @@ from .devices import values_are_free
 # how much the number grows where they do not suffice.
 SHORTLIST, GROWTH = 2, 16
 # NMS takes time by the square of the boxes; for this many, on the CPU, about as much as a call.
-BOXES_PER_CALL = 640
+BOXES_PER_CALL = 160
 
 
 class Candidates(NamedTuple):
     """(prior, class) pairs of a batch that passed the score filter, N in all.
 
-    Ordered by image, and in an image by score, the highest first.
+    Ordered by image, and in an image by prior, then by class.
     """
 
     image: Tensor  # (N,) int64
@@ -33,51 +33,58 @@ class Candidates(NamedTuple):
     is_all: Tensor  # (B,) bool: no other pair of the image would have passed
 
 
-# Which priors, (B, P) bool with n of them True, to their scores (n, C), without background, and the
-# indices (n,) of their images and of themselves.
-ScoresOf = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
-
-
 def filter_scores(
-    best: Tensor, scores_of: ScoresOf, score_thr: float, nms_pre: int, most: int
+    scores: Tensor, best: Tensor, score_thr: float, nms_pre: int, most: int
 ) -> Candidates:
     """Keep the best scores of each image, of those above the threshold.
 
     Args:
-        best: Each prior's highest score, (B, P).
-        scores_of: Gives the scores of the priors that are looked at.
+        scores: Of each class and prior, (B, C, P).
+        best: Each prior's highest, (B, P), -inf for a prior that is to find nothing.
         score_thr: Scores must be greater.
         nms_pre: How many a class may keep, the highest; no limit where negative.
-        most: How many an image may keep, the highest.
+        most: How many an image keeps, the highest; where it is cheaper, up to twice as many.
 
     Returns:
-        The pairs that are left.
+        The pairs that are left. Of an image, none that is left out is better than one that is
+        kept, but for those that ``nms_pre`` takes.
     """
     # The best pairs of an image lie in as many of its priors, those with the best scores.
     last = best.new_full((len(best), 1), -torch.inf)
     if most < best.size(1):
         last = best.topk(most, dim=1).values[:, -1:]  # (B, 1)
-    is_all = (last <= score_thr).flatten()
-    values, image, prior = scores_of((best > score_thr) & (best >= last))
+    image, prior = ((best > score_thr) & (best >= last)).nonzero(as_tuple=True)
+    values = scores[image, :, prior]  # (n, C)
     row, label = ((values > score_thr) & (values >= last[image])).nonzero(as_tuple=True)
+    image = image[row]
 
-    score, order = values[row, label].sort(descending=True, stable=True)
-    image, by_image = image[row[order]].sort(stable=True)
-    order = order[by_image]
-    found = Candidates(image, label[order], prior[row[order]], score[by_image], is_all)
-    sizes = image.bincount(minlength=len(best))
-    is_all &= sizes <= most
-    within = torch.arange(len(image), device=image.device) < (sizes.cumsum(0) - sizes + most)[image]
-    if 0 <= nms_pre < len(image):
-        within &= rank_in_group(image * values.size(1) + found.label) < nms_pre
-    return Candidates(*(part[within] for part in found[:4]), is_all)
+    batch, num_classes, _ = scores.shape
+    of_class = (image * num_classes + label).bincount(minlength=batch * num_classes)
+    # More than `most` by the second scores of the same priors: few, unless many scores are alike.
+    few = of_class.view(batch, num_classes).sum(1) <= 2 * most
+    is_all = (last <= score_thr).flatten() & few
+    found = Candidates(image, label, prior[row], values[row, label], is_all)
+    if few.all() and not 0 <= nms_pre < of_class.max():
+        return found
+    return keep_best(found, num_classes, 2 * most, nms_pre)
+
+
+def keep_best(found: Candidates, num_classes: int, most: int, nms_pre: int) -> Candidates:
+    """Of each image the ``most`` best, and of those the ``nms_pre`` best of each class."""
+    by_score = found.score.argsort(descending=True, stable=True)
+    image, label = found.image[by_score], found.label[by_score]
+    within = rank_in_group(image) < most
+    if nms_pre >= 0:
+        within &= rank_in_group(image * num_classes + label) < nms_pre
+    kept = by_score[within].sort().values
+    return Candidates(*(part[kept] for part in found[:4]), found.is_all)
 
 
 def without_nan(candidates: Candidates, bboxes: Tensor) -> tuple[Candidates, Tensor]:
     """Leave out the candidates whose boxes (N, 4) are not finite, and those boxes."""
-    finite = bboxes.isfinite().all(1)
-    if finite.all():
+    if bboxes.sum().isfinite():  # one number to look at; an overflow only makes it look closer
         return candidates, bboxes
+    finite = bboxes.isfinite().all(1)
     return Candidates(*(part[finite] for part in candidates[:4]), candidates.is_all), bboxes[finite]
 
 
@@ -102,8 +109,7 @@ def nms_by_class(
             ``class_agnostic=True`` lets the classes of an image compete.
 
     Returns:
-        (N',) indices of those that are left, by image and in an image by score, and their (N',)
-        scores, which some kinds of NMS lower.
+        (N',) indices of those that are left, and their (N',) scores, which some kinds of NMS lower.
     """
     nms = dict(nms)
     group = candidates.image
@@ -113,8 +119,7 @@ def nms_by_class(
         keep = grouped_nms(bboxes, candidates.score, group, nms['iou_threshold'])
         return keep, candidates.score[keep]
     dets, keep = mmcv_batched_nms(bboxes, candidates.score, group, nms)
-    by_image = candidates.image[keep].sort(stable=True).indices  # they came by score
-    return keep[by_image], dets[by_image, 4]
+    return keep, dets[:, 4]
 
 
 def is_plain(nms: dict) -> bool:
@@ -133,7 +138,7 @@ def grouped_nms(bboxes: Tensor, scores: Tensor, group: Tensor, iou_threshold: fl
         iou_threshold: Of two boxes with a larger IoU the one with the lower score leaves.
 
     Returns:
-        (N',) indices of those that are left, ascending.
+        (N',) indices of those that are left, in no order.
     """
     # Groups are kept apart by moving each to a place of its own; in float32 the far ones would
     # lose the decimals on which an overlap near the threshold depends.
@@ -141,18 +146,17 @@ def grouped_nms(bboxes: Tensor, scores: Tensor, group: Tensor, iou_threshold: fl
     extent = bboxes.max() - bboxes.min() + 1 if len(bboxes) else 0
     bboxes = bboxes + (group * extent).unsqueeze(1)
     if len(bboxes) <= BOXES_PER_CALL or not values_are_free(bboxes):
-        return torchvision_nms(bboxes, scores, iou_threshold).sort().values
+        return torchvision_nms(bboxes, scores, iou_threshold)
     sizes = group.bincount()
     call = (sizes.cumsum(0) - sizes) // BOXES_PER_CALL  # of each group, by where it starts
-    parts = group.argsort(stable=True).split(call.bincount(sizes).long().tolist())
-    left = [part[torchvision_nms(bboxes[part], scores[part], iou_threshold)] for part in parts]
-    return torch.cat(left).sort().values
+    lengths = call.bincount(sizes).long().tolist()
+    order = group.argsort(stable=True)
+    parts = zip(*(values.split(lengths) for values in (order, bboxes[order], scores[order])))
+    return torch.cat([index[torchvision_nms(*dets, iou_threshold)] for index, *dets in parts])
 
 
 def detect(
-    best: Tensor,
-    scores_of: ScoresOf,
-    num_classes: int,
+    scores: Tensor,
     decode: Callable[[Tensor, Tensor], Tensor],
     test_cfg: dict,
     with_nms: bool = True,
@@ -169,9 +173,7 @@ def detect(
     a short list, and again with a longer one where it did not suffice.
 
     Args:
-        best: Each prior's highest score, (B, P).
-        scores_of: Gives the scores of some priors.
-        num_classes: C.
+        scores: Of each class, without background, and prior: (B, C, P).
         decode: Takes (N,) image and (N,) prior indices, gives their (N, 4) boxes.
         test_cfg: ``score_thr``, ``nms_pre``, ``nms`` and ``max_per_img``.
         with_nms: False leaves out steps 3 and 4.
@@ -183,26 +185,28 @@ def detect(
         For each image ``bboxes`` (n, 4), ``scores`` (n,) and ``labels`` (n,), highest first.
     """
     # NaN would count as the highest score of all.
-    best = best.nan_to_num(nan=-torch.inf)
-    batch, most = len(best), best.size(1) * num_classes
+    best = scores.amax(1).nan_to_num(nan=-torch.inf)
+    batch, num_classes, num_priors = scores.shape
+    most = num_classes * num_priors
     limit = test_cfg.get('max_per_img', -1) if with_nms else -1
     if limit >= 0 and is_plain(test_cfg['nms']):
         most = SHORTLIST * max(limit, 1)
+    score_thr, nms_pre = test_cfg.get('score_thr', 0), test_cfg.get('nms_pre', -1)
     while True:
-        found = filter_scores(
-            best, scores_of, test_cfg.get('score_thr', 0), test_cfg.get('nms_pre', -1), most
-        )
+        found = filter_scores(scores, best, score_thr, nms_pre, most)
         bboxes = decode(found.image, found.prior)
         found, bboxes = without_nan(found, bboxes)
-        score = found.score
-        keep = torch.arange(len(bboxes), device=bboxes.device)
+        keep, score = torch.arange(len(bboxes), device=bboxes.device), found.score
         if with_nms and len(bboxes):
             keep, score = nms_by_class(bboxes, found, num_classes, test_cfg['nms'])
         sizes = found.image[keep].bincount(minlength=batch)
         if limit < 0 or (found.is_all | (sizes >= limit)).all():
             break
         most *= GROWTH
-    fields = dict(bboxes=bboxes[keep], scores=score, labels=found.label[keep])
+    order = score.argsort(descending=True, stable=True)
+    order = order[found.image[keep[order]].argsort(stable=True)]
+    keep = keep[order]
+    fields = dict(bboxes=bboxes[keep], scores=score[order], labels=found.label[keep])
     limit = limit if limit >= 0 else None
     parts = zip(*(values.split(sizes.tolist()) for values in fields.values()), strict=True)
     return [

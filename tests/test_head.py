@@ -476,6 +476,26 @@ def test_detections_of_sigmoid_scores_need_no_background(loss_cls):
         assert_detections(result, expected)
 
 
+@pytest.mark.parametrize('loss_cls', [dict(type='HardNegativeMiningLoss'), dict(type='FocalLoss')])
+def test_detection_leaves_the_maps_as_they_are_and_has_gradients_where_they_have(loss_cls):
+    head = tiny_head(num_classes=3, loss_cls=loss_cls)
+    scores, deltas = outputs(2, seed=4, num_classes=head.cls_out_channels - 1)
+    maps = to_levels(scores.detach()), to_levels(deltas.detach())
+    before = [level.clone() for part in maps for level in part]
+    plain = head.predict_by_feat(*maps, batch_img_metas=image_metas(2))
+    assert all(map(torch.equal, before, [level for part in maps for level in part]))
+    differentiable = head.predict_by_feat(
+        to_levels(scores), to_levels(deltas), batch_img_metas=image_metas(2)
+    )
+    for one, other in zip(plain, differentiable, strict=True):
+        assert len(one) > 0
+        for name in ('bboxes', 'scores', 'labels'):
+            torch.testing.assert_close(one[name], other[name].detach())
+    sum(found.scores.sum() + found.bboxes.sum() for found in differentiable).backward()
+    for flat in (scores, deltas):
+        assert flat.grad.isfinite().all() and flat.grad.any()
+
+
 @pytest.mark.parametrize(
     'changes',
     [

@@ -6,7 +6,7 @@ from helpers import TINY, to_flat, to_levels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssd_plugin.levels import flatten_levels, map_levels, select_levels
+from ssd_plugin.levels import flatten_levels, map_levels, select_levels, stack_levels
 
 PRIORS = 368
 formats = pytest.mark.parametrize('memory', [torch.contiguous_format, torch.channels_last])
@@ -25,6 +25,17 @@ def test_flattening_puts_the_priors_of_a_cell_side_by_side(memory):
     flat = random_flat()
     assert torch.equal(flatten_levels(maps_of(flat, memory), 5), flat)
     assert torch.equal(to_flat(maps_of(flat, memory), 5), flat)
+
+
+@formats
+def test_stacking_puts_each_channel_of_all_priors_side_by_side(memory):
+    flat = random_flat().requires_grad_()
+    stack = stack_levels(maps_of(flat, memory), 5)
+    assert torch.equal(stack, flat.mT)
+    assert stack.is_contiguous()
+    weights = random_flat(seed=1)
+    grad = torch.autograd.grad((stack * weights.mT).sum(), flat)[0]
+    assert torch.equal(grad, weights)
 
 
 @formats
@@ -66,5 +77,6 @@ def test_half_precision_maps_give_float32():
     maps = [level.bfloat16() for level in maps_of(random_flat())]
     everything = torch.ones(2, PRIORS, dtype=torch.bool)
     assert flatten_levels(maps, 5).dtype == torch.float32
+    assert stack_levels(maps, 5).dtype == torch.float32
     assert select_levels(everything, maps, 5)[0].dtype == torch.float32
     assert map_levels(maps, 5, lambda x: x.sum(1)).dtype == torch.float32

@@ -43,19 +43,38 @@ def test_the_rank_of_a_candidate_is_how_many_of_its_group_stand_before_it(groups
 )
 def test_the_filter_keeps_the_best_of_each_image_and_class(seed, most, nms_pre, score_thr):
     table = distinct_scores(2, 20, 3, seed=seed)
-    found = filter_scores(*as_scores(table), score_thr, nms_pre, most)
+    found = filter_scores(table.mT, table.amax(2), score_thr, nms_pre, most)
     expected = []
     for b in range(2):
         pairs = [(table[b, p, c].item(), c, p) for p in range(20) for c in range(3)]
         passed = [pair for pair in sorted(pairs, reverse=True) if pair[0] > score_thr]
+        # The `most` best, and with them all that are better than the last of as many priors.
+        best = sorted((max(table[b, p].tolist()) for p in range(20)), reverse=True)
+        last = best[most - 1] if most <= 20 else 0
+        kept = [pair for pair in passed if pair[0] >= last][: 2 * most]
+        assert kept[:most] == passed[:most]
+        if found.is_all[b]:
+            assert kept == passed
+        else:
+            assert len(passed) >= most
         kept_of_class = [0, 0, 0]
-        for score, c, p in passed[:most]:
+        for score, c, p in kept:
             kept_of_class[c] += 1
             if nms_pre < 0 or kept_of_class[c] <= nms_pre:
-                expected.append((b, c, p, score))
-        assert found.is_all[b] == (len(passed) <= most)
-    result = zip(*(x.tolist() for x in found[:4]), strict=True)
-    assert [(b, c, p, pytest.approx(s)) for b, c, p, s in result] == expected
+                expected.append((b, p, c, score))
+    result = zip(found.image, found.prior, found.label, found.score, strict=True)
+    assert [tuple(x.item() for x in pair) for pair in result] == sorted(expected)
+
+
+def test_of_many_equal_scores_no_more_are_kept_than_of_others():
+    """A network without training: every class of every prior has the same score."""
+    scores = torch.full((2, 20, 500), 0.05)
+    found = filter_scores(scores, scores.amax(1), 0.01, -1, 30)
+    assert found.image.bincount().tolist() == [60, 60]
+    assert found.is_all.tolist() == [False, False]
+    limited = filter_scores(scores, scores.amax(1), 0.01, 2, 30)
+    assert len(limited.image) < 120
+    assert (limited.image * 20 + limited.label).bincount().max() == 2
 
 
 @pytest.mark.parametrize('looks', [True, False])
@@ -78,12 +97,7 @@ def test_only_boxes_of_a_group_compete(looks, seed, count, groups, per_call):
         mine = (group == number).nonzero()[:, 0]
         left = naive_nms(boxes[mine].tolist(), scores[mine].tolist(), 0.45)
         expected += mine[left].tolist()
-    assert found == sorted(expected)
-
-
-def as_scores(table):
-    """A table (B, P, C) as the head hands it over: the best of each prior, and rows on demand."""
-    return table.amax(2), lambda chosen: (table[chosen], *chosen.nonzero(as_tuple=True))
+    assert sorted(found) == sorted(expected)
 
 
 def crowded(seed, images=3, priors=90, classes=2):
@@ -130,7 +144,7 @@ def test_a_short_list_of_candidates_changes_no_detection(seed, limit, nms_pre, s
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(postprocess, 'SHORTLIST', 1)
         patch.setattr(postprocess, 'GROWTH', 2)
-        results = detect(*as_scores(scores), scores.size(2), decode, cfg)
+        results = detect(scores.mT, decode, cfg)
     assert len(results) == len(scores)
     for result, image in zip(results, expected):
         found = zip(result.scores.tolist(), result.labels.tolist(), *result.bboxes.T.tolist())
@@ -152,7 +166,7 @@ def test_the_list_grows_until_it_suffices(monkeypatch):
     scores = torch.linspace(0.9, 0.5, 101).reshape(1, 101, 1)
     boxes = torch.tensor([[0.0, 0, 10, 10]] * 100 + [[50.0, 50, 60, 60]])
     cfg = dict(nms=dict(type='nms', iou_threshold=0.45), nms_pre=400, max_per_img=2)
-    result = detect(*as_scores(scores), 1, lambda image, prior: boxes[prior], cfg)[0]
+    result = detect(scores.mT, lambda image, prior: boxes[prior], cfg)[0]
     assert looked_at == [10, 40, 160]
     assert result.bboxes.tolist() == [[0, 0, 10, 10], [50, 50, 60, 60]]
     torch.testing.assert_close(result.scores, torch.tensor([0.9, 0.5]))

@@ -58,10 +58,7 @@ def predict(detector: SingleStageDetector, pictures: list[dict]) -> list[Instanc
 def suppress(boxes: Tensor, scores: Tensor, test_cfg: dict) -> list[InstanceData]:
     """Detections of boxes (B, P, 4) and scores (B, P, C), by the plugin's own steps."""
 
-    def scores_of(chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return scores[chosen], *chosen.nonzero(as_tuple=True)
-
     def boxes_of(image: Tensor, prior: Tensor) -> Tensor:
         return boxes[image, prior]
 
-    return detect(scores.amax(2), scores_of, scores.size(2), boxes_of, test_cfg)
+    return detect(scores.transpose(1, 2), boxes_of, test_cfg)
