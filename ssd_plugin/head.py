@@ -253,7 +253,7 @@ class SSDMultiBoxHead(BaseDenseHead):
             return bboxes if scales is None else bboxes / scales[image]
 
         scores = stack_levels(cls_scores, self.cls_out_channels)
-        # In place: to allocate as much again takes longer than to fill it.
+        # In place: to allocate as much again may take longer than to fill it.
         in_place = not scores.requires_grad
         scores = self.probabilities_(scores) if in_place else self.probabilities(scores)
         return detect(scores, decode, cfg, with_nms)

@@ -208,7 +208,8 @@ def detect(
     keep = keep[order]
     fields = dict(bboxes=bboxes[keep], scores=score[order], labels=found.label[keep])
     limit = limit if limit >= 0 else None
-    parts = zip(*(values.split(sizes.tolist()) for values in fields.values()), strict=True)
+    lengths = sizes.tolist()
+    parts = zip(*(values.split(lengths) for values in fields.values()), strict=True)
     return [
         InstanceData(**{name: values[:limit] for name, values in zip(fields, part, strict=True)})
         for part in parts
