@@ -342,8 +342,8 @@ def tiny_recipes(monkeypatch):
     """Both recipes with a very small network under their heads."""
 
     def shrunk(read):
-        def config():
-            cfg = read()
+        def config(*path):
+            cfg = read(*path)
             cfg.model.backbone = dict(
                 type='ResNet', depth=18, base_channels=8, out_indices=(1, 2, 3), norm_eval=False
             )
@@ -379,8 +379,8 @@ def test_trainers_take_turns_and_loaders_wait_for_theirs(root, tmp_path, tiny_re
     ):
         assert type(ours.runner.model.bbox_head).__name__ == 'SSDMultiBoxHead'
         assert type(theirs.runner.model.bbox_head).__name__ == 'SSDHead'
-        batch = step.fixed_batch(root, 2)
         settings = step.Settings(batch=2, workers=1, iterations=2)
+        batch = step.fixed_batch(root, settings)
         still = []
 
         def clock(work):
@@ -397,15 +397,31 @@ def test_trainers_take_turns_and_loaders_wait_for_theirs(root, tmp_path, tiny_re
 
         weight = ours.runner.model.bbox_head.cls_convs[0][0].weight
         before = weight.detach().clone()
-        alone = step.time_model(stopwatch, ours, theirs, batch)
+        alone = step.time_model(stopwatch, ours, theirs, batch, settings)
         assert set(alone.samples) == {OURS, MMDET, TORCHVISION, BARE}
         assert not torch.equal(weight, before), 'the optimiser steps'
+
+
+def test_a_config_without_peers_is_timed_by_itself(root, tmp_path, tiny_recipes):
+    def of(config):
+        path = ROOT / 'configs' / f'{config}.py'
+        return step.Settings(batch=1, workers=0, iterations=1, config=path)
+
+    stopwatch = Stopwatch(clock=lambda work: 8.0 if work() is None else 4.0, **ONCE)
+    cases = step.run(stopwatch, root, tmp_path, of('ssd300_r50_voc'))
+    assert [case.name for case in cases] == [
+        f'ssd300_r50_voc, {what}, batch 1' for what in ('model alone', 'from files')
+    ]
+    assert [set(case.samples) for case in cases] == [{OURS}, {OURS, NO_LOADING}]
+    assert acceptance.judge(cases, 'cuda') == []
+    (image,) = step.fixed_batch(root, of('ssd512_voc'))['inputs']
+    assert image.shape == (3, 512, 512)
 
 
 @pytest.mark.filterwarnings('ignore:this CPU has no AVX-512')
 def test_amp_is_what_the_plugin_makes_of_it(root, tmp_path, tiny_recipes):
     trainer = training.our_trainer(root, tmp_path, batch=1, workers=0, amp=True)
-    batch = step.fixed_batch(root, 1)
+    batch = step.fixed_batch(root, step.Settings(batch=1, workers=0, iterations=1))
     dtype, memory_format = trainer.observed_format(batch)
     assert dtype == torch.bfloat16
 
@@ -470,7 +486,7 @@ def test_torchvision_trains_on_the_same_images(root, monkeypatch):
             return dict(loss=super().forward(torch.ones(1)).sum())
 
     monkeypatch.setattr(step, 'ssd300_vgg16', Model)
-    batch = step.fixed_batch(root, 2)
+    batch = step.fixed_batch(root, step.Settings(batch=2, workers=0, iterations=1))
     step.torchvision_step(batch, 'cpu')()
     ((images, targets),) = given
     for image, target, raw, sample in zip(images, targets, batch['inputs'], batch['data_samples']):
@@ -497,6 +513,7 @@ MISTAKES = {
     'no batch': (['step', '--batch', 0], '--batch'),
     'no worker': (['step', '--workers', -1], '--workers'),
     'no folder': (['loss', '--json', 'nowhere/out.json'], "can't write nowhere/out.json"),
+    'no config': (['step', '--config', 'nowhere.py'], '--config: there is no file nowhere.py'),
     'a folder': (['all', '--json', '.'], "can't write ."),
     'no picture': (['loss', '--plot', 'chart.txt'], '.png'),
     'no GPU': (['loss', '--device', 'cuda'], '--device cuda needs a GPU'),
@@ -534,7 +551,9 @@ def test_parts_get_their_defaults(tmp_path, monkeypatch):
         part = module.__name__.rpartition('.')[2]
         monkeypatch.setattr(module, 'run', lambda *args, part=part: given.update({part: args}))
     monkeypatch.setattr(pictures, 'write_pictures', lambda path: path)
-    args = Namespace(device='cpu', repeats=None, batch=None, workers=None, amp=True)
+    args = Namespace(
+        device='cpu', repeats=None, batch=None, workers=None, amp=True, config=None
+    )  # fmt: skip
     for part in benchmark.ALL:
         benchmark.measure(part, args)
         assert given[part][0].repeats >= benchmark.LEAST_REPEATS

@@ -47,8 +47,12 @@ def parse_args() -> argparse.Namespace:
             command.add_argument('--amp', action='store_true', help='train ours as with --amp')
             command.add_argument('--batch', type=int, help='pictures a training step')
             command.add_argument('--workers', type=int, help="processes of each step's loader")
+        if part == 'step':
+            command.add_argument(
+                '--config', type=Path, help="another of the plugin's configs for VOC, by itself"
+            )
     # Those that not every part has.
-    parser.set_defaults(device='cpu', amp=False, batch=None, workers=None)
+    parser.set_defaults(device='cpu', amp=False, batch=None, workers=None, config=None)
     args = parser.parse_args()
     check(args)
     return args
@@ -64,6 +68,8 @@ def check(args: argparse.Namespace) -> None:
         sys.exit('--workers must be 0 or more')
     if args.plot and args.plot.suffix not in PLOT_TYPES:
         sys.exit(f'--plot takes a name that ends in {", ".join(PLOT_TYPES)}')
+    if args.config and not args.config.is_file():
+        sys.exit(f'--config: there is no file {args.config}')
     for path in filter(None, (args.json, args.plot)):
         target = path if path.exists() else path.absolute().parent
         if path.is_dir() or not os.access(target, os.W_OK):
@@ -105,6 +111,7 @@ def main() -> None:
         report.print_verdicts(console, verdicts)
     if args.json:
         settings = {k: v for k, v in vars(args).items() if k not in ('json', 'plot')}
+        settings['config'] = args.config and str(args.config)
         document = report.to_json(facts, settings, cases, verdicts)
         args.json.write_text(json.dumps(document, indent=1) + '\n')
     if args.plot:
@@ -113,7 +120,7 @@ def main() -> None:
 
 def measure(part: str, args: argparse.Namespace) -> list:
     """Run one part, with a line of progress."""
-    from _bench import loss, pictures, pipeline, postprocess, step
+    from _bench import configs, loss, pictures, pipeline, postprocess, step
     from _bench.timing import Stopwatch
 
     repeats = args.repeats or REPEATS[part]
@@ -131,6 +138,7 @@ def measure(part: str, args: argparse.Namespace) -> list:
                 workers=min(4, os.cpu_count()) if args.workers is None else args.workers,
                 iterations=1 if slow else 10,
                 amp=args.amp,
+                config=args.config or configs.OUR_CONFIG,
             )
             return step.run(stopwatch, root, Path(folder), settings)
         runs = dict(loss=loss.run, growth=loss.run_growth, postprocess=postprocess.run)

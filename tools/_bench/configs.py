@@ -40,9 +40,9 @@ LEVELS = {
 }
 
 
-def our_config() -> Config:
-    """The plugin's recipe of SSD300 on VOC, as tools/train.py reads it."""
-    return Config.fromfile(OUR_CONFIG)
+def our_config(path: Path = OUR_CONFIG) -> Config:
+    """A recipe of the plugin's on VOC, as tools/train.py reads it; SSD300's by default."""
+    return Config.fromfile(path)
 
 
 def mmdet_config(input_size: int = 300) -> Config:

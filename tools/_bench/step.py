@@ -1,9 +1,9 @@
-"""The training step of SSD300-VGG: the model alone, and whole iterations from JPEG files."""
+"""The training step, of SSD300-VGG by default: the model alone, and whole iterations from files."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,17 +14,19 @@ from torch import Tensor, nn
 from torchvision.models.detection import ssd300_vgg16
 
 from .bare import BareSSD300
-from .configs import NUM_CLASSES, build_dataset, our_config, with_pictures
+from .configs import NUM_CLASSES, OUR_CONFIG, build_dataset, our_config, with_pictures
 from .timing import BARE, MMDET, NO_LOADING, OURS, TORCHVISION, Case, Stopwatch
 from .training import Trainer, mmdet_trainer, our_trainer
 
-# To a batch in memory: nothing but what the size demands.
-PLAIN_PIPELINE = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='Resize', scale=(300, 300), keep_ratio=False),
-    dict(type='PackDetInputs'),
-]
+
+def plain_pipeline(size: tuple[int, int]) -> list[dict]:
+    """From a file to a sample in memory: nothing but what the input size demands."""
+    return [
+        dict(type='LoadImageFromFile'),
+        dict(type='LoadAnnotations', with_bbox=True),
+        dict(type='Resize', scale=size, keep_ratio=False),
+        dict(type='PackDetInputs'),
+    ]
 
 
 @dataclass
@@ -36,45 +38,61 @@ class Settings:
         workers: Processes of each loader.
         iterations: Steps from files in a round.
         amp: Whether the plugin trains in mixed precision.
+        config: What it trains. The peers train SSD300-VGG, so beside others there are none.
     """
 
     batch: int
     workers: int
     iterations: int
     amp: bool = False
+    config: Path = OUR_CONFIG
+
+    @property
+    def has_peers(self) -> bool:
+        return self.config.resolve() == OUR_CONFIG
+
+    def name(self, what: str) -> str:
+        """Of a case."""
+        model = '' if self.has_peers else f'{self.config.stem}, '
+        return f'{model}{what}, batch {self.batch}'
 
 
 def run(stopwatch: Stopwatch, root: Path, work_dir: Path, settings: Settings) -> list[Case]:
     """Time both; pictures are those under ``root``, logs go to ``work_dir``."""
     loader = (settings.batch, settings.workers)
-    with (
-        closing(our_trainer(root, work_dir / 'ours', *loader, amp=settings.amp)) as ours,
-        closing(mmdet_trainer(root, work_dir / 'mmdet', *loader)) as theirs,
-    ):
-        batch = fixed_batch(root, settings.batch)
+    with ExitStack() as stack:
+        ours = our_trainer(root, work_dir / 'ours', *loader, settings.amp, settings.config)
+        stack.enter_context(closing(ours))
+        theirs = None
+        if settings.has_peers:
+            theirs = mmdet_trainer(root, work_dir / 'mmdet', *loader)
+            stack.enter_context(closing(theirs))
+        batch = fixed_batch(root, settings)
         return [
-            time_model(stopwatch, ours, theirs, batch),
+            time_model(stopwatch, ours, theirs, batch, settings),
             time_from_files(stopwatch, ours, theirs, batch, settings),
         ]
 
 
-def time_model(stopwatch: Stopwatch, ours: Trainer, theirs: Trainer, batch: dict) -> Case:
+def time_model(
+    stopwatch: Stopwatch, ours: Trainer, theirs: Trainer | None, batch: dict, settings: Settings
+) -> Case:
     """Forward, backward and optimiser on a batch in memory, beside the bare convolutions."""
     dtype, memory_format = ours.observed_format(batch)
-    works = {
-        OURS: lambda: ours.step_on(batch),
-        MMDET: lambda: theirs.step_on(batch),
-        TORCHVISION: torchvision_step(batch, stopwatch.device),
-        BARE: bare_step(ours, batch, memory_format, stopwatch.device),
-    }
-    count = len(batch['inputs'])
-    samples = stopwatch.alternate(works, per=count)
-    facts = dict(batch=count, format=f'{dtype} {memory_format}'.replace('torch.', ''))
-    return Case('step', f'model alone, batch {count}', 'picture', samples, facts)
+    works = {OURS: lambda: ours.step_on(batch)}
+    if theirs:
+        works |= {
+            MMDET: lambda: theirs.step_on(batch),
+            TORCHVISION: torchvision_step(batch, stopwatch.device),
+            BARE: bare_step(ours, batch, memory_format, stopwatch.device),
+        }
+    samples = stopwatch.alternate(works, per=settings.batch)
+    facts = dict(batch=settings.batch, format=f'{dtype} {memory_format}'.replace('torch.', ''))
+    return Case('step', settings.name('model alone'), 'picture', samples, facts)
 
 
 def time_from_files(
-    stopwatch: Stopwatch, ours: Trainer, theirs: Trainer, batch: dict, settings: Settings
+    stopwatch: Stopwatch, ours: Trainer, theirs: Trainer | None, batch: dict, settings: Settings
 ) -> Case:
     """Whole iterations: load, augment, forward, backward, optimiser."""
 
@@ -82,20 +100,21 @@ def time_from_files(
         for _ in range(settings.iterations):
             ours.step_on(batch)
 
-    works = {
-        OURS: lambda: ours.loop.take(settings.iterations),
-        MMDET: lambda: theirs.loop.take(settings.iterations),
-        NO_LOADING: without_loading,
-    }
+    works = {OURS: lambda: ours.loop.take(settings.iterations)}
+    if theirs:
+        works[MMDET] = lambda: theirs.loop.take(settings.iterations)
+    works[NO_LOADING] = without_loading
     samples = stopwatch.alternate(works, per=settings.iterations * settings.batch)
     facts = dict(batch=settings.batch, workers=settings.workers, iterations=settings.iterations)
-    return Case('step', f'from files, batch {settings.batch}', 'picture', samples, facts)
+    return Case('step', settings.name('from files'), 'picture', samples, facts)
 
 
-def fixed_batch(root: Path, count: int) -> dict:
+def fixed_batch(root: Path, settings: Settings) -> dict:
     """A batch as a loader gives it: uint8 images and their objects."""
-    dataset = build_dataset(with_pictures(our_config(), root, PLAIN_PIPELINE))
-    return pseudo_collate([dataset[i] for i in range(count)])
+    cfg = our_config(settings.config)
+    resize = next(t for t in cfg.test_pipeline if t.type == 'Resize')
+    dataset = build_dataset(with_pictures(cfg, root, plain_pipeline(resize.scale)))
+    return pseudo_collate([dataset[i % len(dataset)] for i in range(settings.batch)])
 
 
 def torchvision_step(batch: dict, device: str) -> Callable[[], Tensor]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ssd_plugin.amp import enable_amp
 from ssd_plugin.launch import build_runner
 
-from .configs import mmdet_config, our_config, with_pictures
+from .configs import OUR_CONFIG, mmdet_config, our_config, with_pictures
 
 MANY = 10**6
 
@@ -96,9 +96,11 @@ class Trainer:
             self.loop.dataloader_iterator._iterator._shutdown_workers()
 
 
-def our_trainer(root: Path, work_dir: Path, batch: int, workers: int, amp: bool) -> Trainer:
-    """The plugin's SSD300 on VOC, as ``tools/train.py`` trains it."""
-    cfg = recipe(our_config(), root, work_dir, batch, workers)
+def our_trainer(
+    root: Path, work_dir: Path, batch: int, workers: int, amp: bool, config: Path = OUR_CONFIG
+) -> Trainer:
+    """One of the plugin's models on VOC, as ``tools/train.py`` trains it."""
+    cfg = recipe(our_config(config), root, work_dir, batch, workers)
     if amp:
         enable_amp(cfg)
     return Trainer(cfg, build_runner)

@@ -1,0 +1,133 @@
+"""On a GPU: the numbers of the CPU, and no step of the loss that waits for the device."""
+
+from contextlib import contextmanager
+
+import pytest
+import torch
+from commands import ROOT, run
+from helpers import image_metas, tiny_head, to_levels
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.runner import autocast
+from test_fixed_shapes import HEADS, batch, losses_and_gradients
+from test_head import MIXED, data
+from test_step import LABELS, channels_last, initialised, trained
+from tiny_training import write_training
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device'),
+]
+heads = pytest.mark.parametrize('options', HEADS.values(), ids=HEADS)
+
+
+@contextmanager
+def nothing_waits():
+    """Whatever synchronises the host with the GPU raises."""
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode('error')
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
+
+
+@pytest.fixture
+def float32_convolutions(monkeypatch):
+    """Without TF32, which has three decimals."""
+    monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', False)
+
+
+def on_gpu(inputs):
+    """A batch of `test_fixed_shapes.batch` on the GPU."""
+    scores, preds, gt, metas, ignored = inputs
+    maps = ([m.detach().cuda().requires_grad_() for m in levels] for levels in (scores, preds))
+    return (*maps, [i.to('cuda') for i in gt], metas, [i.to('cuda') for i in ignored])
+
+
+@heads
+@pytest.mark.parametrize('memory', [torch.contiguous_format, torch.channels_last])
+def test_losses_and_gradients_are_those_of_the_cpu(options, memory):
+    head = tiny_head(**options)
+    inputs = batch(head, memory=memory)
+    expected = losses_and_gradients(head.loss_by_feat, inputs)
+    found = losses_and_gradients(head.cuda().loss_by_feat, on_gpu(inputs))
+    assert all(value.is_cuda for value in found)
+    torch.testing.assert_close([f.cpu() for f in found], expected, rtol=1e-4, atol=1e-6)
+
+
+@heads
+def test_no_step_of_the_loss_waits_for_the_gpu(options):
+    head = tiny_head(**options).cuda()
+    inputs = on_gpu(batch(head))
+    with nothing_waits():
+        losses_and_gradients(head.loss_by_feat, inputs)
+        with pytest.raises(RuntimeError, match='synchroniz'):
+            inputs[0][0].sum().item()
+
+
+def test_detections_are_those_of_the_cpu():
+    generator = torch.Generator().manual_seed(0)
+    scores, deltas = (to_levels(torch.randn(3, 368, c, generator=generator)) for c in (4, 4))
+    head = tiny_head()
+    metas = image_metas(3)
+    expected = head.predict_by_feat(scores, deltas, metas)
+    scores, deltas = ([m.cuda() for m in maps] for maps in (scores, deltas))
+    found = head.cuda().predict_by_feat(scores, deltas, metas)
+    for one, other in zip(found, expected, strict=True):
+        assert len(other) == 200
+        assert one.labels.tolist() == other.labels.tolist()
+        torch.testing.assert_close(one.scores.cpu(), other.scores, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(one.bboxes.cpu(), other.bboxes, rtol=1e-4, atol=1e-3)
+
+
+def test_a_step_learns_what_it_learns_on_the_cpu(float32_convolutions):
+    expected = trained(initialised(), OptimWrapper, 4)
+    found = trained(initialised().cuda(), OptimWrapper, 4)
+    torch.testing.assert_close([f.cpu() for f in found], expected, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize('dtype', ['float16', 'bfloat16'])
+def test_mixed_precision_finds_what_it_was_taught(dtype):
+    model = channels_last(initialised().cuda())
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    wrapper = AmpOptimWrapper(optimizer=optimizer, dtype=dtype)
+    losses = [model.train_step(data(MIXED, LABELS), wrapper)['loss'] for _ in range(80)]
+    assert losses[-1] < 0.1 * losses[0]
+    with torch.no_grad(), autocast(enabled=True):
+        samples = model.eval().test_step(data(MIXED, LABELS))
+    for sample, boxes, labels in zip(samples, MIXED, LABELS, strict=True):
+        found = sample.pred_instances
+        sure = found[found.scores > 0.5]
+        assert sorted(sure.labels.tolist()) == labels
+        order = sure.labels.argsort()
+        torch.testing.assert_close(
+            sure.bboxes[order].float().cpu(),
+            torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), rtol=0, atol=3,
+        )  # fmt: skip
+
+
+def test_the_loss_scale_goes_on_where_it_was(tmp_path):
+    """Five steps in one command and five in the next, with a scale that doubles every fourth."""
+    config = write_training(tmp_path)
+    out = tmp_path / 'out'
+    options = (
+        'default_hooks.checkpoint.interval=5', 'val_cfg.fp16=True',
+        'optim_wrapper.type=AmpOptimWrapper', 'optim_wrapper.loss_scale.init_scale=1024.0',
+        'optim_wrapper.loss_scale.growth_interval=4',
+    )  # fmt: skip
+
+    def train(epochs, *flags):
+        tool = ROOT / 'tools' / 'train.py'
+        epochs = f'train_cfg.max_epochs={epochs}'
+        said = run(
+            tool, config, '--work-dir', out, *flags, '--cfg-options', *options, epochs,
+            cwd=tmp_path, path=[ROOT / 'tests'],
+        )  # fmt: skip
+        checkpoint = torch.load(out / f'iter_{5 * int(epochs[-1])}.pth', weights_only=False)
+        return said, checkpoint['optimizer']['loss_scaler']
+
+    _, scaler = train(1)
+    assert (scaler['scale'], scaler['_growth_tracker']) == (2048, 1)
+    said, scaler = train(2, '--resume')
+    assert (scaler['scale'], scaler['_growth_tracker']) == (4096, 2)
+    assert 'mAP' in said
