@@ -40,6 +40,7 @@ train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=max_epoch
 optim_wrapper = dict(
     _delete_=True,
     type='OptimWrapper',
+    constructor='MergingOptimWrapperConstructor',
     optimizer=dict(type='AdamW', lr=1e-4, weight_decay=0.01),
     paramwise_cfg=dict(
         custom_keys={

@@ -25,6 +25,7 @@ train_cfg = dict(max_epochs=16)
 optim_wrapper = dict(
     _delete_=True,
     type='OptimWrapper',
+    constructor='MergingOptimWrapperConstructor',
     optimizer=dict(type='SGD', lr=2.5e-4, momentum=0.9, weight_decay=5e-4),
     paramwise_cfg=dict(bias_lr_mult=2.0, bias_decay_mult=0.0),
 )

@@ -19,8 +19,11 @@ from . import (
     memory_format,
     nonfinite,
     norm_stats,
+    param_groups,
+    preprocessor,
     priors,
     resume,
+    runtime_info,
     transforms,
 )
 from .version import __version__

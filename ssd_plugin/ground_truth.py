@@ -56,20 +56,26 @@ def batch_ignored(
     """Ignored boxes of B images as (B, I, 4) float32, zeros where padded; None where none are."""
     if batch_instances is None:
         return None
+    bboxes = [None if i is None else get_box_tensor(i.bboxes) for i in batch_instances]
     # An image that came without the field has none.
-    empty = torch.zeros(0, 4, device=device)
-    bboxes = [empty if i is None else get_box_tensor(i.bboxes) for i in batch_instances]
-    return pad_sequence(bboxes, batch_first=True).float()
+    empty = torch.zeros(0, 4, device=next((b.device for b in bboxes if b is not None), device))
+    bboxes = pad_sequence([empty if b is None else b for b in bboxes], batch_first=True)
+    return send(bboxes.float(), device)
 
 
 def batch_ground_truth(
-    batch_gt_instances: Sequence[InstanceData], batch_img_metas: Sequence[dict]
+    batch_gt_instances: Sequence[InstanceData],
+    batch_img_metas: Sequence[dict],
+    device: torch.device,
 ) -> GroundTruth:
     """Pad the ground truth of B images into tensors and mask out what can't be trained on.
+
+    Done where the instances are: on the host that takes less time than on an accelerator.
 
     Args:
         batch_gt_instances: For each image ``bboxes`` (n, 4) and ``labels`` (n,).
         batch_img_metas: For each image ``img_shape``, the (h, w) of the network input in pixels.
+        device: Where the tensors are to be.
 
     Returns:
         The batch as tensors; see :class:`GroundTruth`.
@@ -81,7 +87,16 @@ def batch_ground_truth(
     if labels.size(1) == 0:  # one padded box, so that boxes can always be gathered by index
         bboxes, labels = bboxes.new_zeros(len(labels), 1, 4), labels.new_full((len(labels), 1), -1)
     mask = (labels >= 0) & valid_gt_mask(bboxes, _common_shape(batch_img_metas, bboxes))
-    return GroundTruth(bboxes, labels, mask)
+    return GroundTruth(*(send(tensor, device) for tensor in (bboxes, labels, mask)))
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy to a device without waiting for it; the tensor itself where it is there already."""
+    if tensor.device == device:
+        return tensor
+    if device.type == 'cuda' and tensor.device.type == 'cpu':
+        tensor = tensor.pin_memory()  # from elsewhere, the host would wait
+    return tensor.to(device, non_blocking=True)
 
 
 def _common_shape(batch_img_metas: Sequence[dict], like: Tensor) -> tuple[int, int] | Tensor:

@@ -150,7 +150,8 @@ class SSDMultiBoxHead(BaseDenseHead):
         Args:
             cls_scores: From :meth:`forward`.
             bbox_preds: From :meth:`forward`.
-            batch_gt_instances: ``bboxes`` (n, 4) in pixels and ``labels`` (n,) of each image.
+            batch_gt_instances: ``bboxes`` (n, 4) in pixels and ``labels`` (n,) of each image, on
+                the host or on the maps' device.
             batch_img_metas: ``img_shape`` of each image.
             batch_gt_instances_ignore: ``bboxes`` (n, 4) of each image's ignored objects.
 
@@ -166,7 +167,7 @@ class SSDMultiBoxHead(BaseDenseHead):
                 meta.get('img_path', f'image {i}') for i, meta in enumerate(batch_img_metas)
             ]
             check_labels([i.labels for i in batch_gt_instances], self.num_classes, pictures)
-        gt = batch_ground_truth(batch_gt_instances, batch_img_metas)
+        gt = batch_ground_truth(batch_gt_instances, batch_img_metas, priors.device)
         ignored = None
         # Padding them is work for nothing where the assigner says that it leaves none out.
         if getattr(self.assigner, 'ignore_iof_thr', 0) >= 0:

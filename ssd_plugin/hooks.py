@@ -126,9 +126,9 @@ def find_faults(samples: Sequence[DetDataSample]) -> dict[str, Faults]:
     """Objects that can't be trained on, by path of the picture; pictures without are left out."""
     counts = [len(sample.gt_instances) for sample in samples]
     bboxes = torch.cat([get_box_tensor(sample.gt_instances.bboxes) for sample in samples])  # (N, 4)
-    img_shapes = torch.tensor([sample.img_shape[:2] for sample in samples])
-    img_shapes = img_shapes.repeat_interleave(torch.tensor(counts), dim=0)  # (N, 2)
-    faulty = ~valid_gt_mask(bboxes, img_shapes)
+    # One a box; tensors of so few numbers take PyTorch's threads longer than Python.
+    img_shapes = [s.img_shape[:2] for s, count in zip(samples, counts) for _ in range(count)]
+    faulty = ~valid_gt_mask(bboxes, torch.tensor(img_shapes).view(-1, 2))
     if not faulty.any():
         return {}
     pictures = [picture_of(sample) for sample, count in zip(samples, counts) for _ in range(count)]

@@ -96,22 +96,26 @@ def match_by_offers(overlaps: Tensor) -> Tensor:
     at most. In each round it makes an offer to the first on its list that holds no better one
     (Gale and Shapley's deferred acceptance). Boxes and priors rank pairs by the same IoU, so the
     stable outcome is the greedy one; the k-th pair of the greedy order is settled by round k.
+
+    An accelerator waits for the operations to be issued more than for their results, so a pair is
+    one integer: from the highest bit down the IoU, the box and the prior, lower ones first.
     """
     num_gts, num_priors = overlaps.shape[1:]
-    # One integer orders pairs by IoU, then by the lower index: non-negative floats sort as their
-    # bits do.
-    bits = overlaps.contiguous().view(torch.int32).long() << 32  # (B, G, P)
-    lower_first = torch.arange(num_priors, 0, -1, device=overlaps.device)
-    ranked = (bits | lower_first).topk(min(num_gts, num_priors), dim=2).values  # (B, G, N)
-    prior = num_priors - (ranked & 0xFFFFFFFF)
-    number = torch.arange(num_gts, 0, -1, device=overlaps.device).unsqueeze(1)
-    offer = (ranked >> 32 << 32) | number
-    offer = torch.where(ranked >> 32 > 0, offer, 0)  # no prior is offered an IoU of 0
+    prior_bits = num_priors.bit_length()
+    bits_below = num_gts.bit_length() + prior_bits
+    box = torch.arange(num_gts, 0, -1, device=overlaps.device).unsqueeze(1) << prior_bits
+    column = torch.arange(num_priors, 0, -1, device=overlaps.device)  # 0 is nobody's
+    # Non-negative floats sort as their bits do, and those of an IoU are 30.
+    pairs = overlaps.contiguous().view(torch.int32).long() << bits_below
+    offers = (pairs | (box | column)).topk(min(num_gts, num_priors), dim=2).values  # (B, G, N)
+    offers = offers * (offers >= 1 << bits_below)  # no prior is offered an IoU of 0
+    columns = (offers & ((1 << prior_bits) - 1)).flatten(1)
 
-    held = bits.new_zeros(len(overlaps), num_priors)
+    held = offers.new_zeros(len(overlaps), 1 + num_priors)
     for _ in range(num_gts):
-        open_to = offer >= held.gather(1, prior.flatten(1)).view_as(offer)
-        first = open_to.int().argmax(dim=2, keepdim=True)  # (B, G, 1)
-        made = torch.where(open_to.gather(2, first), offer.gather(2, first), 0)
-        held = held.scatter_reduce(1, prior.gather(2, first).flatten(1), made.flatten(1), 'amax')
-    return torch.where(held > 0, num_gts + 1 - (held & 0xFFFFFFFF), 0)
+        is_best = held.gather(1, columns).view_as(offers) <= offers
+        made = (offers * is_best).amax(2)  # (B, G), the first on the list that is
+        held.scatter_reduce_(1, made & ((1 << prior_bits) - 1), made, 'amax')
+    held = held[:, 1:].flip(1)  # (B, P)
+    own_gt = num_gts + 1 - (held >> prior_bits & ((1 << num_gts.bit_length()) - 1))
+    return own_gt * (held > 0)

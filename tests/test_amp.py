@@ -129,6 +129,31 @@ def test_an_accelerator_gets_mmengines_wrapper(monkeypatch):
     assert issubclass(OPTIM_WRAPPERS.get(cfg.optim_wrapper.type), OptimWrapper)
 
 
+@pytest.mark.parametrize(
+    ('optimizer', 'device', 'fused'),
+    [
+        ('AdamW', 'cuda', True), ('RMSprop', 'cuda', None), ('AdamW', 'npu', None),
+        ('AdamW', 'cpu', None),
+    ],
+)  # fmt: skip
+def test_on_a_gpu_the_optimizer_is_fused_where_it_can_be(monkeypatch, optimizer, device, fused):
+    monkeypatch.setattr(amp, 'get_device', lambda: device)
+    cfg = amp_config(type='OptimWrapper')
+    cfg.optim_wrapper.optimizer.type = optimizer
+    amp.enable_amp(cfg)
+    assert cfg.optim_wrapper.optimizer.get('fused') is fused
+    options = cfg.optim_wrapper.optimizer.to_dict()
+    getattr(torch.optim, options.pop('type'))([torch.zeros(1)], **options)
+
+
+def test_a_config_that_wants_no_fused_optimizer_gets_none(monkeypatch):
+    monkeypatch.setattr(amp, 'get_device', lambda: 'cuda')
+    cfg = amp_config(type='OptimWrapper')
+    cfg.optim_wrapper.optimizer.fused = False
+    amp.enable_amp(cfg)
+    assert cfg.optim_wrapper.optimizer.fused is False
+
+
 @pytest.mark.parametrize(('instructions', 'warns'), [('AVX2', True), ('AVX512', False)])
 def test_a_cpu_that_is_slow_in_bfloat16_is_told(monkeypatch, recwarn, instructions, warns):
     monkeypatch.setattr(amp, 'get_device', lambda: 'cpu')

@@ -372,7 +372,7 @@ def stands_still(process, patience=10):
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')
 def test_trainers_take_turns_and_loaders_wait_for_theirs(root, tmp_path, tiny_recipes, monkeypatch):
-    monkeypatch.setattr(step, 'torchvision_step', lambda batch, device: lambda: None)
+    monkeypatch.setattr(step, 'torchvision_step', lambda samples, device: lambda: None)
     with (
         closing(training.our_trainer(root, tmp_path / 'a', 2, 1, amp=False)) as ours,
         closing(training.mmdet_trainer(root, tmp_path / 'b', 2, 1)) as theirs,
@@ -380,7 +380,7 @@ def test_trainers_take_turns_and_loaders_wait_for_theirs(root, tmp_path, tiny_re
         assert type(ours.runner.model.bbox_head).__name__ == 'SSDMultiBoxHead'
         assert type(theirs.runner.model.bbox_head).__name__ == 'SSDHead'
         settings = step.Settings(batch=2, workers=1, iterations=2)
-        batch = step.fixed_batch(root, settings)
+        samples = step.fixed_samples(root, settings)
         still = []
 
         def clock(work):
@@ -390,14 +390,14 @@ def test_trainers_take_turns_and_loaders_wait_for_theirs(root, tmp_path, tiny_re
             return 8.0
 
         stopwatch = Stopwatch(clock=clock, **ONCE)
-        from_files = step.time_from_files(stopwatch, ours, theirs, batch, settings)
+        from_files = step.time_from_files(stopwatch, ours, theirs, samples, settings)
         assert (ours.loop.iter, theirs.loop.iter) == (2, 2)
         assert still == [[True, True]] * 3
         assert from_files.samples == {OURS: [2.0], MMDET: [2.0], NO_LOADING: [2.0]}
 
         weight = ours.runner.model.bbox_head.cls_convs[0][0].weight
         before = weight.detach().clone()
-        alone = step.time_model(stopwatch, ours, theirs, batch, settings)
+        alone = step.time_model(stopwatch, ours, theirs, samples, settings)
         assert set(alone.samples) == {OURS, MMDET, TORCHVISION, BARE}
         assert not torch.equal(weight, before), 'the optimiser steps'
 
@@ -414,15 +414,15 @@ def test_a_config_without_peers_is_timed_by_itself(root, tmp_path, tiny_recipes)
     ]
     assert [set(case.samples) for case in cases] == [{OURS}, {OURS, NO_LOADING}]
     assert acceptance.judge(cases, 'cuda') == []
-    (image,) = step.fixed_batch(root, of('ssd512_voc'))['inputs']
-    assert image.shape == (3, 512, 512)
+    (sample,) = step.fixed_samples(root, of('ssd512_voc'))
+    assert sample['inputs'].shape == (3, 512, 512)
 
 
 @pytest.mark.filterwarnings('ignore:this CPU has no AVX-512')
 def test_amp_is_what_the_plugin_makes_of_it(root, tmp_path, tiny_recipes):
     trainer = training.our_trainer(root, tmp_path, batch=1, workers=0, amp=True)
-    batch = step.fixed_batch(root, step.Settings(batch=1, workers=0, iterations=1))
-    dtype, memory_format = trainer.observed_format(batch)
+    samples = step.fixed_samples(root, step.Settings(batch=1, workers=0, iterations=1))
+    dtype, memory_format = trainer.observed_format(trainer.collate(samples))
     assert dtype == torch.bfloat16
 
     seen = []
@@ -438,7 +438,7 @@ def test_amp_is_what_the_plugin_makes_of_it(root, tmp_path, tiny_recipes):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(step, 'BareSSD300', Bare)
-        step.bare_step(trainer, batch, memory_format, 'cpu')()
+        step.bare_step(trainer, samples, memory_format, 'cpu')()
     assert seen == [(torch.bfloat16, True)], 'the bare convolutions run as ours do'
 
 
@@ -486,13 +486,14 @@ def test_torchvision_trains_on_the_same_images(root, monkeypatch):
             return dict(loss=super().forward(torch.ones(1)).sum())
 
     monkeypatch.setattr(step, 'ssd300_vgg16', Model)
-    batch = step.fixed_batch(root, step.Settings(batch=2, workers=0, iterations=1))
-    step.torchvision_step(batch, 'cpu')()
+    samples = step.fixed_samples(root, step.Settings(batch=2, workers=0, iterations=1))
+    step.torchvision_step(samples, 'cpu')()
     ((images, targets),) = given
-    for image, target, raw, sample in zip(images, targets, batch['inputs'], batch['data_samples']):
-        torch.testing.assert_close(image.flip(0) * 255, raw.float())
-        assert torch.equal(target['labels'], sample.gt_instances.labels + 1)
-        assert torch.equal(target['boxes'], step.boxes_of(sample.gt_instances))
+    for image, target, sample in zip(images, targets, samples, strict=True):
+        torch.testing.assert_close(image.flip(0) * 255, sample['inputs'].float())
+        objects = sample['data_samples'].gt_instances
+        assert torch.equal(target['labels'], objects.labels + 1)
+        assert torch.equal(target['boxes'], step.boxes_of(objects))
 
 
 # ------------------------------------------------------------------------------ command

@@ -179,7 +179,8 @@ def test_biases_learn_twice_as_fast_and_do_not_decay(tmp_path, monkeypatch):
     cfg = two_steps(load('ssd300_voc'), tmp_path / 'biases')
     runner = Runner.from_cfg(cfg)
     wrapper = runner.build_optim_wrapper(cfg.optim_wrapper)
-    settings = {id(group['params'][0]): group for group in wrapper.param_groups}
+    assert len(wrapper.optimizer.param_groups) == 2
+    settings = {id(p): group for group in wrapper.optimizer.param_groups for p in group['params']}
     for name, parameter in runner.model.named_parameters():
         group = settings[id(parameter)]
         expected = (2e-3, 0) if name.endswith('.bias') else (1e-3, 5e-4)

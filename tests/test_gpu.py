@@ -6,12 +6,18 @@ import pytest
 import torch
 from commands import ROOT, run
 from helpers import image_metas, tiny_head, to_levels
+from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.registry import HOOKS
 from mmengine.runner import autocast
 from test_fixed_shapes import HEADS, batch, losses_and_gradients
 from test_head import MIXED, data
 from test_step import LABELS, channels_last, initialised, trained
-from tiny_training import write_training
+from tiny_training import BY_ITERATION, write_training
+
+from ssd_plugin.amp import enable_amp
+from ssd_plugin.launch import build_runner
 
 pytestmark = [
     pytest.mark.gpu,
@@ -58,11 +64,48 @@ def test_losses_and_gradients_are_those_of_the_cpu(options, memory):
 @heads
 def test_no_step_of_the_loss_waits_for_the_gpu(options):
     head = tiny_head(**options).cuda()
-    inputs = on_gpu(batch(head))
+    inputs = batch(head)
+    scores, deltas, _, metas, _ = on_gpu(inputs)
+    # Annotations are on the host, as SSDDataPreprocessor leaves them.
+    inputs = (scores, deltas, inputs[2], metas, inputs[4])
+    expected = losses_and_gradients(head.loss_by_feat, inputs)  # makes the priors
     with nothing_waits():
-        losses_and_gradients(head.loss_by_feat, inputs)
+        found = losses_and_gradients(head.loss_by_feat, inputs)
         with pytest.raises(RuntimeError, match='synchroniz'):
-            inputs[0][0].sum().item()
+            scores[0].sum().item()
+    torch.testing.assert_close(found, expected)
+
+
+def test_no_step_of_training_waits_for_the_gpu(tmp_path, monkeypatch):
+    """From the loader's batch to the hooks that log: with --amp, as the recipes train."""
+    monkeypatch.chdir(tmp_path)
+    cfg = Config.fromfile(write_training(tmp_path, BY_ITERATION))
+    cfg.merge_from_dict(Config.fromfile(ROOT / 'configs/_base_/default_runtime.py').to_dict())
+    cfg.model.data_preprocessor.update(
+        type='SSDDataPreprocessor', bgr_to_rgb=True, non_blocking=True
+    )
+    cfg.train_cfg.update(max_iters=12, val_interval=100)
+    cfg.work_dir = str(tmp_path / 'out')
+    # After the fifth, the end of an epoch, the log is written.
+    cfg.custom_hooks += [dict(type='WaitingHook', first=6, last=12)]
+    enable_amp(cfg)
+    build_runner(cfg).train()
+
+
+@HOOKS.register_module()
+class WaitingHook(Hook):
+    """Has whatever waits for the GPU fail, from one iteration on and until another."""
+
+    priority = 'HIGHEST'
+
+    def __init__(self, first, last):
+        self.first, self.last = first, last
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter + 1 == self.first:
+            torch.cuda.set_sync_debug_mode('error')
+        if runner.iter + 1 == self.last:
+            torch.cuda.set_sync_debug_mode('default')
 
 
 def test_detections_are_those_of_the_cpu():
@@ -113,7 +156,7 @@ def test_the_loss_scale_goes_on_where_it_was(tmp_path):
     options = (
         'default_hooks.checkpoint.interval=5', 'val_cfg.fp16=True',
         'optim_wrapper.type=AmpOptimWrapper', 'optim_wrapper.loss_scale.init_scale=1024.0',
-        'optim_wrapper.loss_scale.growth_interval=4',
+        'optim_wrapper.loss_scale.growth_interval=4', 'optim_wrapper.optimizer.fused=True',
     )  # fmt: skip
 
     def train(epochs, *flags):

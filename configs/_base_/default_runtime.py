@@ -3,6 +3,7 @@ default_scope = 'mmdet'
 runner_type = 'ResumableRunner'  # killed and resumed, a run ends with the same weights
 
 default_hooks = dict(
+    runtime_info=dict(type='DeferredRuntimeInfoHook'),
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),

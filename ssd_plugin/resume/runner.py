@@ -9,6 +9,7 @@ from mmengine.dist import broadcast_object_list, get_rank, is_main_process, mast
 from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.runner import BaseLoop, Runner
 
+from ..runtime_info import DeferredRuntimeInfoHook
 from .files import (
     LAST_CHECKPOINT,
     UNFINISHED,
@@ -96,6 +97,9 @@ class ResumableRunner(Runner):
     @master_only
     def save_checkpoint(self, out_dir: str, filename: str, *args, **kwargs) -> None:
         """As the parent does; a local file gets its name once it is written."""
+        for hook in self.hooks:
+            if isinstance(hook, DeferredRuntimeInfoHook):
+                hook.flush(self)
         backend_args = kwargs.get('backend_args')
         if not isinstance(get_file_backend(str(out_dir), backend_args=backend_args), LocalBackend):
             super().save_checkpoint(out_dir, filename, *args, **kwargs)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from mmengine.dataset import pseudo_collate
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from torchvision.models.detection import ssd300_vgg16
@@ -67,34 +66,45 @@ def run(stopwatch: Stopwatch, root: Path, work_dir: Path, settings: Settings) ->
         if settings.has_peers:
             theirs = mmdet_trainer(root, work_dir / 'mmdet', *loader)
             stack.enter_context(closing(theirs))
-        batch = fixed_batch(root, settings)
+        samples = fixed_samples(root, settings)
         return [
-            time_model(stopwatch, ours, theirs, batch, settings),
-            time_from_files(stopwatch, ours, theirs, batch, settings),
+            time_model(stopwatch, ours, theirs, samples, settings),
+            time_from_files(stopwatch, ours, theirs, samples, settings),
         ]
 
 
 def time_model(
-    stopwatch: Stopwatch, ours: Trainer, theirs: Trainer | None, batch: dict, settings: Settings
+    stopwatch: Stopwatch,
+    ours: Trainer,
+    theirs: Trainer | None,
+    samples: list[dict],
+    settings: Settings,
 ) -> Case:
     """Forward, backward and optimiser on a batch in memory, beside the bare convolutions."""
+    batch = ours.collate(samples)
     dtype, memory_format = ours.observed_format(batch)
     works = {OURS: lambda: ours.step_on(batch)}
     if theirs:
+        their_batch = theirs.collate(samples)
         works |= {
-            MMDET: lambda: theirs.step_on(batch),
-            TORCHVISION: torchvision_step(batch, stopwatch.device),
-            BARE: bare_step(ours, batch, memory_format, stopwatch.device),
+            MMDET: lambda: theirs.step_on(their_batch),
+            TORCHVISION: torchvision_step(samples, stopwatch.device),
+            BARE: bare_step(ours, samples, memory_format, stopwatch.device),
         }
-    samples = stopwatch.alternate(works, per=settings.batch)
+    seconds = stopwatch.alternate(works, per=settings.batch)
     facts = dict(batch=settings.batch, format=f'{dtype} {memory_format}'.replace('torch.', ''))
-    return Case('step', settings.name('model alone'), 'picture', samples, facts)
+    return Case('step', settings.name('model alone'), 'picture', seconds, facts)
 
 
 def time_from_files(
-    stopwatch: Stopwatch, ours: Trainer, theirs: Trainer | None, batch: dict, settings: Settings
+    stopwatch: Stopwatch,
+    ours: Trainer,
+    theirs: Trainer | None,
+    samples: list[dict],
+    settings: Settings,
 ) -> Case:
     """Whole iterations: load, augment, forward, backward, optimiser."""
+    batch = ours.collate(samples)
 
     def without_loading() -> None:
         for _ in range(settings.iterations):
@@ -104,20 +114,20 @@ def time_from_files(
     if theirs:
         works[MMDET] = lambda: theirs.loop.take(settings.iterations)
     works[NO_LOADING] = without_loading
-    samples = stopwatch.alternate(works, per=settings.iterations * settings.batch)
+    seconds = stopwatch.alternate(works, per=settings.iterations * settings.batch)
     facts = dict(batch=settings.batch, workers=settings.workers, iterations=settings.iterations)
-    return Case('step', settings.name('from files'), 'picture', samples, facts)
+    return Case('step', settings.name('from files'), 'picture', seconds, facts)
 
 
-def fixed_batch(root: Path, settings: Settings) -> dict:
-    """A batch as a loader gives it: uint8 images and their objects."""
+def fixed_samples(root: Path, settings: Settings) -> list[dict]:
+    """What a loader makes a batch of: uint8 images and their objects."""
     cfg = our_config(settings.config)
     resize = next(t for t in cfg.test_pipeline if t.type == 'Resize')
     dataset = build_dataset(with_pictures(cfg, root, plain_pipeline(resize.scale)))
-    return pseudo_collate([dataset[i % len(dataset)] for i in range(settings.batch)])
+    return [dataset[i % len(dataset)] for i in range(settings.batch)]
 
 
-def torchvision_step(batch: dict, device: str) -> Callable[[], Tensor]:
+def torchvision_step(samples: list[dict], device: str) -> Callable[[], Tensor]:
     """torchvision's training of its SSD300-VGG, with the paper's optimiser.
 
     Its images are floats on the device beforehand, which its recipe leaves to the loader.
@@ -125,8 +135,8 @@ def torchvision_step(batch: dict, device: str) -> Callable[[], Tensor]:
     model = ssd300_vgg16(weights=None, weights_backbone=None, num_classes=NUM_CLASSES + 1)
     model.to(device).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9, weight_decay=5e-4)
-    images = [image.flip(0).float().to(device) / 255 for image in batch['inputs']]  # RGB
-    objects = [sample.gt_instances.to(device) for sample in batch['data_samples']]
+    images = [s['inputs'].flip(0).float().to(device) / 255 for s in samples]  # RGB
+    objects = [sample['data_samples'].gt_instances.to(device) for sample in samples]
     targets = [dict(boxes=boxes_of(o), labels=o.labels + 1) for o in objects]
 
     def step() -> Tensor:
@@ -144,14 +154,19 @@ def boxes_of(objects: InstanceData) -> Tensor:
 
 
 def bare_step(
-    ours: Trainer, batch: dict, memory_format: torch.memory_format, device: str
+    ours: Trainer, samples: list[dict], memory_format: torch.memory_format, device: str
 ) -> Callable[[], None]:
     """Forward and backward of the same convolutions, in the type and format that ours have.
 
     The optimiser's context decides of the type, as for the plugin's model.
     """
     model: nn.Module = BareSSD300().to(device, memory_format=memory_format).train()
-    images = torch.stack(batch['inputs']).float().sub(120).to(device, memory_format=memory_format)
+    images = (
+        torch.stack([sample['inputs'] for sample in samples])
+        .float()
+        .sub(120)
+        .to(device, memory_format=memory_format)
+    )
     gradients = []
 
     def step() -> None:

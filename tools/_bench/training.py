@@ -73,6 +73,14 @@ class Trainer:
         self.loop = self.runner.train_loop
         pause(self.loop.workers)
 
+    def collate(self, samples: list[dict]) -> dict:
+        """A batch as this trainer's loader gives it."""
+        loader = self.runner.train_dataloader
+        batch = loader.collate_fn(samples)
+        if loader.pin_memory:
+            batch['inputs'] = batch['inputs'].pin_memory()
+        return batch
+
     def step_on(self, batch: dict) -> dict[str, Tensor]:
         """Forward, backward and optimiser on a batch as a loader gives it."""
         return self.runner.model.train_step(batch, optim_wrapper=self.runner.optim_wrapper)

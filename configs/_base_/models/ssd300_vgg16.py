@@ -2,7 +2,7 @@
 model = dict(
     type='SingleStageDetector',
     data_preprocessor=dict(
-        type='DetDataPreprocessor',
+        type='SSDDataPreprocessor',
         mean=[123.675, 116.28, 103.53],
         std=[1, 1, 1],
         bgr_to_rgb=True,

@@ -6,6 +6,7 @@ test_cfg = dict(type='TestLoop')
 
 optim_wrapper = dict(
     type='OptimWrapper',
+    constructor='MergingOptimWrapperConstructor',  # two groups of parameters, not one of each
     optimizer=dict(type='SGD', lr=1e-3, momentum=0.9, weight_decay=5e-4),
     paramwise_cfg=dict(bias_lr_mult=2.0, bias_decay_mult=0.0),
 )
