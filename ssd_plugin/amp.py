@@ -45,9 +45,12 @@ class CPUAmpOptimWrapper(OptimWrapper):
 def enable_amp(cfg: Config) -> None:
     """Turn on mixed precision in a config, in place: in training, and in its evaluations.
 
-    An accelerator gets ``AmpOptimWrapper`` with a dynamic loss scale, a CPU
-    :class:`CPUAmpOptimWrapper`; on a GPU the optimizer is fused where it can be. Other settings of
-    ``optim_wrapper`` stay. The model is laid out with channels last.
+    - A CPU gets :class:`CPUAmpOptimWrapper`.
+    - A GPU that has bfloat16 gets ``AmpOptimWrapper`` in that type, without a loss scale, and a
+      fused optimizer where there is one; unless ``optim_wrapper`` says ``dtype='float16'``.
+    - Then, and on another accelerator, it is ``AmpOptimWrapper`` with a dynamic loss scale.
+
+    Other settings of ``optim_wrapper`` stay. The model is laid out with channels last.
 
     Warns where the CPU has no instructions for bfloat16, which makes it slower than float32.
     """
@@ -56,19 +59,27 @@ def enable_amp(cfg: Config) -> None:
         wrapper.type = CPUAmpOptimWrapper.__name__
         for only_with_accelerator in ('loss_scale', 'dtype', 'use_fsdp'):
             wrapper.pop(only_with_accelerator, None)
+    elif has_bfloat16() and wrapper.get('dtype', 'bfloat16') == 'bfloat16':
+        # Nothing to scale: and the scaler would wait for the device in each iteration.
+        wrapper.update(type='AmpOptimWrapper', dtype='bfloat16', loss_scale=dict(enabled=False))
+        if has_fused_form(wrapper.optimizer.type):
+            wrapper.optimizer.setdefault('fused', True)
     else:
         wrapper.type = 'AmpOptimWrapper'
         wrapper.loss_scale = 'dynamic'
-        if get_device() == 'cuda' and has_fused_form(wrapper.optimizer.type):
-            wrapper.optimizer.setdefault('fused', True)
     enable_amp_evaluation(cfg, 'val')
 
 
-def has_fused_form(optimizer: str) -> bool:
-    """Whether an optimizer can do a step in one operation, on a GPU.
+def has_bfloat16() -> bool:
+    """Whether there is a GPU that computes in bfloat16, as NVIDIA's do from Ampere on."""
+    return get_device() == 'cuda' and torch.cuda.get_device_capability() >= (8, 0)
 
-    It then reads the loss scale, and whether a gradient overflowed, on the device. Others have the
-    loss scaler wait for the device in each iteration, to see whether to call them.
+
+def has_fused_form(optimizer: str) -> bool:
+    """Whether an optimizer of PyTorch's can do a step on a GPU in one operation.
+
+    Not to be used with a loss scaler: of an SGD whose first step the scaler skips, PyTorch 2.11
+    leaves the momentum as it finds the memory.
     """
     if optimizer not in ('SGD', 'Adam', 'AdamW'):
         return False

@@ -8,13 +8,13 @@ import torch
 from mmdet.models.task_modules.assigners import AssignResult
 from mmdet.models.task_modules.assigners.base_assigner import BaseAssigner
 from mmdet.registry import TASK_UTILS
-from mmdet.structures.bbox import bbox_overlaps, get_box_tensor
+from mmdet.structures.bbox import get_box_tensor
 from mmengine.structures import InstanceData
 from torch import Tensor
 
 from .devices import values_are_free
 from .ground_truth import has_area
-from .matching import match_by_argmax, match_greedily, pairwise_iou
+from .matching import match_by_argmax, match_greedily, pairwise_iof, pairwise_iou
 
 # The table of overlaps goes through a CPU's cache about ten times: images are taken together while
 # their tables fit.
@@ -159,6 +159,5 @@ class BatchMaxIoUAssigner(BaseAssigner):
             return gt_inds
         ignore_bboxes = ignore_bboxes.float()
         clean = torch.where(has_area(ignore_bboxes).unsqueeze(-1), ignore_bboxes, 0)
-        expanded = priors.expand(len(clean), -1, -1)
-        inside = bbox_overlaps(expanded, clean, mode='iof').amax(dim=2)  # (B, P)
+        inside = pairwise_iof(clean, priors).amax(dim=1)  # (B, P)
         return gt_inds.masked_fill(inside > self.ignore_iof_thr, -1)

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from .branches import make_branch
 from .devices import values_are_free
-from .ground_truth import batch_ground_truth, batch_ignored
+from .ground_truth import batch_ground_truth, batch_ignored, send
 from .labels import check_labels
 from .levels import flatten_levels, stack_levels
 from .losses import batch_loss, learns_quality
+from .offsets import decode, encode
 from .postprocess import detect
 from .priors import check_cover
 from .regression import BOX_LOSSES, MatchedPriors, match_predictions, matched_losses
@@ -201,18 +202,18 @@ class SSDMultiBoxHead(BaseDenseHead):
         if len(matched.offsets) == 0:  # for which IoU losses answer a constant, without gradient
             return matched.offsets.sum()
         if self.reg_decoded_bbox:
-            preds = self.bbox_coder.decode(matched.priors, matched.offsets)
+            preds = decode(self.bbox_coder, matched.priors, matched.offsets)
             targets = matched.bboxes
         else:
             preds = matched.offsets
-            targets = self.bbox_coder.encode(matched.priors, matched.bboxes)
+            targets = encode(self.bbox_coder, matched.priors, matched.bboxes)
         losses = matched_losses(self.loss_bbox, preds, targets)
         return torch.where(matched.positive, losses, 0).sum() / avg_factor
 
     @torch.no_grad()
     def quality(self, matched: MatchedPriors, labels: Tensor) -> Tensor:
         """IoU of each matched prior's predicted box with its object, (B, P)."""
-        preds = self.bbox_coder.decode(matched.priors, matched.offsets)
+        preds = decode(self.bbox_coder, matched.priors, matched.offsets)
         ious = bbox_overlaps(preds, matched.bboxes, is_aligned=True)
         return ious.new_zeros(labels.numel()).index_copy(0, matched.index, ious).view_as(labels)
 
@@ -242,13 +243,15 @@ class SSDMultiBoxHead(BaseDenseHead):
         priors = self.get_priors(cls_scores, batch_img_metas)
         preds = flatten_levels(bbox_preds, 4)
         # (B, 4): right, bottom, right, bottom.
-        borders = preds.new_tensor([m['img_shape'][:2][::-1] * 2 for m in batch_img_metas])
+        borders = torch.tensor([m['img_shape'][:2][::-1] * 2 for m in batch_img_metas])
+        borders = send(borders.to(preds.dtype), preds.device)
         scales = None
         if rescale:
-            scales = preds.new_tensor([tuple(m['scale_factor']) * 2 for m in batch_img_metas])
+            scales = torch.tensor([tuple(m['scale_factor']) * 2 for m in batch_img_metas])
+            scales = send(scales.to(preds.dtype), preds.device)
 
-        def decode(image: Tensor, prior: Tensor) -> Tensor:
-            bboxes = self.bbox_coder.decode(priors[prior], preds[image, prior])
+        def boxes_of(image: Tensor, prior: Tensor) -> Tensor:
+            bboxes = decode(self.bbox_coder, priors[prior], preds[image, prior])
             if getattr(self.bbox_coder, 'clip_border', True):
                 bboxes = bboxes.clamp(min=0).minimum(borders[image])
             return bboxes if scales is None else bboxes / scales[image]
@@ -257,7 +260,7 @@ class SSDMultiBoxHead(BaseDenseHead):
         # In place: to allocate as much again may take longer than to fill it.
         in_place = not scores.requires_grad
         scores = self.probabilities_(scores) if in_place else self.probabilities(scores)
-        return detect(scores, decode, cfg, with_nms)
+        return detect(scores, boxes_of, cfg, with_nms)
 
     def probabilities_(self, scores: Tensor) -> Tensor:
         """:meth:`probabilities`, written over the scores."""

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from .devices import values_are_free
 
+SMALLEST_AREA = 1e-6  # divided by, where a box and a prior have none
+
 
 def pairwise_iou(bboxes: Tensor, priors: Tensor) -> Tensor:
     """IoU of each box with each prior.
@@ -21,15 +23,29 @@ def pairwise_iou(bboxes: Tensor, priors: Tensor) -> Tensor:
     Returns:
         (B, G, P); 0 for boxes of no area.
     """
+    inter = _intersections(bboxes, priors)
+    areas = _areas(bboxes).unsqueeze(-1) + _areas(priors)
+    return inter.div_(areas.sub_(inter).clamp_(min=SMALLEST_AREA))
+
+
+def pairwise_iof(bboxes: Tensor, priors: Tensor) -> Tensor:
+    """Share of each prior's area inside each box; see :func:`pairwise_iou`."""
+    return _intersections(bboxes, priors).div_(_areas(priors).clamp(min=SMALLEST_AREA))
+
+
+def _intersections(bboxes: Tensor, priors: Tensor) -> Tensor:
     x1, y1, x2, y2 = bboxes.unsqueeze(-2).unbind(-1)  # (B, G, 1)
     left, top, right, bottom = priors.t().contiguous()  # (P,)
     inter = torch.minimum(x2, right)  # (B, G, P)
     inter.sub_(torch.maximum(x1, left)).clamp_(min=0)
     height = torch.minimum(y2, bottom).sub_(torch.maximum(y1, top)).clamp_(min=0)
-    inter.mul_(height)
-    areas = (x2 - x1) * (y2 - y1) + (right - left) * (bottom - top)
-    # The lower bound is for a box and a prior that both have no area.
-    return inter.div_(areas.sub_(inter).clamp_(min=1e-6))
+    return inter.mul_(height)
+
+
+def _areas(bboxes: Tensor) -> Tensor:
+    """Of boxes (..., 4), (...)."""
+    x1, y1, x2, y2 = bboxes.unbind(-1)
+    return (x2 - x1) * (y2 - y1)
 
 
 def match_by_argmax(overlaps: Tensor) -> Tensor:

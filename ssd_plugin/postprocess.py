@@ -64,7 +64,10 @@ def filter_scores(
     few = of_class.view(batch, num_classes).sum(1) <= 2 * most
     is_all = (last <= score_thr).flatten() & few
     found = Candidates(image, label, prior[row], values[row, label], is_all)
-    if few.all() and not 0 <= nms_pre < of_class.max():
+    within = few.all()
+    if nms_pre >= 0:
+        within = within & (of_class.max() <= nms_pre)
+    if within:
         return found
     return keep_best(found, num_classes, 2 * most, nms_pre)
 
@@ -200,7 +203,8 @@ def detect(
         if with_nms and len(bboxes):
             keep, score = nms_by_class(bboxes, found, num_classes, test_cfg['nms'])
         sizes = found.image[keep].bincount(minlength=batch)
-        if limit < 0 or (found.is_all | (sizes >= limit)).all():
+        lengths, is_all = torch.stack([sizes, found.is_all]).tolist()
+        if limit < 0 or all(a or n >= limit for a, n in zip(is_all, lengths, strict=True)):
             break
         most *= GROWTH
     order = score.argsort(descending=True, stable=True)
@@ -208,7 +212,6 @@ def detect(
     keep = keep[order]
     fields = dict(bboxes=bboxes[keep], scores=score[order], labels=found.label[keep])
     limit = limit if limit >= 0 else None
-    lengths = sizes.tolist()
     parts = zip(*(values.split(lengths) for values in fields.values()), strict=True)
     return [
         InstanceData(**{name: values[:limit] for name, values in zip(fields, part, strict=True)})

@@ -29,28 +29,16 @@ class SSDDataPreprocessor(DetDataPreprocessor):
         self.swaps_channels = bgr_to_rgb or rgb_to_bgr
 
     def cast_data(self, data: Any) -> Any:
-        """Copy tensors to the device, and no annotations."""
-        return data if isinstance(data, BaseDataElement) else super().cast_data(data)
+        """Copy tensors to the device, and no annotations; swap the channels of pictures there.
 
-    def forward(self, data: dict, training: bool = False) -> dict:
-        """Swap channels, normalise and pad.
-
-        Args:
-            data: ``inputs``, a uint8 tensor (B, 3, H, W) or a list of (3, H, W), and
-                ``data_samples``.
-            training: Whether batches are augmented by ``batch_augments``.
-
-        Returns:
-            ``inputs``, float32 (B, 3, H, W) on the device, and ``data_samples``.
+        Not by a list of indices, as ``DetDataPreprocessor`` does afterwards: that list is copied
+        to the device, which has to finish all before.
         """
-        data = self.cast_data(data)
-        if self.swaps_channels:
-            # Not by a list of indices, as the parent does: that is copied to the device, which
-            # has to finish all before.
-            inputs = data['inputs']
-            data['inputs'] = inputs.flip(1) if isinstance(inputs, Tensor) else _flip_each(inputs)
-        return super().forward(data, training)
-
-
-def _flip_each(images: list[Tensor]) -> list[Tensor]:
-    return [image.flip(0) for image in images]
+        if isinstance(data, BaseDataElement):
+            return data
+        data = super().cast_data(data)
+        if self.swaps_channels and isinstance(data, dict):
+            inputs = data['inputs']  # (B, 3, H, W), or a list of (3, H, W)
+            swapped = inputs.flip(1) if isinstance(inputs, Tensor) else [i.flip(0) for i in inputs]
+            data['inputs'] = swapped
+        return data

@@ -8,7 +8,6 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.model import BaseModel
-from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 
@@ -120,34 +119,65 @@ def test_the_cpu_gets_our_wrapper_and_no_settings_of_the_other(monkeypatch):
     assert cfg.optim_wrapper.to_dict() == expected
 
 
-def test_an_accelerator_gets_mmengines_wrapper(monkeypatch):
+def on_a_gpu(monkeypatch, capability=(8, 0)):
     monkeypatch.setattr(amp, 'get_device', lambda: 'cuda')
-    cfg = amp_config(type='OptimWrapper')
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda: capability)
+
+
+def built_amp_wrapper(cfg, monkeypatch):
+    """MMEngine's wrapper from a config, where it thinks that there is a GPU."""
+    monkeypatch.setattr(
+        'mmengine.optim.optimizer.amp_optimizer_wrapper.is_cuda_available', lambda: True
+    )
+    options = cfg.optim_wrapper.to_dict()
+    kind = options['optimizer'].pop('type')
+    options['optimizer'] = getattr(torch.optim, kind)([torch.zeros(1)], **options['optimizer'])
+    return OPTIM_WRAPPERS.build(options)
+
+
+@pytest.mark.filterwarnings('ignore::FutureWarning')
+def test_a_gpu_with_bfloat16_needs_no_loss_scale(monkeypatch):
+    on_a_gpu(monkeypatch)
+    cfg = amp_config(type='OptimWrapper', loss_scale=dict(init_scale=512.0))
     amp.enable_amp(cfg)
-    assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
+    wrapper = built_amp_wrapper(cfg, monkeypatch)
+    assert type(wrapper).__name__ == 'AmpOptimWrapper'
+    assert wrapper.cast_dtype == torch.bfloat16
+    assert not wrapper.loss_scaler.is_enabled()
+
+
+@pytest.mark.filterwarnings('ignore::FutureWarning', 'ignore:torch.cuda.amp.GradScaler is enabled')
+@pytest.mark.parametrize(
+    ('capability', 'said', 'dtype'),
+    [((7, 5), {}, None), ((8, 0), dict(dtype='float16'), torch.float16)],
+)
+def test_float16_has_a_dynamic_loss_scale_and_no_fused_optimizer(
+    monkeypatch, capability, said, dtype
+):
+    """Where a loss scaler skips its first step, PyTorch's fused SGD has garbage for momentum."""
+    on_a_gpu(monkeypatch, capability)
+    cfg = amp_config(type='OptimWrapper', **said)
+    amp.enable_amp(cfg)
     assert cfg.optim_wrapper.loss_scale == 'dynamic'
-    assert issubclass(OPTIM_WRAPPERS.get(cfg.optim_wrapper.type), OptimWrapper)
+    assert 'fused' not in cfg.optim_wrapper.optimizer
+    assert built_amp_wrapper(cfg, monkeypatch).cast_dtype == dtype
 
 
 @pytest.mark.parametrize(
-    ('optimizer', 'device', 'fused'),
-    [
-        ('AdamW', 'cuda', True), ('RMSprop', 'cuda', None), ('AdamW', 'npu', None),
-        ('AdamW', 'cpu', None),
-    ],
-)  # fmt: skip
-def test_on_a_gpu_the_optimizer_is_fused_where_it_can_be(monkeypatch, optimizer, device, fused):
-    monkeypatch.setattr(amp, 'get_device', lambda: device)
+    ('optimizer', 'fused'), [('SGD', True), ('AdamW', True), ('RMSprop', None)]
+)
+def test_on_a_gpu_the_optimizer_is_fused_where_it_can_be(monkeypatch, optimizer, fused):
+    on_a_gpu(monkeypatch)
     cfg = amp_config(type='OptimWrapper')
     cfg.optim_wrapper.optimizer.type = optimizer
     amp.enable_amp(cfg)
+    if optimizer == 'SGD' and torch.__version__ < (2, 3):
+        fused = None
     assert cfg.optim_wrapper.optimizer.get('fused') is fused
-    options = cfg.optim_wrapper.optimizer.to_dict()
-    getattr(torch.optim, options.pop('type'))([torch.zeros(1)], **options)
 
 
 def test_a_config_that_wants_no_fused_optimizer_gets_none(monkeypatch):
-    monkeypatch.setattr(amp, 'get_device', lambda: 'cuda')
+    on_a_gpu(monkeypatch)
     cfg = amp_config(type='OptimWrapper')
     cfg.optim_wrapper.optimizer.fused = False
     amp.enable_amp(cfg)
@@ -181,6 +211,7 @@ def test_its_evaluations_are_in_mixed_precision_and_its_model_has_channels_last(
 
 @pytest.mark.parametrize('device', ['cpu', 'cuda'])
 def test_other_heads_are_evaluated_in_float32_on_a_cpu(monkeypatch, recwarn, device):
+    on_a_gpu(monkeypatch)
     monkeypatch.setattr(amp, 'get_device', lambda: device)
     cfg = evaluated_config('RetinaHead')
     amp.enable_amp(cfg)
