@@ -10,6 +10,7 @@ from . import (
     assigner,
     augment,
     backbones,
+    collate,
     datasets,
     evaluation,
     fault_report,

@@ -36,7 +36,7 @@ train_dataloader = dict(
     num_workers=4,
     persistent_workers=True,
     # One tensor a batch, stacked by a worker: all pictures have the input's size.
-    collate_fn=dict(type='default_collate'),
+    collate_fn=dict(type='detection_collate'),
     sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
         type=dataset_type,
@@ -51,7 +51,7 @@ val_dataloader = dict(
     batch_size=16,
     num_workers=4,
     persistent_workers=True,
-    collate_fn=dict(type='default_collate'),
+    collate_fn=dict(type='detection_collate'),
     drop_last=False,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
