@@ -90,7 +90,10 @@ def test_no_step_of_training_waits_for_the_gpu(tmp_path, monkeypatch):
     # After the fifth, the end of an epoch, the log is written.
     cfg.custom_hooks += [dict(type='WaitingHook', first=6, last=12)]
     enable_amp(cfg)
-    build_runner(cfg).train()
+    try:
+        build_runner(cfg).train()
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
 
 
 @HOOKS.register_module()
