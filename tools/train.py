@@ -14,7 +14,9 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train a detector.')
     parser.add_argument('config', help='config file')
     common.add_arguments(parser)
-    parser.add_argument('--amp', action='store_true', help='mixed precision; on a CPU in bfloat16')
+    parser.add_argument(
+        '--amp', action='store_true', help='mixed precision, in bfloat16 where there is'
+    )
     parser.add_argument(
         '--auto-scale-lr',
         action='store_true',
