@@ -11,6 +11,8 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from .devices import is_compiling
+
 # Sides in pixels. Below and above them offsets from a prior, or areas, may leave float32.
 SMALLEST_SIDE, LARGEST_SIDE = 1e-6, 1e6
 
@@ -94,7 +96,7 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
     """Copy to a device without waiting for it; the tensor itself where it is there already."""
     if tensor.device == device:
         return tensor
-    if device.type == 'cuda' and tensor.device.type == 'cpu':
+    if device.type == 'cuda' and tensor.device.type == 'cpu' and not is_compiling():
         tensor = tensor.pin_memory()  # from elsewhere, the host would wait
     return tensor.to(device, non_blocking=True)
 

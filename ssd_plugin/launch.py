@@ -6,11 +6,13 @@ import atexit
 import gc
 
 import torch.distributed as dist
-from mmdet.registry import RUNNERS
+from mmdet.registry import MODELS, RUNNERS
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.runner import Runner
 
+from .head import SSDMultiBoxHead
+from .preprocessor import SSDDataPreprocessor
 from .resume import ResumableRunner
 
 
@@ -67,7 +69,27 @@ def pin_batches(cfg: Config) -> None:
             loader.setdefault('pin_memory', True)
 
 
+def check_preprocessor(cfg: Config) -> None:
+    """Refuse a model that would find its pictures and its annotations on two devices.
+
+    Raises:
+        ValueError: If ``SSDDataPreprocessor`` serves another head than ``SSDMultiBoxHead``, where
+            there is an accelerator.
+    """
+    preprocessor = cfg.model.get('data_preprocessor') or {}
+    if get_device() == 'cpu' or preprocessor.get('type') != SSDDataPreprocessor.__name__:
+        return
+    name = cfg.model.get('bbox_head', {}).get('type')
+    head = MODELS.get(name) if isinstance(name, str) else name
+    if not (isinstance(head, type) and issubclass(head, SSDMultiBoxHead)):
+        raise ValueError(
+            'model.data_preprocessor.type=SSDDataPreprocessor leaves annotations on the host, for '
+            f'SSDMultiBoxHead; the head is {name}: set it to DetDataPreprocessor'
+        )
+
+
 def build_runner(cfg: Config) -> Runner:
     """Build the runner that a config's ``runner_type`` names, or else a ``ResumableRunner``."""
+    check_preprocessor(cfg)
     pin_batches(cfg)
     return RUNNERS.build(cfg) if 'runner_type' in cfg else ResumableRunner.from_cfg(cfg)

@@ -37,7 +37,7 @@ class SSDDataPreprocessor(DetDataPreprocessor):
         if isinstance(data, BaseDataElement):
             return data
         data = super().cast_data(data)
-        if self.swaps_channels and isinstance(data, dict):
+        if self.swaps_channels and isinstance(data, dict) and 'inputs' in data:
             inputs = data['inputs']  # (B, 3, H, W), or a list of (3, H, W)
             swapped = inputs.flip(1) if isinstance(inputs, Tensor) else [i.flip(0) for i in inputs]
             data['inputs'] = swapped

@@ -695,9 +695,7 @@ def tiny_detector(num_classes=3):
     return MODELS.build(
         dict(
             type='SingleStageDetector',
-            data_preprocessor=dict(
-                type='mmdet.DetDataPreprocessor', mean=[127.5] * 3, std=[64.0] * 3
-            ),
+            data_preprocessor=dict(type='SSDDataPreprocessor', mean=[127.5] * 3, std=[64.0] * 3),
             backbone=dict(type='ThreeMaps'),
             bbox_head=dict(
                 type='SSDMultiBoxHead',

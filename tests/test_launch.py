@@ -63,3 +63,35 @@ def test_batches_are_pinned_for_an_accelerator_unless_the_config_says(monkeypatc
     assert cfg.train_dataloader.get('pin_memory') is pins
     assert cfg.val_dataloader.pin_memory is False
     assert cfg.test_dataloader is None
+
+
+@pytest.mark.parametrize(
+    ('device', 'preprocessor', 'head', 'fits'),
+    [
+        ('cuda', 'SSDDataPreprocessor', 'SSDMultiBoxHead', True),
+        ('cuda', 'SSDDataPreprocessor', 'mmdet.SSDMultiBoxHead', True),
+        ('cuda', 'DetDataPreprocessor', 'SSDHead', True),
+        ('cpu', 'SSDDataPreprocessor', 'SSDHead', True),
+        ('cuda', 'SSDDataPreprocessor', 'SSDHead', False),
+        ('cuda', 'SSDDataPreprocessor', 'NoSuchHead', False),
+    ],
+)
+def test_a_head_that_wants_its_annotations_elsewhere_is_refused(
+    monkeypatch, device, preprocessor, head, fits
+):
+    on_device(monkeypatch, device)
+    model = dict(data_preprocessor=dict(type=preprocessor), bbox_head=dict(type=head))
+    if fits:
+        launch.check_preprocessor(Config(dict(model=model)))
+    else:
+        with pytest.raises(ValueError, match=f'the head is {head}: set it to DetDataPreprocessor'):
+            launch.check_preprocessor(Config(dict(model=model)))
+
+
+def test_a_model_without_such_a_head_is_refused(monkeypatch):
+    on_device(monkeypatch, 'cuda')
+    cfg = Config(dict(model=dict(data_preprocessor=dict(type='SSDDataPreprocessor'))))
+    with pytest.raises(ValueError, match='the head is None'):
+        launch.check_preprocessor(cfg)
+    cfg.model.data_preprocessor = None
+    launch.check_preprocessor(cfg)
