@@ -12,7 +12,6 @@ PARAMWISE = {
     'norms': dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
     'by name': dict(custom_keys={'head': dict(lr_mult=0.1), 'head.bias': dict(decay_mult=0.0)}),
     'none': None,
-    'nothing said': {},
 }
 
 

@@ -41,7 +41,7 @@ def train(hook, runner, first, last):
 
 def test_losses_are_read_when_a_line_of_the_log_is_due(deferring, runner):
     train(deferring, runner, 0, 3)
-    assert history(runner) == dict(zip(['train/rate'], [[0, 1, 2]]))
+    assert history(runner) == {'train/rate': [0, 1, 2]}
     train(deferring, runner, 3, 4)
     expected = [torch.tensor(0.1 * i).item() for i in range(10)]
     assert history(runner)['train/loss'] == expected[:4]
