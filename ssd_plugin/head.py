@@ -17,9 +17,9 @@ from .devices import values_are_free
 from .ground_truth import batch_ground_truth, batch_ignored, send
 from .labels import check_labels
 from .levels import flatten_levels, stack_levels
+from .logits import detect_from_logits
 from .losses import batch_loss, learns_quality
 from .offsets import decode, encode
-from .postprocess import detect
 from .priors import check_cover
 from .regression import BOX_LOSSES, MatchedPriors, match_predictions, matched_losses
 
@@ -101,6 +101,7 @@ class SSDMultiBoxHead(BaseDenseHead):
             )
         self.bbox_coder = TASK_UTILS.build(bbox_coder)
         self.prior_generator = TASK_UTILS.build(anchor_generator)
+        self._levels = self._priors = None  # of the last call
         self.train_cfg, self.test_cfg = train_cfg, test_cfg
         if train_cfg:
             self.assigner = TASK_UTILS.build(train_cfg['assigner'])
@@ -256,22 +257,8 @@ class SSDMultiBoxHead(BaseDenseHead):
                 bboxes = bboxes.clamp(min=0).minimum(borders[image])
             return bboxes if scales is None else bboxes / scales[image]
 
-        scores = stack_levels(cls_scores, self.cls_out_channels)
-        # In place: to allocate as much again may take longer than to fill it.
-        in_place = not scores.requires_grad
-        scores = self.probabilities_(scores) if in_place else self.probabilities(scores)
-        return detect(scores, boxes_of, cfg, with_nms)
-
-    def probabilities_(self, scores: Tensor) -> Tensor:
-        """:meth:`probabilities`, written over the scores."""
-        if self.use_sigmoid_cls:
-            return scores.sigmoid_()
-        scores.sub_(scores.amax(1, keepdim=True)).exp_()
-        return scores.div_(scores.sum(1, keepdim=True))[:, :-1]
-
-    def probabilities(self, scores: Tensor) -> Tensor:
-        """Of the C classes, without background: (N, K, ...) to (N, C, ...)."""
-        return scores.sigmoid() if self.use_sigmoid_cls else scores.softmax(1)[:, :-1]
+        logits = stack_levels(cls_scores, self.cls_out_channels)
+        return detect_from_logits(logits, self.use_sigmoid_cls, boxes_of, cfg, with_nms)
 
     def get_priors(
         self, cls_scores: Sequence[Tensor], batch_img_metas: Sequence[dict] | None = None
@@ -294,4 +281,7 @@ class SSDMultiBoxHead(BaseDenseHead):
         input_shape = batch_img_metas[0].get('batch_input_shape') if batch_img_metas else None
         if input_shape is not None:
             check_cover(sizes, self.prior_generator.strides, input_shape)
-        return torch.cat(self.prior_generator.grid_priors(sizes, device=cls_scores[0].device))
+        levels = self.prior_generator.grid_priors(sizes, device=cls_scores[0].device)
+        if levels is not self._levels:  # SSDPriorGenerator answers the same list for the same shape
+            self._levels, self._priors = levels, torch.cat(levels)
+        return self._priors

@@ -29,13 +29,15 @@ def stack_levels(maps: Sequence[Tensor], channels: int) -> Tensor:
     What is done with all channels of each prior is then done with whole vectors of priors, which is
     several times as fast as where the channels of a prior lie side by side.
     """
+    batch = len(maps[0])
     count = sum(level[0].numel() for level in maps) // channels
-    stack = maps[0].new_empty(len(maps[0]), channels, count, dtype=torch.float32)
+    stack = maps[0].new_empty(batch, channels, count, dtype=torch.float32)
     start = 0
     for level in maps:
-        by_cell = level.unflatten(1, (-1, channels)).permute(0, 2, 3, 4, 1)  # (B, C, H, W, A)
+        by_class = level.reshape(batch, -1, channels, level[0, 0].numel())
+        by_cell = by_class.permute(0, 2, 3, 1)  # (B, channels, cells, A)
         end = start + by_cell[0, 0].numel()
-        stack[:, :, start:end].unflatten(2, by_cell.shape[2:]).copy_(by_cell)
+        stack[:, :, start:end].view(by_cell.shape).copy_(by_cell)
         start = end
     return stack
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from mmcv.ops import batched_nms as mmcv_batched_nms
 from mmengine.structures import InstanceData
@@ -12,11 +13,13 @@ from torch import Tensor
 from torchvision.ops import nms as torchvision_nms
 
 from .devices import values_are_free
+from .small_groups import nms_in_small_groups
 
 # Candidates of an image that are looked at for each detection that may come of it, at first, and by
 # how much the number grows where they do not suffice.
 SHORTLIST, GROWTH = 2, 16
-# NMS takes time by the square of the boxes; for this many, on the CPU, about as much as a call.
+# torchvision's NMS takes time by the square of the boxes; for this many, on the CPU, about as much
+# as a call takes.
 BOXES_PER_CALL = 160
 
 
@@ -52,18 +55,45 @@ def filter_scores(
     # The best pairs of an image lie in as many of its priors, those with the best scores.
     last = best.new_full((len(best), 1), -torch.inf)
     if most < best.size(1):
-        last = best.topk(most, dim=1).values[:, -1:]  # (B, 1)
-    image, prior = ((best > score_thr) & (best >= last)).nonzero(as_tuple=True)
-    values = scores[image, :, prior]  # (n, C)
-    row, label = ((values > score_thr) & (values >= last[image])).nonzero(as_tuple=True)
-    image = image[row]
+        last = best.topk(most, dim=1, sorted=False).values.amin(1, keepdim=True)  # (B, 1)
+    lowest = last.clamp(min=next_above(score_thr))
+    image, prior = (best >= lowest).nonzero(as_tuple=True)
+    is_all = (last <= score_thr).flatten()
+    return pair_up(image, prior, scores[image, :, prior], lowest, is_all, nms_pre, most)
 
-    batch, num_classes, _ = scores.shape
+
+def next_above(number: float) -> float:
+    """The least float32 above a number."""
+    return float(np.nextafter(np.float32(number), np.float32(np.inf)))
+
+
+def pair_up(
+    image: Tensor,
+    prior: Tensor,
+    scores: Tensor,
+    lowest: Tensor,
+    is_all: Tensor,
+    nms_pre: int,
+    most: int,
+) -> Candidates:
+    """Keep the best scores of each image, of the priors that are given.
+
+    Args:
+        image: (n,), ascending.
+        prior: (n,), ascending in an image.
+        scores: Of each class, (n, C).
+        lowest: The lowest score that passes, of each image, (B, 1).
+        is_all: Whether no other prior of the image has one that passes ``score_thr``, (B,).
+        nms_pre: As in :func:`filter_scores`.
+        most: As in :func:`filter_scores`.
+    """
+    row, label = (scores >= lowest[image]).nonzero(as_tuple=True)
+    image = image[row]
+    batch, num_classes = len(lowest), scores.size(1)
     of_class = (image * num_classes + label).bincount(minlength=batch * num_classes)
     # More than `most` by the second scores of the same priors: few, unless many scores are alike.
     few = of_class.view(batch, num_classes).sum(1) <= 2 * most
-    is_all = (last <= score_thr).flatten() & few
-    found = Candidates(image, label, prior[row], values[row, label], is_all)
+    found = Candidates(image, label, prior[row], scores[row, label], is_all & few)
     within = few.all()
     if nms_pre >= 0:
         within = within & (of_class.max() <= nms_pre)
@@ -143,12 +173,16 @@ def grouped_nms(bboxes: Tensor, scores: Tensor, group: Tensor, iou_threshold: fl
     Returns:
         (N',) indices of those that are left, in no order.
     """
+    looks = values_are_free(bboxes) and len(bboxes)
+    if looks and group.bincount().max() <= BOXES_PER_CALL:
+        arrays = (values.detach().numpy() for values in (bboxes, scores, group))
+        return torch.from_numpy(nms_in_small_groups(*arrays, iou_threshold))
     # Groups are kept apart by moving each to a place of its own; in float32 the far ones would
     # lose the decimals on which an overlap near the threshold depends.
     bboxes, scores = bboxes.double(), scores.double()
     extent = bboxes.max() - bboxes.min() + 1 if len(bboxes) else 0
     bboxes = bboxes + (group * extent).unsqueeze(1)
-    if len(bboxes) <= BOXES_PER_CALL or not values_are_free(bboxes):
+    if not looks:
         return torchvision_nms(bboxes, scores, iou_threshold)
     sizes = group.bincount()
     call = (sizes.cumsum(0) - sizes) // BOXES_PER_CALL  # of each group, by where it starts
@@ -176,7 +210,7 @@ def detect(
     a short list, and again with a longer one where it did not suffice.
 
     Args:
-        scores: Of each class, without background, and prior: (B, C, P).
+        scores: Probabilities of each class, without background, and prior: (B, C, P).
         decode: Takes (N,) image and (N,) prior indices, gives their (N, 4) boxes.
         test_cfg: ``score_thr``, ``nms_pre``, ``nms`` and ``max_per_img``.
         with_nms: False leaves out steps 3 and 4.
@@ -189,14 +223,63 @@ def detect(
     """
     # NaN would count as the highest score of all.
     best = scores.amax(1).nan_to_num(nan=-torch.inf)
-    batch, num_classes, num_priors = scores.shape
+    score_thr, nms_pre = test_cfg.get('score_thr', 0), test_cfg.get('nms_pre', -1)
+
+    def shortlist(most: int) -> Candidates:
+        return filter_scores(scores, best, score_thr, nms_pre, most)
+
+    return detect_listed(shortlist, scores.shape, decode, test_cfg, with_nms)
+
+
+def detect_among(
+    image: Tensor,
+    prior: Tensor,
+    scores: Tensor,
+    shape: tuple[int, int, int],
+    decode: Callable[[Tensor, Tensor], Tensor],
+    test_cfg: dict,
+    with_nms: bool = True,
+) -> list[InstanceData]:
+    """:func:`detect` where only these priors can have a score above the threshold.
+
+    Args:
+        image: (n,), ascending.
+        prior: (n,), ascending in an image.
+        scores: Probabilities of each class, without background, (n, C).
+        shape: (B, C, P).
+        decode: As in :func:`detect`; also the rest.
+    """
+    lowest = scores.new_full((shape[0], 1), next_above(test_cfg.get('score_thr', 0)))
+    is_all = torch.ones_like(lowest, dtype=torch.bool).flatten()
+    nms_pre = test_cfg.get('nms_pre', -1)
+
+    def shortlist(most: int) -> Candidates:
+        return pair_up(image, prior, scores, lowest, is_all, nms_pre, most)
+
+    return detect_listed(shortlist, shape, decode, test_cfg, with_nms)
+
+
+def detect_listed(
+    shortlist: Callable[[int], Candidates],
+    shape: tuple[int, int, int],
+    decode: Callable[[Tensor, Tensor], Tensor],
+    test_cfg: dict,
+    with_nms: bool,
+) -> list[InstanceData]:
+    """The steps of :func:`detect` after the first.
+
+    Args:
+        shortlist: Gives the best candidates of each image, about as many as it is asked for.
+        shape: (B, C, P).
+        decode: As in :func:`detect`; also the rest.
+    """
+    batch, num_classes, num_priors = shape
     most = num_classes * num_priors
     limit = test_cfg.get('max_per_img', -1) if with_nms else -1
     if limit >= 0 and is_plain(test_cfg['nms']):
         most = SHORTLIST * max(limit, 1)
-    score_thr, nms_pre = test_cfg.get('score_thr', 0), test_cfg.get('nms_pre', -1)
     while True:
-        found = filter_scores(scores, best, score_thr, nms_pre, most)
+        found = shortlist(most)
         bboxes = decode(found.image, found.prior)
         found, bboxes = without_nan(found, bboxes)
         keep, score = torch.arange(len(bboxes), device=bboxes.device), found.score
@@ -207,8 +290,8 @@ def detect(
         if limit < 0 or all(a or n >= limit for a, n in zip(is_all, lengths, strict=True)):
             break
         most *= GROWTH
-    order = score.argsort(descending=True, stable=True)
-    order = order[found.image[keep[order]].argsort(stable=True)]
+    # By image, in an image by score: no score is above 1, and double keeps all of its digits.
+    order = (2 * found.image[keep] - score.double()).argsort(stable=True)
     keep = keep[order]
     fields = dict(bboxes=bboxes[keep], scores=score[order], labels=found.label[keep])
     limit = limit if limit >= 0 else None

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..head import SSDMultiBoxHead
 from ..levels import flatten_levels
+from ..logits import probabilities
 from ..postprocess import is_plain
 from .suppression import NmsMask
 
@@ -65,7 +66,8 @@ class BoxesAndScores(nn.Module):
         if getattr(head.bbox_coder, 'clip_border', True):
             boxes = boxes.clamp(min=0).minimum(self.borders)
         shape = (-1, len(self.priors))
-        return boxes.unflatten(0, shape), head.probabilities(scores).unflatten(0, shape)
+        scores = probabilities(scores, head.use_sigmoid_cls)
+        return boxes.unflatten(0, shape), scores.unflatten(0, shape)
 
 
 class Detections(nn.Module):
