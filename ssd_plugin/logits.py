@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import log
 
+import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from .candidates import Candidates, best_priors, pair_up
 from .devices import values_are_free
-from .postprocess import detect, detect_among
+from .postprocess import detect, detect_among, detect_listed
 
 # Of all priors, the part up to which it is cheaper to pick them than to take the softmax of all.
 FEW = 1 / 4
@@ -47,10 +49,40 @@ def detect_from_logits(
             shape = len(logits), few.size(1), logits.size(2)
             return detect_among(image, prior, few, shape, decode, test_cfg, with_nms)
     if logits.requires_grad:
-        scores = probabilities(logits, use_sigmoid)
-    else:
-        scores = probabilities_(logits, highest, use_sigmoid)
-    return detect(scores, decode, test_cfg, with_nms)
+        return detect(probabilities(logits, use_sigmoid), decode, test_cfg, with_nms)
+    # In place from here on: to allocate as much again may take longer than to fill it.
+    if use_sigmoid:
+        return detect(logits.sigmoid_(), decode, test_cfg, with_nms)
+    return detect_by_softmax_(logits, highest, decode, test_cfg, with_nms)
+
+
+def detect_by_softmax_(
+    logits: Tensor,
+    highest: Tensor,
+    decode: Callable[[Tensor, Tensor], Tensor],
+    test_cfg: dict,
+    with_nms: bool,
+) -> list[InstanceData]:
+    """:func:`detect_from_logits` by softmax, which is divided by its sum only for the best priors.
+
+    Args:
+        logits: (B, C + 1, P).
+        highest: Each prior's of the C classes, (B, P).
+        decode: See ``detect``; also the rest.
+    """
+    # Of background it may be inf; then the classes' probabilities, below 1e-38, become 0.
+    powers = logits.sub_(highest.unsqueeze(1)).exp_()
+    total = powers.sum(1)  # (B, P)
+    best = total.reciprocal().nan_to_num(nan=-torch.inf)  # the power of the highest is 1
+    score_thr, nms_pre = test_cfg.get('score_thr', 0), test_cfg.get('nms_pre', -1)
+
+    def shortlist(most: int) -> Candidates:
+        image, prior, lowest, is_all = best_priors(best, score_thr, most)
+        scores = powers[image, :-1, prior] / total[image, prior].unsqueeze(1)
+        return pair_up(image, prior, scores, lowest, is_all, nms_pre, most)
+
+    shape = len(logits), logits.size(1) - 1, logits.size(2)
+    return detect_listed(shortlist, shape, decode, test_cfg, with_nms)
 
 
 def may_exceed(margin: Tensor, score_thr: float) -> Tensor:
@@ -74,20 +106,3 @@ def may_exceed(margin: Tensor, score_thr: float) -> Tensor:
 def probabilities(logits: Tensor, use_sigmoid: bool) -> Tensor:
     """Of the C classes, without background: (N, C or C + 1, ...) to (N, C, ...)."""
     return logits.sigmoid() if use_sigmoid else logits.softmax(1)[:, :-1]
-
-
-def probabilities_(logits: Tensor, highest: Tensor, use_sigmoid: bool) -> Tensor:
-    """:func:`probabilities`, written over the logits.
-
-    To allocate as much again may take longer than to fill it.
-
-    Args:
-        logits: (B, C or C + 1, P).
-        highest: Each prior's of the C classes, (B, P).
-        use_sigmoid: Whether it is by sigmoid.
-    """
-    if use_sigmoid:
-        return logits.sigmoid_()
-    # Background may become inf, and all classes 0, which in float32 they then are.
-    logits.sub_(highest.unsqueeze(1)).exp_()
-    return logits.div_(logits.sum(1, keepdim=True))[:, :-1]

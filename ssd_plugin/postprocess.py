@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
-import numpy as np
 import torch
 from mmcv.ops import batched_nms as mmcv_batched_nms
 from mmengine.structures import InstanceData
 from torch import Tensor
 from torchvision.ops import nms as torchvision_nms
 
+from .candidates import Candidates, filter_scores, next_above, pair_up
 from .devices import values_are_free
 from .small_groups import nms_in_small_groups
 
@@ -23,110 +22,12 @@ SHORTLIST, GROWTH = 2, 16
 BOXES_PER_CALL = 160
 
 
-class Candidates(NamedTuple):
-    """(prior, class) pairs of a batch that passed the score filter, N in all.
-
-    Ordered by image, and in an image by prior, then by class.
-    """
-
-    image: Tensor  # (N,) int64
-    label: Tensor  # (N,) int64
-    prior: Tensor  # (N,) int64
-    score: Tensor  # (N,)
-    is_all: Tensor  # (B,) bool: no other pair of the image would have passed
-
-
-def filter_scores(
-    scores: Tensor, best: Tensor, score_thr: float, nms_pre: int, most: int
-) -> Candidates:
-    """Keep the best scores of each image, of those above the threshold.
-
-    Args:
-        scores: Of each class and prior, (B, C, P).
-        best: Each prior's highest, (B, P), -inf for a prior that is to find nothing.
-        score_thr: Scores must be greater.
-        nms_pre: How many a class may keep, the highest; no limit where negative.
-        most: How many an image keeps, the highest; where it is cheaper, up to twice as many.
-
-    Returns:
-        The pairs that are left. Of an image, none that is left out is better than one that is
-        kept, but for those that ``nms_pre`` takes.
-    """
-    # The best pairs of an image lie in as many of its priors, those with the best scores.
-    last = best.new_full((len(best), 1), -torch.inf)
-    if most < best.size(1):
-        last = best.topk(most, dim=1, sorted=False).values.amin(1, keepdim=True)  # (B, 1)
-    lowest = last.clamp(min=next_above(score_thr))
-    image, prior = (best >= lowest).nonzero(as_tuple=True)
-    is_all = (last <= score_thr).flatten()
-    return pair_up(image, prior, scores[image, :, prior], lowest, is_all, nms_pre, most)
-
-
-def next_above(number: float) -> float:
-    """The least float32 above a number."""
-    return float(np.nextafter(np.float32(number), np.float32(np.inf)))
-
-
-def pair_up(
-    image: Tensor,
-    prior: Tensor,
-    scores: Tensor,
-    lowest: Tensor,
-    is_all: Tensor,
-    nms_pre: int,
-    most: int,
-) -> Candidates:
-    """Keep the best scores of each image, of the priors that are given.
-
-    Args:
-        image: (n,), ascending.
-        prior: (n,), ascending in an image.
-        scores: Of each class, (n, C).
-        lowest: The lowest score that passes, of each image, (B, 1).
-        is_all: Whether no other prior of the image has one that passes ``score_thr``, (B,).
-        nms_pre: As in :func:`filter_scores`.
-        most: As in :func:`filter_scores`.
-    """
-    row, label = (scores >= lowest[image]).nonzero(as_tuple=True)
-    image = image[row]
-    batch, num_classes = len(lowest), scores.size(1)
-    of_class = (image * num_classes + label).bincount(minlength=batch * num_classes)
-    # More than `most` by the second scores of the same priors: few, unless many scores are alike.
-    few = of_class.view(batch, num_classes).sum(1) <= 2 * most
-    found = Candidates(image, label, prior[row], scores[row, label], is_all & few)
-    within = few.all()
-    if nms_pre >= 0:
-        within = within & (of_class.max() <= nms_pre)
-    if within:
-        return found
-    return keep_best(found, num_classes, 2 * most, nms_pre)
-
-
-def keep_best(found: Candidates, num_classes: int, most: int, nms_pre: int) -> Candidates:
-    """Of each image the ``most`` best, and of those the ``nms_pre`` best of each class."""
-    by_score = found.score.argsort(descending=True, stable=True)
-    image, label = found.image[by_score], found.label[by_score]
-    within = rank_in_group(image) < most
-    if nms_pre >= 0:
-        within &= rank_in_group(image * num_classes + label) < nms_pre
-    kept = by_score[within].sort().values
-    return Candidates(*(part[kept] for part in found[:4]), found.is_all)
-
-
 def without_nan(candidates: Candidates, bboxes: Tensor) -> tuple[Candidates, Tensor]:
     """Leave out the candidates whose boxes (N, 4) are not finite, and those boxes."""
     if bboxes.sum().isfinite():  # one number to look at; an overflow only makes it look closer
         return candidates, bboxes
     finite = bboxes.isfinite().all(1)
     return Candidates(*(part[finite] for part in candidates[:4]), candidates.is_all), bboxes[finite]
-
-
-def rank_in_group(group: Tensor) -> Tensor:
-    """How many of the same group stand before each: (N,) int64 to (N,) int64."""
-    by_group, order = group.sort(stable=True)
-    place = torch.arange(len(group), device=group.device)
-    rank = place - torch.searchsorted(by_group, by_group)
-    return torch.empty_like(group).scatter_(0, order, rank)
 
 
 def nms_by_class(

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ssd_plugin import logits as module
-from ssd_plugin.logits import detect_from_logits, may_exceed, probabilities, probabilities_
+from ssd_plugin.logits import detect_from_logits, may_exceed, probabilities
 from ssd_plugin.postprocess import detect
 
 examples = settings(deadline=None, max_examples=200)
@@ -39,15 +39,6 @@ def test_few_may_exceed_the_threshold_where_background_is_sure():
     assert may.tolist() == [False, True, False, False, True]
 
 
-@by_softmax_or_sigmoid
-def test_probabilities_in_place_are_the_same(use_sigmoid):
-    # So large that exp of them alone would overflow.
-    logits = 200 * torch.randn(2, 4, 50, generator=torch.Generator().manual_seed(0))
-    expected = probabilities(logits, use_sigmoid)
-    highest = (logits if use_sigmoid else logits[:, :-1]).amax(1)
-    torch.testing.assert_close(probabilities_(logits, highest, use_sigmoid), expected)
-
-
 def spread_boxes(images, priors, seed):
     generator = torch.Generator().manual_seed(seed)
     corner = 200 * torch.rand(images, priors, 2, generator=generator)
@@ -60,7 +51,7 @@ def spread_boxes(images, priors, seed):
 @examples
 @given(
     seed=st.integers(0, 10**6),
-    background=st.sampled_from([-2.0, 3.0, 6.0, 30.0]),
+    background=st.sampled_from([-200.0, -2.0, 3.0, 6.0, 30.0, 200.0]),
     limit=st.sampled_from([-1, 3, 200]),
     nms_pre=st.sampled_from([-1, 5]),
     score_thr=st.sampled_from([0.0, 0.01, 0.4, 1.0]),

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from torchvision.ops import nms
 
 from ssd_plugin import postprocess
-from ssd_plugin.postprocess import detect, filter_scores, grouped_nms, rank_in_group
+from ssd_plugin.candidates import filter_scores, rank_in_group
+from ssd_plugin.postprocess import detect, grouped_nms
 
 examples = settings(deadline=None, max_examples=60)
 
