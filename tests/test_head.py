@@ -256,6 +256,19 @@ def test_decoded_boxes_can_be_regressed():
     torch.testing.assert_close(at_random, giou)
 
 
+def test_a_head_that_has_detected_in_inference_mode_can_be_trained():
+    """What that mode makes can't be kept for a gradient, and priors are kept from call to call."""
+    head = tiny_head(reg_decoded_bbox=True, loss_bbox=dict(type='GIoULoss'))
+    scores, deltas = outputs(1)
+    with torch.inference_mode():
+        predict(scores, deltas, head=head)
+    deltas.requires_grad_()
+    head_loss(head, scores, deltas, [clear_cut_boxes(2, 3, PRIORS)], [[0, 1]])[
+        'loss_bbox'
+    ].backward()
+    assert deltas.grad.abs().sum() > 0
+
+
 BOX_LOSSES = {
     name: (tiny_head(reg_decoded_bbox=True, loss_bbox=dict(type=name)), box_loss(naive))
     for name, naive in (
