@@ -263,9 +263,8 @@ def test_a_head_that_has_detected_in_inference_mode_can_be_trained():
     with torch.inference_mode():
         predict(scores, deltas, head=head)
     deltas.requires_grad_()
-    head_loss(head, scores, deltas, [clear_cut_boxes(2, 3, PRIORS)], [[0, 1]])[
-        'loss_bbox'
-    ].backward()
+    losses = head_loss(head, scores, deltas, [clear_cut_boxes(2, 3, PRIORS)], [[0, 1]])
+    losses['loss_bbox'].backward()
     assert deltas.grad.abs().sum() > 0
 
 

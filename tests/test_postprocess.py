@@ -51,7 +51,7 @@ def test_the_filter_keeps_the_best_of_each_image_and_class(seed, most, nms_pre, 
         passed = [pair for pair in sorted(pairs, reverse=True) if pair[0] > score_thr]
         # The `most` best, and with them all that are better than the last of as many priors.
         best = sorted((max(table[b, p].tolist()) for p in range(20)), reverse=True)
-        last = best[most - 1] if most <= 20 else 0
+        last = best[most - 1] if most < 20 else 0
         kept = [pair for pair in passed if pair[0] >= last][: 2 * most]
         assert kept[:most] == passed[:most]
         if found.is_all[b]:
