@@ -49,7 +49,7 @@ def best_priors(best: Tensor, score_thr: float, most: int) -> tuple[Tensor, Tens
         best: See :func:`filter_scores`; also the rest.
 
     Returns:
-        The first four arguments of :func:`pair_up` but for the scores.
+        ``image``, ``prior``, ``lowest`` and ``is_all`` for :func:`pair_up`.
     """
     last = best.new_full((len(best), 1), -torch.inf)
     if most < best.size(1):

@@ -74,8 +74,8 @@ def grouped_nms(bboxes: Tensor, scores: Tensor, group: Tensor, iou_threshold: fl
     Returns:
         (N',) indices of those that are left, in no order.
     """
-    looks = values_are_free(bboxes) and len(bboxes)
-    if looks and group.bincount().max() <= BOXES_PER_CALL:
+    sizes = group.bincount() if values_are_free(bboxes) and len(bboxes) else None
+    if sizes is not None and sizes.max() <= BOXES_PER_CALL:
         arrays = (values.detach().numpy() for values in (bboxes, scores, group))
         return torch.from_numpy(nms_in_small_groups(*arrays, iou_threshold))
     # Groups are kept apart by moving each to a place of its own; in float32 the far ones would
@@ -83,9 +83,8 @@ def grouped_nms(bboxes: Tensor, scores: Tensor, group: Tensor, iou_threshold: fl
     bboxes, scores = bboxes.double(), scores.double()
     extent = bboxes.max() - bboxes.min() + 1 if len(bboxes) else 0
     bboxes = bboxes + (group * extent).unsqueeze(1)
-    if not looks:
+    if sizes is None:
         return torchvision_nms(bboxes, scores, iou_threshold)
-    sizes = group.bincount()
     call = (sizes.cumsum(0) - sizes) // BOXES_PER_CALL  # of each group, by where it starts
     lengths = call.bincount(sizes).long().tolist()
     order = group.argsort(stable=True)
