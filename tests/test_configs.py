@@ -4,8 +4,10 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from mmdet.apis import DetInferencer
 from mmdet.datasets import CocoDataset
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
@@ -13,6 +15,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
+from ssd_plugin.detect.inferencer import build_inferencer
 from ssd_plugin.shapes import CLASSES, write_voc_shapes
 
 CONFIGS = Path(__file__).parent.parent / 'configs'
@@ -164,6 +167,33 @@ def test_config_has_the_priors_of_its_model(name):
     sizes = [scores.shape[-2:] for scores in cls_scores]
     priors = model.bbox_head.prior_generator.grid_priors(sizes, device='cpu')
     assert sum(map(len, priors)) == NUM_PRIORS[name]
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_config_detects_in_a_program_and_by_the_command(name, tmp_path):
+    init_default_scope('mmdet')
+    cfg = load(name)
+    cfg.model.test_cfg.update(score_thr=0, max_per_img=5)
+    cfg.dump(tmp_path / 'config.py')
+    weights = str(tmp_path / 'weights.pth')
+    model = MODELS.build(cfg.model)
+    classes = tuple(map(str, range(model.bbox_head.num_classes)))
+    torch.save(
+        dict(state_dict=model.state_dict(), meta=dict(dataset_meta=dict(classes=classes))), weights
+    )
+    image = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
+
+    inferencer = DetInferencer(str(tmp_path / 'config.py'), weights, 'cpu', show_progress=False)
+    expected = inferencer(image)['predictions'][0]
+    (found,) = build_inferencer(Config.fromfile(tmp_path / 'config.py'), weights, 'cpu').detect(
+        [image]
+    )
+    assert len(found.bboxes) == 5
+    assert found.bboxes.tolist() == expected['bboxes']
+    assert (found.scores.tolist(), found.labels.tolist()) == (
+        expected['scores'],
+        expected['labels'],
+    )
 
 
 def test_voc_recipe_is_the_paper_s():

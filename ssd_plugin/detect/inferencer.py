@@ -73,8 +73,9 @@ class StreamInferencer(DetInferencer):
         return model.to(device).eval()
 
     def _init_collate(self, cfg: ConfigDict) -> Callable:
-        # MMEngine looks for one before it takes this, and warns that it found none.
-        return super()._init_collate(cfg) if 'collate_fn' in cfg.test_dataloader else pseudo_collate
+        # MMEngine's inferencer looks one up by name, where its runner takes a dict with a type.
+        # Images to detect on have no annotations that another function would be for.
+        return pseudo_collate
 
     def _init_visualizer(self, cfg: ConfigDict) -> DetLocalVisualizer:
         visualizer = DetLocalVisualizer()

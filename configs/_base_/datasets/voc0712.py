@@ -58,11 +58,11 @@ train_dataloader = dict(
         ],
     ),
 )
+# No `collate_fn` here: DetInferencer, which reads the test's, takes no dict.
 val_dataloader = dict(
     batch_size=16,
     num_workers=4,
     persistent_workers=True,
-    collate_fn=dict(type='detection_collate'),
     drop_last=False,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
