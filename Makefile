@@ -19,7 +19,7 @@ test: $(READY)
 # On the oldest and the newest versions: five times the tests, two of them after compiling mmcv.
 # Needs Pythons 3.10, 3.12 and 3.13 on PATH and a C++ compiler.
 test-matrix: $(READY)
-	$(PY) tests/matrix.py
+	$(PY) -m tests.long.matrix
 
 lint: $(READY)
 	$(PY) -m ruff check

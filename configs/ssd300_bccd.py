@@ -1,6 +1,6 @@
 # SSD300-VGG on BCCD, blood cells (github.com/Shenggan/BCCD_Dataset): a VOC-style folder with
 # classes of its own. Put its folders into data/bccd, and VGG-16's convolutions, under
-# torchvision's names and for pictures with std 1, into data/vgg16_features.pth.
+# torchvision's names and for images with std 1, into data/vgg16_features.pth.
 _base_ = 'ssd300_voc.py'
 prepare_data = 'git clone https://github.com/Shenggan/BCCD_Dataset; mv BCCD_Dataset/BCCD data/bccd'
 max_epochs = 24
@@ -17,7 +17,7 @@ bccd = dict(
     data_prefix=dict(sub_data_root=''),
     metainfo=dict(classes=('RBC', 'WBC', 'Platelets')),
 )
-# Cells of a kind have much the same size in all pictures: less zoom than for VOC, out and in.
+# Cells of a kind have much the same size in all images: less zoom than for VOC, out and in.
 train_pipeline = _base_.train_pipeline
 train_pipeline[3].update(ratio_range=(1, 2), min_crop_size=0.5)
 train_dataloader = dict(

@@ -1,5 +1,5 @@
 # SSD300 v1.1 of NVIDIA's DeepLearningExamples: ResNet-50, COCO 2017, 65 epochs; its authors report
-# 26.9 to 27.1 AP (val2017, 8 GPUs with 32 pictures each, starting from the same ImageNet weights).
+# 26.9 to 27.1 AP (val2017, 8 GPUs with 32 images each, starting from the same ImageNet weights).
 _base_ = [
     '_base_/models/ssd300_r50.py',
     '_base_/datasets/coco2017.py',
@@ -24,7 +24,7 @@ train_dataloader = dict(sampler=dict(type='DefaultSampler'), dataset=dict(pipeli
 
 train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=5)
 optim_wrapper = dict(
-    optimizer=dict(lr=2.6e-3),  # for 32 pictures a step
+    optimizer=dict(lr=2.6e-3),  # for 32 images a step
     paramwise_cfg=dict(_delete_=True, bias_decay_mult=0.0, norm_decay_mult=0.0),
 )
 param_scheduler = [

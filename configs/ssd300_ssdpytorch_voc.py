@@ -7,7 +7,7 @@ model = dict(
     data_preprocessor=dict(mean=mean),
     bbox_head=dict(
         anchor_generator=dict(clip_sides=True),
-        # Boxes may reach beyond the picture.
+        # Boxes may reach beyond the image.
         bbox_coder=dict(
             type='DeltaXYWHBBoxCoder', target_stds=(0.1, 0.1, 0.2, 0.2), clip_border=False
         ),

@@ -2,7 +2,7 @@
 # tools/convert_checkpoint.py. Its authors report 25.1 AP (val2017).
 _base_ = 'ssd300_coco.py'
 
-# Theirs are for pictures in 0..1.
+# Theirs are for images in 0..1.
 mean = [255 * 0.48235, 255 * 0.45882, 255 * 0.40784]
 model = dict(
     data_preprocessor=dict(mean=mean),

@@ -1,5 +1,5 @@
 # SSD on torchvision's ConvNeXt-T (ImageNet weights), for VOC07+12. At 320 pixels: its first layer
-# cuts the picture into squares of 4 pixels and its later ones halve without padding, which leaves
+# cuts the image into squares of 4 pixels and its later ones halve without padding, which leaves
 # borders of 300 out. Sizes are SSD300's shares of the input. Optimiser of MMDetection's Mask R-CNN
 # on ConvNeXt-T, mask-rcnn_convnext-t-p4-w7_fpn_amp-ms-crop-3x_coco, but with one learning rate for
 # all layers: there it falls towards the first.

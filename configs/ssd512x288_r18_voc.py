@@ -1,4 +1,4 @@
-# An SSD of one's own, for wide pictures: 512 x 288 pixels, five levels on ResNet-18, prior sizes
+# An SSD of one's own, for wide images: 512 x 288 pixels, five levels on ResNet-18, prior sizes
 # by the paper's linear rule (formula 4) on the shorter side. Nobody has published such a model.
 _base_ = [
     '_base_/models/ssd300_vgg16.py',

@@ -61,7 +61,7 @@ test_dataloader = val_dataloader
 
 train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=25)
 optim_wrapper = dict(
-    optimizer=dict(lr=0.015, weight_decay=4e-5),  # for 192 pictures a step
+    optimizer=dict(lr=0.015, weight_decay=4e-5),  # for 192 images a step
     paramwise_cfg=dict(_delete_=True),
 )
 param_scheduler = [

@@ -13,7 +13,7 @@ channels = (672, 480, 512, 256, 256, 128)
 norm_cfg = dict(type='BN', eps=0.001, momentum=0.03)
 init_cfg = dict(type='Normal', layer='Conv2d', std=0.03)
 model = dict(
-    data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3),  # pictures from -1 to 1
+    data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3),  # images from -1 to 1
     backbone=dict(
         _delete_=True,
         type='TorchvisionBackbone',
@@ -63,7 +63,7 @@ train_pipeline[2].update(  # torchvision's "ssdlite": crop and mirror
     hue_delta=0,
     ratio_range=(1, 1),
 )
-test_pipeline[0].to_float32 = True  # torchvision does not round resized pictures
+test_pipeline[0].to_float32 = True  # torchvision does not round resized images
 test_pipeline[1].scale = (input_size, input_size)
 train_dataloader = dict(
     batch_size=24,  # on each of 8 GPUs

@@ -1,32 +1,11 @@
 """SSD for MMDetection 3.x. Importing this package registers its components."""
 
-from . import compat
+from ssd_plugin import compat
 
 compat.apply()
 
 # After compat.apply(): before it, MMDetection may not be importable.
-from . import (
-    amp,
-    assigner,
-    augment,
-    backbones,
-    collate,
-    datasets,
-    evaluation,
-    fault_report,
-    head,
-    hooks,
-    losses,
-    memory_format,
-    nonfinite,
-    norm_stats,
-    param_groups,
-    preprocessor,
-    priors,
-    resume,
-    runtime_info,
-    transforms,
-)
-from .version import __version__
+from ssd_plugin import datasets, engine, evaluation, models
+from ssd_plugin.version import __version__
 
-__all__ = ['__version__']
+__all__ = ['__version__', 'datasets', 'engine', 'evaluation', 'models']

@@ -89,7 +89,7 @@ def components() -> str:
 
 
 def detection() -> str:
-    """A detector built from a config, one picture through it."""
+    """A detector built from a config, one image through it."""
     return _detect('cpu')
 
 
@@ -108,8 +108,8 @@ def _detect(device: str) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # it has no checkpoint, and says so
         model = init_detector(cfg, device=device, palette='random')
-    picture = torch.zeros(64, 96, 3, dtype=torch.uint8).numpy()
-    found = inference_detector(model, picture).pred_instances
+    image = torch.zeros(64, 96, 3, dtype=torch.uint8).numpy()
+    found = inference_detector(model, image).pred_instances
     if not (found.bboxes.isfinite().all() and found.scores.isfinite().all()):
         raise RuntimeError('detections are not finite')
     return f'a detector runs on {device}'

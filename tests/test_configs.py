@@ -15,10 +15,10 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
-from ssd_plugin.detect.inferencer import build_inferencer
-from ssd_plugin.shapes import CLASSES, write_voc_shapes
+from ssd_plugin.datasets.shapes import CLASSES, write_voc_shapes
+from ssd_plugin.inference.inferencer import build_inferencer
 
-CONFIGS = Path(__file__).parent.parent / 'configs'
+CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 NAMES = sorted(path.stem for path in CONFIGS.glob('*.py'))
 NUM_PRIORS = {
     'ssd300_voc': 8732,
@@ -64,7 +64,7 @@ def write_shapes(root: Path, classes=CLASSES, num_train=4, num_test=3) -> Path:
 
 
 def write_coco(root: Path, classes=CocoDataset.METAINFO['classes']) -> None:
-    """The same as COCO 2017: pictures in train2017 and val2017, a json for each."""
+    """The same as COCO 2017: images in train2017 and val2017, a json for each."""
     tree = write_shapes(root / 'tree')
     (root / 'annotations').mkdir(parents=True)
     categories = [dict(id=i + 1, name=name) for i, name in enumerate(classes)]
@@ -110,7 +110,7 @@ def two_steps(cfg: Config, work_dir: Path) -> Config:
     """The recipe, cut to two iterations and one evaluation."""
     cfg.work_dir = str(work_dir)
     cfg.randomness = dict(seed=0)  # by chance augmentation may leave no object: the loss is 0
-    # Batch normalisation can't do with one picture, VGG-16 takes seconds for each.
+    # Batch normalisation can't do with one image, VGG-16 takes seconds for each.
     batch_size = 1 if cfg.model.backbone.type == 'SSDVGG' else 2
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         loader.update(batch_size=batch_size, num_workers=0, persistent_workers=False)
@@ -120,12 +120,12 @@ def two_steps(cfg: Config, work_dir: Path) -> Config:
         cfg.train_cfg.update(max_epochs=1, val_interval=1)
         # An epoch of the data that `write_data` makes.
         cfg.train_dataloader.dataset.indices = 2 * batch_size
-    if cfg.model.type == 'RetinaNet':  # slow, and takes pictures of any size
+    if cfg.model.type == 'RetinaNet':  # slow, and takes images of any size
         datasets = [*cfg.train_dataloader.dataset.datasets, cfg.val_dataloader.dataset]
         for transform in (t for dataset in datasets for t in dataset.pipeline if 'scale' in t):
             transform.scale = (96, 96)
     for loader in (cfg.val_dataloader, cfg.test_dataloader):
-        loader.dataset.indices = 1  # one picture is an evaluation, and the large models are slow
+        loader.dataset.indices = 1  # one image is an evaluation, and the large models are slow
     # Two steps teach nothing; without detections CocoMetric has nothing to tell.
     cfg.model.test_cfg.score_thr = 0
     cfg.default_hooks.logger.interval = 1

@@ -8,14 +8,20 @@ from pathlib import Path
 import mmdet
 import pytest
 import torch
-from commands import ROOT, run, run_warm
 from mmdet.registry import DATASETS, MODELS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from peers import make_outputs_spread, picture, randomise_norms, torchvision_model
-from test_configs import VOC_CLASSES, write_coco, write_shapes
 from torchvision.models.detection import ssd300_vgg16
+
+from tests.support.commands import ROOT, run, run_warm
+from tests.support.peers import (
+    make_outputs_spread,
+    random_image,
+    randomise_norms,
+    torchvision_model,
+)
+from tests.test_configs import VOC_CLASSES, write_coco, write_shapes
 
 PAGES = sorted(
     str(path.relative_to(ROOT)) for path in [*ROOT.glob('*.md'), *(ROOT / 'docs').glob('*.md')]
@@ -56,7 +62,7 @@ def commands_of(page):
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
-    """A few drawn pictures in every layout that the pages speak of."""
+    """A few drawn images in every layout that the pages speak of."""
     root = tmp_path_factory.mktemp('data')
     write_shapes(root / 'shapes')
     write_shapes(root / 'mine', ('cat', 'dog', 'cat', 'dog', 'cat'), num_train=8, num_test=2)
@@ -116,7 +122,7 @@ def test_links_within_the_project_lead_somewhere(page):
 
 
 def execute(words, folder):
-    """Run a command, training of it no longer than a few pictures take."""
+    """Run a command, training of it no longer than a few images take."""
     if words[0] == 'python' and words[1].startswith('tools/'):
         run_warm(folder / words[1], *shortened(words[1], words[2:]), cwd=folder)
     elif words[0] == 'python':
@@ -162,7 +168,7 @@ def untrained(config, on_own_data):
     ]
     make_outputs_spread(*layers, background=-1, num_scores=model.bbox_head.cls_out_channels, lead=9)
     size = model.bbox_head.prior_generator.input_size
-    image = torch.from_numpy(picture(*size[::-1])).permute(2, 0, 1)
+    image = torch.from_numpy(random_image(*size[::-1])).permute(2, 0, 1)
     with torch.no_grad():
         batch = model.data_preprocessor(dict(inputs=[image], data_samples=[DetDataSample()]))
         model(batch['inputs'], mode='tensor')

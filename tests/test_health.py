@@ -42,10 +42,10 @@ def test_nms_that_keeps_the_wrong_boxes_is_a_failure(capsys, monkeypatch):
 def test_a_detector_that_gives_no_numbers_is_a_failure(capsys, monkeypatch):
     found = InstanceData(bboxes=torch.full((1, 4), torch.nan), scores=torch.ones(1))
     sample = DetDataSample(pred_instances=found)
-    monkeypatch.setattr('mmdet.apis.inference_detector', lambda model, picture: sample)
+    monkeypatch.setattr('mmdet.apis.inference_detector', lambda model, image: sample)
     code, output = run(capsys)
     assert code == 1
-    assert 'A detector built from a config, one picture through it.' in output
+    assert 'A detector built from a config, one image through it.' in output
     assert 'detections are not finite' in output
 
 

@@ -140,7 +140,7 @@ def require_data(cfg: Config, splits: Iterable[str]) -> None:
 def set_up(cfg: Config) -> None:
     """Do what takes time: import the plugin and what the config asks for, join the processes."""
     import ssd_plugin  # noqa: F401 - first: makes MMDetection importable without compiled ops
-    from ssd_plugin.launch import join_cpu_processes
+    from ssd_plugin.engine.launch import join_cpu_processes
 
     import_modules_from_strings(**cfg.get('custom_imports', ConfigDict(imports=[])))
     try:
@@ -151,7 +151,7 @@ def set_up(cfg: Config) -> None:
 
 def require_sound_data(cfg: Config, splits: Iterable[str]) -> None:
     """For --strict: end the program with one line if anything is wrong with the data."""
-    from ssd_plugin.strict import require_sound_data
+    from ssd_plugin.datasets.check import require_sound_data
 
     with refusals():
         require_sound_data(cfg, splits)
@@ -160,8 +160,7 @@ def require_sound_data(cfg: Config, splits: Iterable[str]) -> None:
 @contextmanager
 def refusals() -> Iterator[None]:
     """End the program with one line where data or a checkpoint are refused."""
-    from ssd_plugin.checkpoints import CheckpointError
-    from ssd_plugin.data_faults import DataRefusedError
+    from ssd_plugin.errors import CheckpointError, DataRefusedError
 
     try:
         yield

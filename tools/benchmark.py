@@ -45,7 +45,7 @@ def parse_args() -> argparse.Namespace:
             command.add_argument('--device', choices=['cpu', 'cuda'], default='cpu')
         if part in ('step', 'all'):
             command.add_argument('--amp', action='store_true', help='train ours as with --amp')
-            command.add_argument('--batch', type=int, help='pictures a training step')
+            command.add_argument('--batch', type=int, help='images a training step')
             command.add_argument('--workers', type=int, help="processes of each step's loader")
         if part == 'step':
             command.add_argument(
@@ -120,7 +120,7 @@ def main() -> None:
 
 def measure(part: str, args: argparse.Namespace) -> list:
     """Run one part, with a line of progress."""
-    from _bench import configs, loss, pictures, pipeline, postprocess, step
+    from _bench import configs, images, loss, pipeline, postprocess, step
     from _bench.timing import Stopwatch
 
     repeats = args.repeats or REPEATS[part]
@@ -128,8 +128,8 @@ def measure(part: str, args: argparse.Namespace) -> list:
     with progress(part, repeats) as tell, tempfile.TemporaryDirectory() as folder:
         stopwatch = Stopwatch(args.device, repeats, warmup=1 if slow else 3, tell=tell)
         if part in ('pipeline', 'step'):
-            tell('drawing pictures', 0)
-            root = pictures.write_pictures(Path(folder, 'pictures'))
+            tell('drawing images', 0)
+            root = images.write_images(Path(folder, 'images'))
         if part == 'pipeline':
             return pipeline.run(stopwatch, root)
         if part == 'step':

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import sys
 from pathlib import Path
 
@@ -13,7 +12,7 @@ CONFIGS = Path(__file__).resolve().parent.parent / 'configs'
 
 
 def parse_args() -> argparse.Namespace:
-    from ssd_plugin.layouts import SOURCES
+    from ssd_plugin.checkpoints.layouts import SOURCES
 
     parser = argparse.ArgumentParser(description='Convert the weights of another SSD.')
     parser.add_argument(
@@ -36,13 +35,6 @@ def parse_args() -> argparse.Namespace:
         help='names of the classes, where IN has none',
     )
     return parser.parse_args()
-
-
-def leave_package_empty() -> None:
-    """Let a module of the package be imported alone: the package would import MMDetection."""
-    if 'ssd_plugin' not in sys.modules:
-        spec = importlib.util.find_spec('ssd_plugin')
-        sys.modules['ssd_plugin'] = importlib.util.module_from_spec(spec)
 
 
 def describe(checkpoint: dict) -> str:
@@ -68,7 +60,6 @@ def next_step(checkpoint: dict, out: str) -> str:
 
 
 def main() -> None:
-    leave_package_empty()
     args = parse_args()
     common.require_checkpoint(args.checkpoint)
     folder = Path(args.out).parent
@@ -76,7 +67,8 @@ def main() -> None:
         sys.exit(f'no folder {folder} for {args.out}')
     if Path(args.out).is_dir():
         sys.exit(f'{args.out} is a folder: name a file in it')
-    from ssd_plugin import checkpoints
+    from ssd_plugin.checkpoints import files as checkpoints
+    from ssd_plugin.errors import CheckpointError
 
     try:
         state, meta = checkpoints.read(args.checkpoint)
@@ -88,7 +80,7 @@ def main() -> None:
         else:
             output, following = converted, next_step(converted, args.out)
         checkpoints.save(output, args.out)
-    except (checkpoints.CheckpointError, OSError) as error:
+    except (CheckpointError, OSError) as error:
         sys.exit(str(error))
     print(f'{args.out}: {describe(converted)}')
     print(f'Next: {following}')

@@ -18,18 +18,18 @@ if TYPE_CHECKING:  # it imports PyTorch
     from mmengine.visualization import Visualizer
 
 METRIC = 'pascal_voc/mAP'
-ZOOM = 2  # the pictures are small, for readable labels
+ZOOM = 2  # the images are small, for readable labels
 COLUMNS, CELL, GAP = 3, (480, 360), 8  # of the contact sheet; width and height, in pixels
 PALETTE = ['#d1203c', '#1d5fd0', '#0b7a4b', '#8e24aa', '#c25700', '#00707f']  # white is legible on
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Draw detections on test pictures and sum up.')
+    parser = argparse.ArgumentParser(description='Draw detections on test images and sum up.')
     parser.add_argument('config', nargs='?', default='configs/demo_shapes.py', help='config file')
     parser.add_argument('checkpoint', nargs='?', help='by default the last in the work dir')
     parser.add_argument('--work-dir', type=Path, help='of training and testing')
-    parser.add_argument('--out-dir', type=Path, help='for the pictures; WORK_DIR/detections')
-    parser.add_argument('--num', type=int, default=6, help='how many pictures')
+    parser.add_argument('--out-dir', type=Path, help='for the images; WORK_DIR/detections')
+    parser.add_argument('--num', type=int, default=6, help='how many images')
     parser.add_argument('--score-thr', type=float, default=0.5, help='of detections drawn')
     args = parser.parse_args()
     args.work_dir = args.work_dir or Path('work_dirs', Path(args.config).stem)
@@ -63,19 +63,19 @@ def read_map(work_dir: Path) -> float:
     raise FileNotFoundError(f'no {METRIC} in {work_dir}: run tools/test.py first')
 
 
-def choose_pictures(cfg: Config, num: int) -> list[str]:
-    """Paths of ``num`` test pictures with two or more objects, evenly spaced through the set."""
+def choose_images(cfg: Config, num: int) -> list[str]:
+    """Paths of ``num`` test images with two or more objects, evenly spaced through the set."""
     from mmdet.registry import DATASETS
 
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
-    pictures = [dataset.get_data_info(i) for i in range(len(dataset))]
-    pictures = [p for p in pictures if len(p['instances']) >= 2] or pictures
-    indices = np.linspace(0, len(pictures) - 1, min(num, len(pictures))).round().astype(int)
-    return [pictures[i]['img_path'] for i in indices]
+    images = [dataset.get_data_info(i) for i in range(len(dataset))]
+    images = [p for p in images if len(p['instances']) >= 2] or images
+    indices = np.linspace(0, len(images) - 1, min(num, len(images))).round().astype(int)
+    return [images[i]['img_path'] for i in indices]
 
 
 def detect(cfg: Config, checkpoint: str, paths: list[str], score_thr: float) -> list[np.ndarray]:
-    """The pictures, enlarged, with what the detector found drawn in: (H, W, 3) uint8, RGB."""
+    """The images, enlarged, with what the detector found drawn in: (H, W, 3) uint8, RGB."""
     from mmdet.apis import DetInferencer
 
     cfg.visualizer.vis_backends = []  # it draws, the files are ours to write
@@ -117,19 +117,19 @@ def draw(
     return visualizer.get_image()
 
 
-def contact_sheet(pictures: list[np.ndarray]) -> np.ndarray:
-    """All pictures on one, each fitted into a cell of a grid."""
-    columns = min(len(pictures), COLUMNS)
-    rows = -(-len(pictures) // columns)
+def contact_sheet(images: list[np.ndarray]) -> np.ndarray:
+    """All images on one, each fitted into a cell of a grid."""
+    columns = min(len(images), COLUMNS)
+    rows = -(-len(images) // columns)
     width, height = CELL
     sheet = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), 255, np.uint8)
-    for i, picture in enumerate(pictures):
-        scale = min(width / picture.shape[1], height / picture.shape[0])
-        size = [round(scale * side) for side in picture.shape[1::-1]]
+    for i, image in enumerate(images):
+        scale = min(width / image.shape[1], height / image.shape[0])
+        size = [round(scale * side) for side in image.shape[1::-1]]
         row, column = divmod(i, columns)
         x = column * (width + GAP) + (width - size[0]) // 2
         y = row * (height + GAP) + (height - size[1]) // 2
-        fitted = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        fitted = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         sheet[y : y + size[1], x : x + size[0]] = fitted
     return sheet
 
@@ -137,12 +137,12 @@ def contact_sheet(pictures: list[np.ndarray]) -> np.ndarray:
 def print_ending(args: argparse.Namespace, mean_ap: float, sheet: Path) -> None:
     python = sys.executable.removeprefix(f'{Path.cwd()}/')
     print(f"""
-mAP        {mean_ap:.3f} at IoU 0.5, on test pictures that training has not seen
+mAP        {mean_ap:.3f} at IoU 0.5, on test images that training has not seen
 checkpoint {args.checkpoint}
-pictures   {sheet}, and each by itself beside it
+images   {sheet}, and each by itself beside it
 
 What to try next:
-  detections on all test pictures, {args.work_dir}/TIME/all:
+  detections on all test images, {args.work_dir}/TIME/all:
     {python} tools/test.py {args.config} {args.checkpoint} --show-dir all
   other shapes, more of them, then train again:
     {python} tools/prepare_data.py shapes data/shapes --train 1000 --seed 1 --overwrite
@@ -166,19 +166,19 @@ def main() -> None:
     import ssd_plugin  # noqa: F401 - first: makes MMDetection importable without compiled ops
 
     init_default_scope('mmdet')
-    paths = choose_pictures(cfg, args.num)
+    paths = choose_images(cfg, args.num)
     drawn = detect(cfg, args.checkpoint, paths, args.score_thr)
     args.out_dir.mkdir(parents=True, exist_ok=True)
-    for path, picture in zip(paths, drawn):
-        save(args.out_dir / f'{Path(path).stem}.png', picture)
+    for path, image in zip(paths, drawn):
+        save(args.out_dir / f'{Path(path).stem}.png', image)
     sheet = args.out_dir / 'detections.png'
     save(sheet, contact_sheet(drawn))
     print_ending(args, mean_ap, sheet)
 
 
-def save(path: Path, picture: np.ndarray) -> None:
-    """Write an RGB picture; what was in its place is replaced."""
-    path.write_bytes(cv2.imencode(path.suffix, picture[..., ::-1])[1].tobytes())
+def save(path: Path, image: np.ndarray) -> None:
+    """Write an RGB image; what was in its place is replaced."""
+    path.write_bytes(cv2.imencode(path.suffix, image[..., ::-1])[1].tobytes())
 
 
 if __name__ == '__main__':

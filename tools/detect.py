@@ -1,4 +1,4 @@
-"""Detect on pictures and videos: python tools/detect.py CONFIG CHECKPOINT INPUT... --out DIR"""
+"""Detect on images and videos: python tools/detect.py CONFIG CHECKPOINT INPUT... --out DIR"""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from rich.progress import (
 from rich.text import Text
 
 if TYPE_CHECKING:  # they import PyTorch
-    from ssd_plugin.detect.inferencer import StreamInferencer
-    from ssd_plugin.detect.stream import Tally
-    from ssd_plugin.detect.writers import Writer
+    from ssd_plugin.inference.inferencer import StreamInferencer
+    from ssd_plugin.inference.stream import Tally
+    from ssd_plugin.inference.writers import Writer
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Detect on pictures and videos.')
+    parser = argparse.ArgumentParser(description='Detect on images and videos.')
     _config.add_config(parser)
     parser.add_argument('checkpoint', help='checkpoint, or .onnx file of tools/export_onnx.py')
     parser.add_argument(
-        'inputs', nargs='+', metavar='INPUT', help="a picture, a folder, a pattern 'a/**/*.jpg', "
+        'inputs', nargs='+', metavar='INPUT', help="an image, a folder, a pattern 'a/**/*.jpg', "
         'or a video'
     )  # fmt: skip
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='for all results')
@@ -39,7 +39,7 @@ def parse_args() -> argparse.Namespace:
         '--score-thr', type=float, default=0.3, help='least score that is drawn and written (0.3)'
     )
     parser.add_argument(
-        '--batch-size', type=_config.positive, default=1, help='pictures at a time (1)'
+        '--batch-size', type=_config.positive, default=1, help='images at a time (1)'
     )
     parser.add_argument('--device', help='where to compute: cpu, cuda:0; by default the best')
     parser.add_argument(
@@ -50,15 +50,15 @@ def parse_args() -> argparse.Namespace:
 
 
 class Rate(ProgressColumn):
-    """Pictures in a second."""
+    """Images in a second."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text(f'{speed:.1f} pictures/s' if speed else '')
+        return Text(f'{speed:.1f} images/s' if speed else '')
 
 
 def progress_bar() -> Progress:
-    """Like rich's own, with the number and the rate of pictures."""
+    """Like rich's own, with the number and the rate of images."""
     return Progress(
         TextColumn('{task.description}'),
         BarColumn(),
@@ -71,7 +71,7 @@ def progress_bar() -> Progress:
 
 def open_writers(args: argparse.Namespace, inferencer: StreamInferencer) -> list[Writer]:
     """Everything that gets the detections."""
-    from ssd_plugin.detect.writers import CocoWriter, DrawingWriter, VocWriter
+    from ssd_plugin.inference.writers import CocoWriter, DrawingWriter, VocWriter
 
     writers = [CocoWriter(args.out, inferencer.classes)]
     if not args.no_draw:
@@ -85,16 +85,16 @@ def open_writers(args: argparse.Namespace, inferencer: StreamInferencer) -> list
 def detect(args: argparse.Namespace) -> Tally:
     """Detect on all inputs, under a progress bar; what came of it."""
     cfg = _config.read(args, (), args.checkpoint)
-    from ssd_plugin.detect.inferencer import build_inferencer
-    from ssd_plugin.detect.inputs import count_pictures, find_inputs, read_inputs
-    from ssd_plugin.detect.stream import detect_stream
+    from ssd_plugin.inference.inferencer import build_inferencer
+    from ssd_plugin.inference.inputs import count_images, find_inputs, read_inputs
+    from ssd_plugin.inference.stream import detect_stream
 
     paths = find_inputs(args.inputs, leave_out=(args.out / 'vis', args.out / 'voc'))
     inferencer = build_inferencer(cfg, args.checkpoint, args.device)
     with ExitStack() as stack:
         writers = [stack.enter_context(closing(w)) for w in open_writers(args, inferencer)]
         progress = stack.enter_context(progress_bar())
-        task = progress.add_task('Detecting', total=count_pictures(paths))
+        task = progress.add_task('Detecting', total=count_images(paths))
         stream = read_inputs(paths)
         for tally in detect_stream(inferencer, stream, writers, args.batch_size, args.score_thr):
             progress.update(task, completed=tally.read)
@@ -108,9 +108,9 @@ def report(args: argparse.Namespace, tally: Tally) -> None:
         print(f'skipped {len(tally.faults)}, which could not be read:')
         for fault in tally.faults:
             print(f'  {fault.path}: {fault.detail or fault.kind}')
-    if not tally.pictures:
+    if not tally.images:
         sys.exit(f'none of the {len(tally.faults)} inputs could be read')
-    found = f'{tally.pictures} pictures, {tally.detections} detections'
+    found = f'{tally.images} images, {tally.detections} detections'
     print(f'{found} with a score of {args.score_thr:g} or more')
     names = ['detections.json', 'images.json']
     names += [] if args.no_draw else ['vis']

@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # these take time
 
     from ssd_plugin.export.difference import Difference
 
-NUM_PICTURES = 4  # that the file is checked on
+NUM_IMAGES = 4  # that the file is checked on
 
 
 def parse_args() -> argparse.Namespace:
@@ -33,7 +33,7 @@ def parse_args() -> argparse.Namespace:
         '--images',
         nargs='+',
         metavar='FILE',
-        help="pictures to check it on, by default some of the test set, or drawn ones if it isn't "
+        help="images to check it on, by default some of the test set, or drawn ones if it isn't "
         'there',
     )
     parser.add_argument(
@@ -55,20 +55,20 @@ def check_arguments(args: argparse.Namespace) -> None:
         sys.exit(f'no folder {args.out.parent} for {args.out}')
 
 
-def choose_pictures(args: argparse.Namespace, cfg: Config, folder: str) -> tuple[list[str], str]:
-    """Paths of pictures to check on, and what they are; drawn ones are put into the folder."""
-    from ssd_plugin.export.pictures import paths_of, split_to_test
-    from ssd_plugin.shapes import write_voc_shapes
+def choose_images(args: argparse.Namespace, cfg: Config, folder: str) -> tuple[list[str], str]:
+    """Paths of images to check on, and what they are; drawn ones are put into the folder."""
+    from ssd_plugin.datasets.shapes import write_voc_shapes
+    from ssd_plugin.export.inputs import paths_of, split_to_test
 
     if args.images:
-        return args.images, 'pictures'
+        return args.images, 'images'
     split = split_to_test(cfg)
     try:
         check_data(cfg, [split])
     except DataNotFoundError:
-        root = write_voc_shapes(folder, num_train=0, num_test=NUM_PICTURES)
-        return sorted(map(str, root.glob('JPEGImages/*'))), 'drawn pictures'
-    return paths_of(cfg, split, NUM_PICTURES), f'pictures of the {split} set'
+        root = write_voc_shapes(folder, num_train=0, num_test=NUM_IMAGES)
+        return sorted(map(str, root.glob('JPEGImages/*'))), 'drawn images'
+    return paths_of(cfg, split, NUM_IMAGES), f'images of the {split} set'
 
 
 def export(
@@ -77,21 +77,21 @@ def export(
     """Write the file to ``part`` and check it: the graph's shapes, and the difference."""
     import onnx
 
+    from ssd_plugin.checkpoints.detector import load_detector
+    from ssd_plugin.datasets.config import input_size
     from ssd_plugin.export.check import check_file
-    from ssd_plugin.export.detector import load_detector
     from ssd_plugin.export.graph import BoxesAndScores, Detections
+    from ssd_plugin.export.inputs import input_dtype, read_images
     from ssd_plugin.export.onnx_file import build_onnx, describe
-    from ssd_plugin.export.pictures import input_dtype, read_pictures
-    from ssd_plugin.geometry import input_size
 
-    pictures = read_pictures(cfg, paths)
+    images = read_images(cfg, paths)
     detector, classes = load_detector(cfg, args.checkpoint)
     size = input_size(cfg)
     graph = (BoxesAndScores if args.no_nms else Detections)(detector, size)
     meta = describe(classes, size, args.config)
-    model = build_onnx(graph, size, input_dtype(pictures), meta)
+    model = build_onnx(graph, size, input_dtype(images), meta)
     onnx.save(model, part)
-    return model, check_file(part, detector, pictures, with_nms=not args.no_nms)
+    return model, check_file(part, detector, images, with_nms=not args.no_nms)
 
 
 def main() -> None:
@@ -101,14 +101,14 @@ def main() -> None:
     part = args.out.with_name(f'{args.out.name}.{os.getpid()}.part')
     try:
         with tempfile.TemporaryDirectory() as folder, _config.console().status('Exporting'):
-            paths, kind = choose_pictures(args, cfg, folder)
+            paths, kind = choose_images(args, cfg, folder)
             model, difference = export(args, cfg, paths, part)
         on = f'on {len(paths)} {kind}, alone and in a batch: {difference}'
         if not difference.is_small:
             sys.exit(f'{args.out} was not written: ONNX Runtime and PyTorch differ {on}')
         if not difference.detections:
             sys.exit(
-                f'{args.out} was not written: nothing is detected {on}; name pictures with objects '
+                f'{args.out} was not written: nothing is detected {on}; name images with objects '
                 'by --images, or lower --cfg-options model.test_cfg.score_thr'
             )
         part.replace(args.out)

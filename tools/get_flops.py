@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import _common as common
 
 if TYPE_CHECKING:
-    from ssd_plugin.complexity import Complexity
+    from ssd_plugin.analysis.complexity import Complexity
 
 
 def parse_args() -> argparse.Namespace:
@@ -33,7 +33,7 @@ def main() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from ssd_plugin.complexity import measure_complexity
+    from ssd_plugin.analysis.complexity import measure_complexity
 
     rows = [[Path(path).stem, *describe(measure_complexity(cfg))] for path, cfg in configs]
     if args.markdown:

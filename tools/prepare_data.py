@@ -32,10 +32,10 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Get the data of a config.')
     commands = parser.add_subparsers(dest='command', required=True, metavar='{shapes,voc,coco}')
     shapes = commands.add_parser('shapes', help='draw the data of configs/demo_shapes.py')
-    shapes.add_argument('--train', type=count, default=600, help='pictures to train on (600)')
-    shapes.add_argument('--test', type=count, default=100, help='pictures to test on (100)')
-    shapes.add_argument('--seed', type=count, default=0, help='another seed, other pictures')
-    shapes.add_argument('--overwrite', action='store_true', help='replace earlier drawn pictures')
+    shapes.add_argument('--train', type=count, default=600, help='images to train on (600)')
+    shapes.add_argument('--test', type=count, default=100, help='images to test on (100)')
+    shapes.add_argument('--seed', type=count, default=0, help='another seed, other images')
+    shapes.add_argument('--overwrite', action='store_true', help='replace earlier drawn images')
     shapes.set_defaults(run=make_shapes)
     voc = commands.add_parser('voc', help='download VOC2007 and VOC2012, 2.8 GB')
     voc.set_defaults(run=download_voc)
@@ -75,7 +75,7 @@ def make_shapes(args: argparse.Namespace) -> None:
             args.out, args.train, args.test, args.seed,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )  # fmt: skip
-    print(f'{args.train} pictures to train on and {args.test} to test on are in {args.out}')
+    print(f'{args.train} images to train on and {args.test} to test on are in {args.out}')
     print('Next: python tools/train.py configs/demo_shapes.py (it reads data/shapes)')
 
 
@@ -84,7 +84,7 @@ def load_shapes_module() -> ModuleType:
     if importlib.util.find_spec('ssd_plugin') is None:  # a clone that has not been installed
         sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     package = importlib.util.find_spec('ssd_plugin')
-    path = Path(package.submodule_search_locations[0], 'shapes.py')
+    path = Path(package.submodule_search_locations[0], 'datasets', 'shapes.py')
     spec = importlib.util.spec_from_file_location('shapes', path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -92,7 +92,7 @@ def load_shapes_module() -> ModuleType:
 
 
 def is_complete(tree: Path, split: str) -> bool:
-    """Whether a VOC tree has the list of a split, and each picture and annotation in it."""
+    """Whether a VOC tree has the list of a split, and each image and annotation in it."""
     names = tree / 'ImageSets' / 'Main' / f'{split}.txt'
     return names.is_file() and all(
         (tree / 'JPEGImages' / f'{name}.jpg').is_file()

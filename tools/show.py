@@ -1,4 +1,4 @@
-"""Pictures of what a detector does: python tools/show.py {priors,matches,augment,...} CONFIG"""
+"""Images of what a detector does: python tools/show.py {priors,matches,augment,...} CONFIG"""
 
 from __future__ import annotations
 
@@ -28,24 +28,26 @@ def parse_args() -> argparse.Namespace:
         return command
 
     command = add(show_priors, 'priors', "each level's priors of one cell, with their sizes")
-    command.add_argument('--picture', help='to draw on, by default one of the training set')
+    command.add_argument(
+        '--image', '--picture', help='to draw on, by default one of the training set'
+    )
     command = add(show_matches, 'matches', 'which priors learn which object, and hard negatives')
     command.add_argument('--checkpoint', help='to mine hard negatives with')
-    command.add_argument('--index', type=int, help='of the picture in the training set')
+    command.add_argument('--index', type=int, help='of the image in the training set')
     add_seed(command)
-    command = add(show_augment, 'augment', 'training pictures as they are and augmented')
-    command.add_argument('--num', type=_config.positive, default=4, help='pictures (4)')
+    command = add(show_augment, 'augment', 'training images as they are and augmented')
+    command.add_argument('--num', type=_config.positive, default=4, help='images (4)')
     command.add_argument(
         '--draws', type=_config.positive, default=5, help='augmentations of each (5)'
     )
     add_seed(command)
     command = add(show_curves, 'curves', 'loss, mAP and learning rate of runs', config=False)
     command.add_argument('work_dirs', nargs='+', type=Path, metavar='WORK_DIR')
-    command = add(show_errors, 'errors', 'the worst pictures, and errors by kind and class')
+    command = add(show_errors, 'errors', 'the worst images, and errors by kind and class')
     add_pass(command)
     command.add_argument('--score-thr', type=float, default=0.3, help='of detections (0.3)')
     command.add_argument(
-        '--num', type=_config.positive, default=12, help='pictures on the sheet (12)'
+        '--num', type=_config.positive, default=12, help='images on the sheet (12)'
     )
     command = add(show_pr, 'pr', 'precision over recall of each class')
     add_pass(command)
@@ -64,17 +66,17 @@ def add_pass(command: argparse.ArgumentParser) -> None:
 
 
 def show_priors(args: argparse.Namespace) -> list[Path]:
-    cfg = _config.read(args, () if args.picture else ('train',))
-    from ssd_plugin.geometry import prior_grid
-    from ssd_plugin.show.priors import draw_priors
-    from ssd_plugin.show.samples import build_dataset, original, read_picture, typical
+    cfg = _config.read(args, () if args.image else ('train',))
+    from ssd_plugin.analysis.prior_grid import prior_grid
+    from ssd_plugin.datasets.samples import build_dataset, original, read_image, typical
+    from ssd_plugin.visualization.priors import draw_priors
 
-    if args.picture:
-        picture = read_picture(args.picture)
+    if args.image:
+        image = read_image(args.image)
     else:
         dataset = build_dataset(cfg, 'train')
-        picture = original(dataset, typical(dataset)).picture
-    figure = draw_priors(prior_grid(cfg), picture, Path(args.config).name)
+        image = original(dataset, typical(dataset)).image
+    figure = draw_priors(prior_grid(cfg), image, Path(args.config).name)
     return save(args, cfg, priors=figure)
 
 
@@ -82,9 +84,9 @@ def show_matches(args: argparse.Namespace) -> list[Path]:
     cfg = _config.read(args, ('train',), args.checkpoint)
     from mmengine.runner import set_random_seed
 
-    from ssd_plugin.show.match_picture import describe, draw_matches
-    from ssd_plugin.show.matches import build_model, match
-    from ssd_plugin.show.samples import build_dataset, packed, typical
+    from ssd_plugin.analysis.matches import build_model, match
+    from ssd_plugin.datasets.samples import build_dataset, packed, typical
+    from ssd_plugin.visualization.matches import describe, draw_matches
 
     dataset = build_dataset(cfg, 'train')
     index = typical(dataset) if args.index is None else args.index
@@ -109,8 +111,8 @@ def show_augment(args: argparse.Namespace) -> list[Path]:
     cfg = _config.read(args, ('train',))
     from mmengine.runner import set_random_seed
 
-    from ssd_plugin.show.augment import draw_augment
-    from ssd_plugin.show.samples import build_dataset, original, packed, spread
+    from ssd_plugin.datasets.samples import build_dataset, original, packed, spread
+    from ssd_plugin.visualization.augmentations import draw_augment
 
     dataset = build_dataset(cfg, 'train')
     set_random_seed(args.seed)
@@ -118,13 +120,13 @@ def show_augment(args: argparse.Namespace) -> list[Path]:
         (original(dataset, i), [packed(dataset[i]) for _ in range(args.draws)])
         for i in spread(dataset, args.num)
     ]
-    title = f'{Path(args.config).name}: training pictures, and what augmentation makes of them'
+    title = f'{Path(args.config).name}: training images, and what augmentation makes of them'
     return save(args, cfg, augment=draw_augment(rows, dataset.metainfo['classes'], title))
 
 
 def show_curves(args: argparse.Namespace) -> list[Path]:
-    from ssd_plugin.show.curves import draw_curves, read_work_dir
-    from ssd_plugin.show.style import save as save_figure
+    from ssd_plugin.visualization.curves import draw_curves, read_work_dir
+    from ssd_plugin.visualization.style import save as save_figure
 
     try:
         runs = {str(path): read_work_dir(path) for path in args.work_dirs}
@@ -136,16 +138,16 @@ def show_curves(args: argparse.Namespace) -> list[Path]:
 
 def show_errors(args: argparse.Namespace) -> list[Path]:
     cfg, results, classes = pass_over_data(args)
-    from ssd_plugin.show.error_picture import draw_counts, draw_sheet
-    from ssd_plugin.show.error_report import confusion_lines, count_table
-    from ssd_plugin.show.errors import count_by_class, diagnose, total, worst
+    from ssd_plugin.evaluation.error_report import confusion_lines, count_table
+    from ssd_plugin.evaluation.errors import count_by_class, diagnose, total, worst
+    from ssd_plugin.visualization.errors import draw_counts, draw_sheet
 
     diagnoses = [diagnose(result, args.score_thr) for result in results]
     counts = count_by_class(diagnoses, len(classes))
     _config.console().print(count_table(counts, classes))
     for line in confusion_lines(diagnoses, classes):
         print(line)
-    title = f'{Path(args.config).name}, {args.split}, {len(results)} pictures'
+    title = f'{Path(args.config).name}, {args.split}, {len(results)} images'
     title = f'{title}, detections with a score of {args.score_thr:g} or more'
     figures = dict(error_counts=draw_counts(counts, classes, title))
     chosen = worst(diagnoses, args.num)
@@ -160,7 +162,8 @@ def show_errors(args: argparse.Namespace) -> list[Path]:
 
 def show_pr(args: argparse.Namespace) -> list[Path]:
     cfg, results, classes = pass_over_data(args)
-    from ssd_plugin.show.pr import compute_curves, draw_pr, mean_ap, rule_of
+    from ssd_plugin.evaluation.pr import compute_curves, mean_ap, rule_of
+    from ssd_plugin.visualization.pr import draw_pr
 
     rule = rule_of(cfg.get(f'{args.split}_evaluator'))
     curves = compute_curves(results, classes, rule)
@@ -175,11 +178,11 @@ def show_pr(args: argparse.Namespace) -> list[Path]:
 
 
 def pass_over_data(args: argparse.Namespace) -> tuple:
-    """The config, the results of all pictures of a split, and the names of the classes."""
+    """The config, the results of all images of a split, and the names of the classes."""
     cfg = _config.read(args, (args.split,), args.checkpoint)
     from rich.progress import track
 
-    from ssd_plugin.show.detections import build_loader, detect_all
+    from ssd_plugin.evaluation.results import build_loader, detect_all
 
     loader = build_loader(cfg, args.split)
     passing = detect_all(cfg, args.checkpoint, loader, args.device)
@@ -189,7 +192,7 @@ def pass_over_data(args: argparse.Namespace) -> tuple:
 
 def save(args: argparse.Namespace, cfg: Config | None, **figures) -> list[Path]:
     """Write figures, each under its name."""
-    from ssd_plugin.show.style import save as save_figure
+    from ssd_plugin.visualization.style import save as save_figure
 
     folder = args.out_dir or Path(cfg.work_dir, 'show')
     return [save_figure(figure, folder / f'{name}.png') for name, figure in figures.items()]

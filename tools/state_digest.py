@@ -33,7 +33,7 @@ def main() -> None:
 
     import torch
 
-    from ssd_plugin.loading import code_asked_for  # with what MMEngine's checkpoints hold
+    from ssd_plugin.compat.torch_load import code_asked_for  # with what MMEngine's checkpoints hold
 
     try:
         checkpoint = torch.load(path, map_location='cpu', weights_only=True)

@@ -16,8 +16,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint file')
     common.add_arguments(parser)
     parser.add_argument('--out', help='also write the detections to this .pkl file')
-    parser.add_argument('--show', action='store_true', help='show pictures with their detections')
-    parser.add_argument('--show-dir', help='save such pictures in WORK_DIR/TIMESTAMP/SHOW_DIR')
+    parser.add_argument('--show', action='store_true', help='show images with their detections')
+    parser.add_argument('--show-dir', help='save such images in WORK_DIR/TIMESTAMP/SHOW_DIR')
     parser.add_argument('--wait-time', type=float, default=2, help='of --show, in s')
     parser.add_argument('--tta', action='store_true', help='merge detections over augmented views')
     parser.add_argument('--amp', action='store_true', help='mixed precision; on a CPU in bfloat16')
@@ -25,7 +25,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def draw_detections(cfg: Config, args: argparse.Namespace) -> None:
-    """Have MMDetection's hook show or save the pictures."""
+    """Have MMDetection's hook show or save the images."""
     hook = dict(type='DetVisualizationHook')
     hook.update(cfg.get('default_hooks', {}).get('visualization') or {}, draw=True)
     if args.show:
@@ -36,7 +36,7 @@ def draw_detections(cfg: Config, args: argparse.Namespace) -> None:
 
 
 def augment_test(cfg: Config) -> None:
-    """Test on several views: those of the config, by default the picture and its mirror image."""
+    """Test on several views: those of the config, by default the image and its mirror image."""
     nms = {key: cfg.model.get('test_cfg', {}).get(key) for key in ('nms', 'max_per_img')}
     model = cfg.get('tta_model', dict(type='DetTTAModel', tta_cfg=nms))
     dataset = cfg.test_dataloader.dataset
@@ -47,7 +47,7 @@ def augment_test(cfg: Config) -> None:
 
 
 def mirror_views() -> dict:
-    # The picture as it is comes first: metrics compare with the ground truth of the first view.
+    # The image as it is comes first: metrics compare with the ground truth of the first view.
     flips = [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)]
     return dict(type='TestTimeAug', transforms=[flips, [dict(type='PackDetInputs')]])
 
@@ -59,7 +59,7 @@ def main() -> None:
     cfg = common.load_config(args)
     common.require_checkpoint(args.checkpoint)
     if args.data_root:
-        from _data_root.command import fit_for_testing, read_for_testing
+        from _own_data import fit_for_testing, read_for_testing
 
         data = read_for_testing(args)  # now: what is wrong with them is told before what takes time
     else:
@@ -79,8 +79,8 @@ def main() -> None:
         augment_test(cfg)
     from mmdet.evaluation import DumpDetResults
 
-    from ssd_plugin.amp import enable_amp_evaluation
-    from ssd_plugin.launch import build_runner
+    from ssd_plugin.engine.amp import enable_amp_evaluation
+    from ssd_plugin.engine.launch import build_runner
 
     if args.amp:
         enable_amp_evaluation(cfg, 'test')

@@ -47,7 +47,7 @@ def main() -> None:
         cfg.auto_scale_lr.enable = True
     common.require_checkpoint(cfg.get('load_from'))
     if args.data_root:
-        from _data_root.command import fit_for_training
+        from _own_data import fit_for_training
 
         cfg = fit_for_training(cfg, args)
     else:
@@ -56,10 +56,9 @@ def main() -> None:
     common.set_up(cfg)
     if args.strict:
         common.require_sound_data(cfg, ('train', 'val'))
-    from ssd_plugin.amp import enable_amp
-    from ssd_plugin.launch import build_runner
-    from ssd_plugin.nonfinite import NonFiniteLossError
-    from ssd_plugin.resume import DamagedCheckpointError
+    from ssd_plugin.engine.amp import enable_amp
+    from ssd_plugin.engine.launch import build_runner
+    from ssd_plugin.errors import DamagedCheckpointError, NonFiniteLossError
 
     if args.amp:
         enable_amp(cfg)

@@ -19,7 +19,7 @@ SAME = 100
 
 
 class Difference(NamedTuple):
-    """Between the detections of two detectors, of the same pictures."""
+    """Between the detections of two detectors, of the same images."""
 
     detections: int  # of the first
     boxes: float  # largest difference of the same detection's coordinates, in pixels
@@ -29,7 +29,7 @@ class Difference(NamedTuple):
 
     @classmethod
     def total(cls, parts: Iterable[Difference]) -> Difference:
-        """Of several pictures."""
+        """Of several images."""
         detections, boxes, scores, unmatched, borderline = zip(*parts)
         return cls(sum(detections), max(boxes), max(scores), sum(unmatched), sum(borderline))
 
@@ -50,7 +50,7 @@ class Difference(NamedTuple):
 
 
 def compare(expected: InstanceData, found: InstanceData, test_cfg: dict) -> Difference:
-    """Compare two detectors' detections of a picture.
+    """Compare two detectors' detections of an image.
 
     Detections of the same label are paired so that they differ least, in whatever order they
     come. One without a partner is unmatched, unless a threshold is so near that rounding may

@@ -1,4 +1,4 @@
-"""A detector as a function of tensors alone: from a batch of pictures to boxes and scores."""
+"""A detector as a function of tensors alone: from a batch of images to boxes and scores."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from mmdet.models.detectors import SingleStageDetector
 from mmengine.model import ImgDataPreprocessor
 from torch import Tensor, nn
 
-from ..head import SSDMultiBoxHead
-from ..levels import flatten_levels
-from ..logits import probabilities
-from ..postprocess import is_plain
-from .suppression import NmsMask
+from ssd_plugin.export.nms import NmsMask
+from ssd_plugin.models.head import SSDMultiBoxHead
+from ssd_plugin.models.level_maps import flatten_levels
+from ssd_plugin.models.logits import probabilities
+from ssd_plugin.models.postprocess import is_plain
 
 
 class BoxesAndScores(nn.Module):
-    """Normalisation, network and decoding of a detector, for pictures of one size.
+    """Normalisation, network and decoding of a detector, for images of one size.
 
     Priors are constants. The batch may have any size.
 
     Args:
         detector: With an ``SSDMultiBoxHead``.
-        input_size: (w, h) of the pictures in pixels.
+        input_size: (w, h) of the images in pixels.
 
     Raises:
         ValueError: If it has another head.
@@ -41,8 +41,8 @@ class BoxesAndScores(nn.Module):
         self.register_buffer('priors', head.get_priors(cls_scores))
 
     def normalise(self, images: Tensor) -> Tensor:
-        """What the network gets of pictures (B, 3, h, w)."""
-        # MMDetection's own method, around this one, lists the pictures' sizes: that would fix
+        """What the network gets of images (B, 3, h, w)."""
+        # MMDetection's own method, around this one, lists the images' sizes: that would fix
         # the size of the batch.
         preprocessor = self.detector.data_preprocessor
         return ImgDataPreprocessor.forward(preprocessor, dict(inputs=images))['inputs']
@@ -52,10 +52,10 @@ class BoxesAndScores(nn.Module):
 
         Args:
             images: (B, 3, h, w) uint8 or float32, 0 to 255, in the order of channels in which the
-                config's pipeline loads pictures.
+                config's pipeline loads images.
 
         Returns:
-            Boxes (B, P, 4) xyxy in pixels of the pictures and scores (B, P, C), without
+            Boxes (B, P, 4) xyxy in pixels of the images and scores (B, P, C), without
             background.
         """
         head = self.detector.bbox_head
@@ -71,7 +71,7 @@ class BoxesAndScores(nn.Module):
 
 
 class Detections(nn.Module):
-    """`BoxesAndScores` and the steps of :func:`ssd_plugin.postprocess.detect`, in fixed shapes.
+    """`BoxesAndScores` and the steps of ``ssd_plugin.models.postprocess.detect``, in fixed shapes.
 
     1. Of each class, look at the ``nms_pre`` highest scores.
     2. NMS within each class, of those above ``score_thr``.
@@ -81,7 +81,7 @@ class Detections(nn.Module):
 
     Args:
         detector: With an ``SSDMultiBoxHead``, whose ``test_cfg`` holds.
-        input_size: (w, h) of the pictures in pixels.
+        input_size: (w, h) of the images in pixels.
 
     Raises:
         ValueError: If it has another head, or its NMS is another than ``type='nms'``.
@@ -111,7 +111,7 @@ class Detections(nn.Module):
             images: As in `BoxesAndScores`.
 
         Returns:
-            Boxes (B, N, 4) xyxy in pixels of the pictures, scores (B, N), the highest first, and
+            Boxes (B, N, 4) xyxy in pixels of the images, scores (B, N), the highest first, and
             labels (B, N) int64. Rows that are no detections come last, with 0, 0 and -1.
         """
         boxes, scores = self.boxes_and_scores(images)

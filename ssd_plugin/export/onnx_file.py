@@ -10,8 +10,8 @@ from pathlib import Path
 import onnx
 import torch
 
-from ..version import __version__
-from .graph import BoxesAndScores, Detections
+from ssd_plugin.export.graph import BoxesAndScores, Detections
+from ssd_plugin.version import __version__
 
 OPSET = 17
 OUTPUTS = {BoxesAndScores: ['boxes', 'scores'], Detections: ['boxes', 'scores', 'labels']}

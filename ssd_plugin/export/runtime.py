@@ -55,15 +55,15 @@ class OnnxDetector:
         """Detect, as ``model.test_step`` of MMDetection does.
 
         Args:
-            data: ``inputs``, B pictures (3, h, w) of the graph's size, uint8 or float, and
+            data: ``inputs``, B images (3, h, w) of the graph's size, uint8 or float, and
                 ``data_samples``, as many with ``scale_factor`` (w, h).
 
         Returns:
             The samples with ``pred_instances``: ``bboxes`` (n, 4) xyxy in pixels of the original
-            picture, ``scores`` (n,) and ``labels`` (n,), the highest score first.
+            image, ``scores`` (n,) and ``labels`` (n,), the highest score first.
 
         Raises:
-            ValueError: If a picture has not the graph's size.
+            ValueError: If an image has not the graph's size.
         """
         samples = data['data_samples']
         for sample, found in zip(samples, self.detect(data['inputs']), strict=True):
@@ -72,12 +72,12 @@ class OnnxDetector:
         return samples
 
     def detect(self, images: Sequence[Tensor]) -> list[InstanceData]:
-        """Detections of B pictures (3, h, w), boxes in pixels of the graph's input."""
+        """Detections of B images (3, h, w), boxes in pixels of the graph's input."""
         width, height = self.input_size
         for image in images:
             if tuple(image.shape) != (3, height, width):
                 raise ValueError(
-                    f'the exported detector takes pictures of {width} x {height} pixels with 3 '
+                    f'the exported detector takes images of {width} x {height} pixels with 3 '
                     f'channels, this one is {tuple(image.shape)}'
                 )
         batch = torch.stack(tuple(images)).cpu().numpy()

@@ -50,12 +50,12 @@ def mmdet_config(input_size: int = 300) -> Config:
     return Config.fromfile(MMDET_CONFIGS / f'ssd{input_size}_voc0712.py')
 
 
-def with_pictures(cfg: Config, root: Path, pipeline: list | None = None) -> ConfigDict:
-    """A recipe's training set, with its own transforms, on the pictures under ``root``.
+def with_images(cfg: Config, root: Path, pipeline: list | None = None) -> ConfigDict:
+    """A recipe's training set, with its own transforms, on the images under ``root``.
 
     Args:
         cfg: A recipe for VOC07+12.
-        root: From :func:`_bench.pictures.write_pictures`.
+        root: From :func:`_bench.images.write_images`.
         pipeline: Transforms in place of the recipe's.
     """
     dataset = cfg.train_dataloader.dataset

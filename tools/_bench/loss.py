@@ -21,7 +21,7 @@ from .configs import (
     to_format,
     torchvision_ssd,
 )
-from .pictures import MAX_OBJECTS, random_boxes
+from .images import MAX_OBJECTS, random_boxes
 from .timing import MMDET, OURS, TORCHVISION, Case, Stopwatch
 
 BATCH = 32

@@ -13,29 +13,29 @@ from torchvision import tv_tensors
 from torchvision.io import ImageReadMode, read_image
 from torchvision.transforms import v2
 
-from .configs import build_dataset, mmdet_config, our_config, with_pictures
-from .pictures import SIZES
+from .configs import build_dataset, mmdet_config, our_config, with_images
+from .images import SIZES
 from .timing import FLOOR, MMDET, OURS, TORCHVISION, Case, Stopwatch
 
 INPUT_SIZE = 300
 
 
 def run(stopwatch: Stopwatch, root: Path) -> list[Case]:
-    """Time the pictures under ``root``, of each size by itself; a round is each picture once."""
+    """Time the images under ``root``, of each size by itself; a round is each image once."""
     cases = []
     with one_thread():
         contestants = make_contestants(root)
         for i, (width, height) in enumerate(SIZES):
             count = len(contestants[FLOOR]) // len(SIZES)
-            pictures = range(i * count, (i + 1) * count)
-            works = {name: over(samples, pictures) for name, samples in contestants.items()}
+            images = range(i * count, (i + 1) * count)
+            works = {name: over(samples, images) for name, samples in contestants.items()}
             cases.append(
                 Case(
                     'pipeline',
                     f'JPEG {width}x{height} to sample',
-                    'picture',
+                    'image',
                     stopwatch.alternate(works, per=count),
-                    dict(pictures=count, threads=1),
+                    dict(images=count, threads=1),
                 )
             )
     return cases
@@ -53,8 +53,8 @@ def over(samples: Sequence, indices: range) -> Callable[[], None]:
 
 def make_contestants(root: Path) -> dict:
     """Sequences of samples, each loaded and augmented when it is indexed."""
-    ours = build_dataset(with_pictures(our_config(), root))
-    theirs = build_dataset(with_pictures(mmdet_config(), root))
+    ours = build_dataset(with_images(our_config(), root))
+    theirs = build_dataset(with_images(mmdet_config(), root))
     infos = [ours.get_data_info(i) for i in range(len(ours))]
     return {
         OURS: ours,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchvision.models.detection import ssd300_vgg16
 
 from .bare import BareSSD300
-from .configs import NUM_CLASSES, OUR_CONFIG, build_dataset, our_config, with_pictures
+from .configs import NUM_CLASSES, OUR_CONFIG, build_dataset, our_config, with_images
 from .timing import BARE, MMDET, NO_LOADING, OURS, TORCHVISION, Case, Stopwatch
 from .training import Trainer, mmdet_trainer, our_trainer
 
@@ -33,7 +33,7 @@ class Settings:
     """How to train.
 
     Args:
-        batch: Pictures a step.
+        batch: Images a step.
         workers: Processes of each loader.
         iterations: Steps from files in a round.
         amp: Whether the plugin trains in mixed precision.
@@ -57,7 +57,7 @@ class Settings:
 
 
 def run(stopwatch: Stopwatch, root: Path, work_dir: Path, settings: Settings) -> list[Case]:
-    """Time both; pictures are those under ``root``, logs go to ``work_dir``."""
+    """Time both; images are those under ``root``, logs go to ``work_dir``."""
     loader = (settings.batch, settings.workers)
     with ExitStack() as stack:
         ours = our_trainer(root, work_dir / 'ours', *loader, settings.amp, settings.config)
@@ -93,7 +93,7 @@ def time_model(
         }
     seconds = stopwatch.alternate(works, per=settings.batch)
     facts = dict(batch=settings.batch, format=f'{dtype} {memory_format}'.replace('torch.', ''))
-    return Case('step', settings.name('model alone'), 'picture', seconds, facts)
+    return Case('step', settings.name('model alone'), 'image', seconds, facts)
 
 
 def time_from_files(
@@ -116,14 +116,14 @@ def time_from_files(
     works[NO_LOADING] = without_loading
     seconds = stopwatch.alternate(works, per=settings.iterations * settings.batch)
     facts = dict(batch=settings.batch, workers=settings.workers, iterations=settings.iterations)
-    return Case('step', settings.name('from files'), 'picture', seconds, facts)
+    return Case('step', settings.name('from files'), 'image', seconds, facts)
 
 
 def fixed_samples(root: Path, settings: Settings) -> list[dict]:
     """What a loader makes a batch of: uint8 images and their objects."""
     cfg = our_config(settings.config)
     resize = next(t for t in cfg.test_pipeline if t.type == 'Resize')
-    dataset = build_dataset(with_pictures(cfg, root, plain_pipeline(resize.scale)))
+    dataset = build_dataset(with_images(cfg, root, plain_pipeline(resize.scale)))
     return [dataset[i % len(dataset)] for i in range(settings.batch)]
 
 

@@ -48,7 +48,7 @@ class Case:
     Args:
         part: The part of the benchmark that it belongs to.
         name: What was compared.
-        unit: What a sample is the time of, such as a picture.
+        unit: What a sample is the time of, such as an image.
         samples: Seconds per unit of each contestant, a number a round.
         facts: What else is worth reading beside the times, such as how many detections each had.
     """

@@ -14,10 +14,10 @@ from mmengine.registry import LOOPS
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import Tensor, nn
 
-from ssd_plugin.amp import enable_amp
-from ssd_plugin.launch import build_runner
+from ssd_plugin.engine.amp import enable_amp
+from ssd_plugin.engine.launch import build_runner
 
-from .configs import OUR_CONFIG, mmdet_config, our_config, with_pictures
+from .configs import OUR_CONFIG, mmdet_config, our_config, with_images
 
 MANY = 10**6
 
@@ -121,14 +121,14 @@ def mmdet_trainer(root: Path, work_dir: Path, batch: int, workers: int) -> Train
 
 
 def recipe(cfg: Config, root: Path, work_dir: Path, batch: int, workers: int) -> Config:
-    """A recipe for VOC07+12, on the pictures under ``root`` and from random weights.
+    """A recipe for VOC07+12, on the images under ``root`` and from random weights.
 
-    Batch, workers and an endless order of pictures are the benchmark's; model, transforms,
+    Batch, workers and an endless order of images are the benchmark's; model, transforms,
     optimiser, hooks and the loader's other settings are the recipe's.
     """
     cfg.model.backbone.init_cfg = None
     loader = cfg.train_dataloader
-    loader.dataset = with_pictures(cfg, root)
+    loader.dataset = with_images(cfg, root)
     loader.batch_size, loader.num_workers = batch, workers
     loader.sampler = dict(type='InfiniteSampler', shuffle=True)
     if workers == 0:

@@ -35,7 +35,7 @@ train_dataloader = dict(
     batch_size=32,
     num_workers=4,
     persistent_workers=True,
-    # One tensor a batch, stacked by a worker: all pictures have the input's size.
+    # One tensor a batch, stacked by a worker: all images have the input's size.
     collate_fn=dict(type='detection_collate'),
     sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(

@@ -25,7 +25,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(input_size, input_size), keep_ratio=False),
-    # After Resize: evaluation is in pixels of the original picture.
+    # After Resize: evaluation is in pixels of the original image.
     dict(type='LoadAnnotations', with_bbox=True),
     dict(
         type='PackDetInputs',
@@ -38,7 +38,7 @@ train_dataloader = dict(
     batch_size=32,
     num_workers=4,
     persistent_workers=True,
-    # One tensor a batch, stacked by a worker: all pictures have the input's size.
+    # One tensor a batch, stacked by a worker: all images have the input's size.
     collate_fn=dict(type='detection_collate'),
     sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(

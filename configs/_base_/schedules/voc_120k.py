@@ -1,4 +1,4 @@
-# The paper's schedule for VOC07+12: 120k iterations of 32 pictures.
+# The paper's schedule for VOC07+12: 120k iterations of 32 images.
 max_iters = 120000
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=10000)
 val_cfg = dict(type='ValLoop')

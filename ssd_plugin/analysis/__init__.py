@@ -1,0 +1,1 @@
+"""What is measured about a detector: its priors, their matches, its size and cost."""

@@ -1,0 +1,111 @@
+"""The objects of a training set, as the network sees them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from mmengine.dataset import BaseDataset
+from torch.utils.data import Dataset
+
+from ssd_plugin.datasets.config import resized
+from ssd_plugin.datasets.faults import leaf_datasets
+from ssd_plugin.datasets.transforms.train_on_difficult import TrainOnDifficult
+from ssd_plugin.models.ground_truth import has_area, valid_gt_mask
+
+
+class Objects(NamedTuple):
+    """N objects, in the pixels of the network input."""
+
+    bboxes: np.ndarray  # (N, 4) float64 xyxy, clipped to their images, with area
+    labels: np.ndarray  # (N,) int64
+    images: np.ndarray  # (N,) int64, ascending: number of the image, of those looked at
+    classes: tuple[str, ...]
+    num_images: int  # looked at
+    left_out: Counter  # how many objects take no part, by reason
+
+    @property
+    def sides(self) -> np.ndarray:
+        """(2, N): w, h."""
+        return (self.bboxes[:, 2:] - self.bboxes[:, :2]).T
+
+    @property
+    def centres(self) -> np.ndarray:
+        """(2, N): x, y."""
+        return (self.bboxes[:, 2:] + self.bboxes[:, :2]).T / 2
+
+
+def collect_objects(
+    dataset: Dataset, resize: Mapping, max_images: int | None = None, seed: int = 0
+) -> Objects:
+    """Read the objects of a data set; no image is opened.
+
+    Objects that training can't use (``valid_gt_mask``) are left out and counted, and so are
+    ignored ones ("difficult", crowds), unless the pipeline of their data set trains on them
+    (``TrainOnDifficult``).
+
+    Args:
+        dataset: A data set of MMDetection's, or one that wraps others.
+        resize: Config of the ``Resize`` to the network input.
+        max_images: Of a larger set, so many are drawn at random.
+        seed: Of that draw.
+    """
+    leaves = leaf_datasets(dataset)
+    for leaf in leaves:
+        leaf.full_init()
+    places = [(leaf, i) for leaf in leaves for i in range(len(leaf))]
+    if max_images is not None and len(places) > max_images:
+        chosen = np.random.default_rng(seed).choice(len(places), max_images, replace=False)
+        places = [places[i] for i in np.sort(chosen)]
+    trains_on_ignored = {id(leaf): _trains_on_ignored(leaf) for leaf in leaves}
+    bboxes, labels, images, sizes, ignored = [], [], [], [], []
+    for number, (leaf, i) in enumerate(places):
+        info = leaf.get_data_info(i)
+        size = info['width'], info['height']
+        new_size = resized(size, resize)
+        scale = np.divide(new_size, size)
+        for instance in info['instances']:
+            bboxes.append(instance['bbox'] * np.tile(scale, 2))
+            labels.append(instance['bbox_label'])
+            images.append(number)
+            sizes.append(new_size)
+            ignored.append(bool(instance['ignore_flag']) and not trains_on_ignored[id(leaf)])
+    bboxes = np.array(bboxes, dtype=np.float64).reshape(-1, 4)
+    sizes = np.array(sizes, dtype=np.float64).reshape(-1, 2)
+    ignored = np.array(ignored, dtype=bool)
+    reasons = left_out_reasons(bboxes, sizes, ignored)
+    used = reasons == ''
+    return Objects(
+        np.clip(bboxes[used], 0, np.tile(sizes[used], 2)),
+        np.array(labels, dtype=np.int64)[used],
+        np.array(images, dtype=np.int64)[used],
+        tuple(leaves[0].metainfo['classes']),
+        len(places),
+        Counter(reasons[~used].tolist()),
+    )
+
+
+def left_out_reasons(bboxes: np.ndarray, sizes: np.ndarray, ignored: np.ndarray) -> np.ndarray:
+    """Why each of N objects takes no part.
+
+    Args:
+        bboxes: (N, 4) xyxy in pixels.
+        sizes: (N, 2), w and h of their images.
+        ignored: (N,) bool.
+
+    Returns:
+        (N,) str, '' for those that do.
+    """
+    boxes = torch.from_numpy(bboxes)
+    valid = valid_gt_mask(boxes, torch.from_numpy(sizes[:, ::-1].copy())).numpy()
+    finite = np.isfinite(bboxes).all(1)
+    conditions = [valid & ~ignored, valid, ~finite, has_area(boxes).numpy()]
+    reasons = ['', 'ignored', 'not finite', 'outside the image']
+    return np.select(conditions, reasons, 'without area')
+
+
+def _trains_on_ignored(leaf: BaseDataset) -> bool:
+    return any(isinstance(step, TrainOnDifficult) for step in leaf.pipeline.transforms)

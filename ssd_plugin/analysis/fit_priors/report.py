@@ -1,0 +1,89 @@
+"""What fitting has found, in tables and as a config."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from ssd_plugin.analysis.fit_priors.coverage import groups
+from ssd_plugin.analysis.fit_priors.fitting import Fit
+
+INDENT = '    '
+
+
+def describe_objects(fit: Fit) -> str:
+    """How many objects were looked at, and how many were left out and why."""
+    objects = fit.objects
+    text = f'{len(objects.labels)} objects in {objects.num_images} images'
+    left_out = ', '.join(f'{number} {reason}' for reason, number in objects.left_out.most_common())
+    return f'{text}; left out: {left_out}' if left_out else text
+
+
+def coverage_table(fit: Fit) -> Table:
+    """What the priors reach, before and after, for groups of objects."""
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column('objects', overflow='fold')
+    for name in ('number', '% at IoU 0.5', '% at 0.7', 'mean best IoU', 'matched'):
+        table.add_column(name, justify='right', no_wrap=True)
+    coverages = [fit.before] + ([fit.after] if fit.proposed else [])
+    for name, members in groups(fit.objects):
+        figures = zip(*(coverage.figures(members) for coverage in coverages))
+        formats = ('{:.1%}', '{:.1%}', '{:.2f}', '{:.1f}')
+        cells = [
+            ' → '.join(form.format(value).rstrip('%') for value in values)
+            for form, values in zip(formats, figures)
+        ]
+        table.add_row(name, str(members.sum()), *cells, end_section=name == 'all')
+    return table
+
+
+def levels_table(fit: Fit) -> Table:
+    """The priors' arguments, before and after, for each level."""
+    table = Table(box=SIMPLE_HEAD)
+    for name in ('level', 'stride', 'cells', 'min size', 'max size', 'ratios'):
+        table.add_column(name, justify='right')
+    settings = [fit.given] + ([fit.proposed] if fit.proposed else [])
+    rows = zip(fit.grid.generator.strides, fit.grid.featmap_sizes)
+    for level, ((width, height), (down, across)) in enumerate(rows):
+        stride = f'{width:g}' if width == height else f'{width:g} x {height:g}'
+        numbers = zip(*([_plain(values[level]) for values in args] for args in settings))
+        cells = [' → '.join(dict.fromkeys(values)) for values in numbers]
+        table.add_row(str(level), stride, f'{across} x {down}', *cells)
+    return table
+
+
+def _plain(value: float | Sequence[float]) -> str:
+    """A number, or several, with no more digits than it takes."""
+    return ', '.join(f'{number:.4g}' for number in np.atleast_1d(value))
+
+
+def config_text(fit: Fit, base: str | Path, path: str | Path) -> str:
+    """A config that inherits from another, with the proposed priors.
+
+    Args:
+        fit: With a proposal.
+        base: The config that was fitted.
+        path: Where the new one will be written; it names the other relative to itself.
+    """
+    everything = np.ones(len(fit.objects.labels), dtype=bool)
+    before, after = (coverage.figures(everything) for coverage in (fit.before, fit.after))
+    relative = Path(os.path.relpath(base, Path(path).parent)).as_posix()
+    args = fit.proposed._asdict()
+    if fit.by_linear_rule:
+        args['basesize_ratio_range'] = None  # sizes are given in one way only
+    return (
+        f'# Made by tools/fit_priors.py. {describe_objects(fit)}.\n'
+        f'# Reached by a prior at IoU 0.5: {after[0]:.1%}, at 0.7: {after[1]:.1%} '
+        f'(before: {before[0]:.1%} and {before[1]:.1%}).\n'
+        f'_base_ = {relative!r}\n\n'
+        'model = dict(\n'
+        f'{INDENT}bbox_head=dict(\n'
+        f'{INDENT * 2}anchor_generator=dict(\n'
+        + ''.join(f'{INDENT * 3}{name}={value!r},\n' for name, value in args.items())
+        + f'{INDENT * 2})\n{INDENT})\n)\n'
+    )

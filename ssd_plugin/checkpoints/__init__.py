@@ -1,0 +1,1 @@
+"""Reading, saving, converting and loading weights."""

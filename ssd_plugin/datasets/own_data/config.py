@@ -1,0 +1,178 @@
+"""A config, fitted to other data than it was written for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
+
+from ssd_plugin.datasets.own_data.records import Source
+from ssd_plugin.errors import DataRootError
+
+COCO_DATASETS = ('CheckedCocoDataset', 'CocoDataset')
+VOC_METRICS = ('VOCDetMetric', 'VOCMetric')
+KEPT = ('pipeline', 'filter_cfg', 'test_mode', 'indices')  # of a data set's settings
+VOC_PASSES = 232  # that VOC's 120,000 iterations of 32 images make over its 16,551
+LEAST_ITERATIONS = 1000  # of a shorter schedule that is proposed
+
+
+def fit_data(
+    cfg: Config, source: Source, classes: Sequence[str], files: Mapping[str, Path]
+) -> None:
+    """Point a config to a data set: classes, data sets and evaluators. Pipelines stay.
+
+    Args:
+        cfg: The config, changed in place.
+        source: The data set.
+        classes: In the order of their labels.
+        files: Of each part of the data set, what says which images are in it. A config's test
+            data are ``val`` where there is no ``test``.
+
+    Raises:
+        DataRootError: The model is not one of those whose number of classes can be set.
+    """
+    head = cfg.get('model', {}).get('bbox_head')
+    if not isinstance(head, dict) or 'num_classes' not in head:
+        raise DataRootError(f'--data-root needs model.bbox_head.num_classes in {cfg.filename}')
+    head.num_classes = len(classes)
+    for split in ('train', 'val', 'test'):
+        part = 'val' if split == 'test' and 'test' not in files else split
+        if part not in files or not cfg.get(f'{split}_dataloader'):
+            continue
+        dataset = dict(
+            **source.dataset(part),
+            ann_file=str(files[part]),
+            # Colours to draw in: those of MMDetection's data sets are for 20 or 80 classes.
+            metainfo=dict(classes=tuple(classes), palette=None),
+        )
+        replace_dataset(cfg[f'{split}_dataloader'], dataset, source)
+        if split != 'train':
+            evaluator = cfg.get(f'{split}_evaluator')
+            cfg[f'{split}_evaluator'] = fit_evaluator(evaluator, source, files[part])
+    # What the config says besides, of the data that it was written for.
+    cfg.pop('prepare_data', None)
+    values = dict(source.dataset('val' if 'val' in files else 'test'), classes=tuple(classes))
+    for name, value in (('dataset_type', 'type'), ('data_root',) * 2, ('classes',) * 2):
+        if name in cfg:
+            cfg[name] = values[value]
+
+
+def find_leaf(dataset: Mapping) -> Mapping:
+    """The data set in wrappers, of several the first."""
+    while 'dataset' in dataset or 'datasets' in dataset:
+        dataset = dataset['dataset'] if 'dataset' in dataset else dataset['datasets'][0]
+    return dataset
+
+
+def replace_dataset(loader: ConfigDict, dataset: dict, source: Source) -> None:
+    """Put another data set into a loader's; repetitions stay, concatenations go."""
+    holder = loader
+    while 'dataset' in holder.dataset:
+        holder = holder.dataset
+    old = find_leaf(holder.dataset)
+    new = ConfigDict(dataset, **{key: old[key] for key in KEPT if key in old})
+    if source.kind == 'COCO':  # of whose marks TrainOnDifficult would make objects of the crowds
+        new.pipeline = [step for step in old.pipeline if step.type != 'TrainOnDifficult']
+    else:
+        if new.get('filter_cfg'):  # it goes by the sizes that annotations say, and some say 0
+            new.filter_cfg.pop('min_size', None)
+        if old.type in COCO_DATASETS and not old.get('test_mode'):
+            new.pipeline = train_on_difficult(old.pipeline)
+    holder.dataset = new
+
+
+def train_on_difficult(pipeline: Sequence[dict]) -> list[dict]:
+    """A pipeline for COCO, with the step that SSD's recipe for VOC has more."""
+    steps = []
+    for step in pipeline:
+        steps.append(step)
+        if step['type'] == 'LoadAnnotations':
+            steps.append(ConfigDict(type='TrainOnDifficult'))
+    return steps
+
+
+def fit_evaluator(evaluator: dict | list | None, source: Source, file: Path) -> dict | list:
+    """The config's evaluator if it is for this kind of data, else one that is."""
+    metrics = evaluator if isinstance(evaluator, list) else [evaluator or {}]
+    if source.kind == 'VOC':
+        if any(not metric or metric.get('ann_file') for metric in metrics):
+            return dict(source.evaluator)
+        if not source.benchmark:  # which is counted at 11 points
+            metrics = [
+                dict(m, eval_mode='area') if m.get('type') in VOC_METRICS else m for m in metrics
+            ]
+    else:
+        if not any(metric.get('ann_file') for metric in metrics):
+            return dict(source.evaluator, ann_file=str(file))
+        metrics = [dict(m, ann_file=str(file)) if m.get('ann_file') else m for m in metrics]
+    return metrics if isinstance(evaluator, list) else metrics[0]
+
+
+def fit_batch(cfg: Config, num_images: int, processes: int) -> str | None:
+    """Keep batches within the data set; a sentence about it if something had to change."""
+    loader = cfg.train_dataloader
+    own = math.ceil(num_images / processes)  # images of a process in an epoch
+    if loader.batch_size > own:
+        loader.batch_size = own
+        return f'Batch: {own} images a process, since there are no more.'
+    last = own % loader.batch_size
+    if last == 1 and loader.get('sampler', {}).get('type') == 'DefaultSampler':
+        # Of one image, batch normalisation can't take the variance on maps of 1 x 1.
+        loader.setdefault('drop_last', True)
+        if loader.drop_last:
+            return "Batch: an epoch's last, of one image, is left out."
+    return None
+
+
+def scale_learning_rate(cfg: Config, base: int, processes: int, given: bool) -> str:
+    """Have MMEngine scale the learning rate with the batch, and say what comes of it.
+
+    Args:
+        cfg: The config, changed in place.
+        base: The batch that its learning rate is for, where it has no ``auto_scale_lr``.
+        processes: How many train together.
+        given: Whether the user has set the learning rate, or its scaling.
+    """
+    rate, batch = cfg.optim_wrapper.optimizer.lr, cfg.train_dataloader.batch_size * processes
+    if given:
+        return f'Learning rate: {rate:g}, as --cfg-options have it; batches are of {batch}.'
+    base = cfg.get('auto_scale_lr', {}).get('base_batch_size', base)
+    cfg.auto_scale_lr = dict(enable=True, base_batch_size=base)
+    if batch == base:
+        return f'Learning rate: {rate:g}, as the config has it for batches of {base}.'
+    return (
+        f'Learning rate: {rate * batch / base:g} for batches of {batch}; '
+        f'the config has {rate:g} for batches of {base}.'
+    )
+
+
+def describe_schedule(cfg: Config, num_images: int, processes: int) -> str:
+    """How long the config trains; if that is much longer than sensible, how to shorten it."""
+    loader = cfg.train_dataloader
+    if 'max_epochs' in cfg.train_cfg:
+        epochs = cfg.train_cfg.max_epochs
+        steps = math.ceil(num_images / processes) / loader.batch_size
+        steps = math.floor(steps) if loader.get('drop_last') else math.ceil(steps)
+        plural = 's' if epochs > 1 else ''
+        return f'Schedule: {epochs} epoch{plural} of {steps} iterations, as the config has it.'
+    batch = loader.batch_size * processes
+    iterations = cfg.train_cfg.max_iters
+    passes = iterations * batch / num_images
+    text = (
+        f'Schedule: {iterations} iterations of {batch} images, as the config has it: '
+        f'{passes:.0f} passes over {num_images} images.'
+    )
+    fewer = max(LEAST_ITERATIONS, math.ceil(VOC_PASSES * num_images / batch))
+    if iterations < 2 * fewer:
+        return text
+    options = [f'train_cfg.max_iters={fewer}']
+    for i, scheduler in enumerate(cfg.get('param_scheduler') or []):
+        if 'milestones' in scheduler:
+            milestones = [round(step * fewer / iterations) for step in scheduler.milestones]
+            options.append(f'param_scheduler.{i}.milestones={str(milestones).replace(" ", "")}')
+    return (
+        f"{text} VOC's own schedule makes {VOC_PASSES} over VOC; for fewer: "
+        f'--cfg-options {" ".join(options)}'
+    )

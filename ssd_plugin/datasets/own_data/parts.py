@@ -1,0 +1,67 @@
+"""Which images are trained on and which evaluated on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+from ssd_plugin.datasets.own_data.records import Parts
+
+SYNONYMS = {
+    'train': ('train', 'training'),
+    'val': ('val', 'valid', 'validation'),
+    'test': ('test', 'testing'),
+    'trainval': ('trainval',),
+}
+CANONICAL = {word: part for part, words in SYNONYMS.items() for word in words}
+SHARE, SEED = 0.2, 0  # of a validation part that is made here
+
+
+def choose_parts(
+    lists: Mapping[str, Sequence[str]], everything: Sequence[str], benchmark: bool = False
+) -> Parts:
+    """Use the lists that there are, and divide the images where none says what to evaluate on.
+
+    1. Pascal VOC itself is trained on ``trainval`` and evaluated on ``test``, as published
+       results are.
+    2. Else training takes ``train``, or what of ``trainval``, or of all images, is in neither
+       ``val`` nor ``test``.
+    3. Evaluation takes ``val``, or else ``test``, or else a fifth of the images for training;
+       ``test`` stays for the end if there are both.
+
+    Args:
+        lists: Names of images, under some of train, val, test and trainval.
+        everything: Names of all images.
+        benchmark: Whether this is Pascal VOC itself.
+    """
+    lists = {part: list(dict.fromkeys(names)) for part, names in lists.items() if names}
+    if benchmark and {'trainval', 'test'} <= lists.keys():
+        names = dict(train=lists['trainval'], val=lists['test'])
+        return Parts(names, 'trainval to train on, test to evaluate on, as published results')
+    held_out = [part for part in ('val', 'test') if part in lists]
+    excluded = {name for part in held_out for name in lists[part]}
+    if 'train' in lists:
+        train = lists['train']
+    else:
+        train = [name for name in lists.get('trainval', everything) if name not in excluded]
+    origin = 'train' if 'train' in lists else 'trainval' if 'trainval' in lists else 'others'
+    if not held_out:
+        return Parts(divide(train), f'{SHARE:.0%} of the images for val, drawn with seed {SEED}')
+    names = dict(train=train, val=lists[held_out[0]])
+    if len(held_out) == 2:
+        names['test'] = lists['test']
+    return Parts(names, f"the data's own, {', '.join([origin, *held_out])}")
+
+
+def divide(names: Sequence[str]) -> dict[str, list[str]]:
+    """Draw a validation part.
+
+    An image's number in the draw is a digest of its name. So the draw is the same on every
+    machine and in every order, and where images are added, nearly all others stay in their part.
+    """
+    drawn = sorted(names, key=lambda name: hashlib.sha256(f'{SEED}/{name}'.encode()).digest())
+    val = set(drawn[: max(1, round(SHARE * len(names)))])
+    parts = dict(train=[], val=[])
+    for name in names:
+        parts['val' if name in val else 'train'].append(name)
+    return parts

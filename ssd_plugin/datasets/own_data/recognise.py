@@ -1,0 +1,52 @@
+"""What kind of data a folder holds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from ssd_plugin.datasets.own_data.coco import find_coco, json_files, part_of, subfolders
+from ssd_plugin.datasets.own_data.records import Source
+from ssd_plugin.datasets.own_data.voc import find_voc
+from ssd_plugin.errors import DataRootError
+
+LOOKED_FOR = (
+    'VOC: Annotations/*.xml beside JPEGImages or images, or such folders named VOC2007 and so on; '
+    'COCO: annotations/instances_*.json, train.json and val.json, or one json'
+)
+MOST = 8  # entries that the error tells of
+
+
+def recognise(root: Path) -> Source:
+    """The data set in a folder.
+
+    Raises:
+        DataRootError: There is no such folder, or it is not clear what it holds.
+    """
+    if not root.is_dir():
+        raise DataRootError(f'no folder {root}')
+    source = find_voc(root) or find_coco(root)
+    if source:
+        return source
+    below = [folder for folder in subfolders(root) if resembles_data(folder)]
+    hint = f'. Did you mean {below[0]}?' if below else ''
+    raise DataRootError(
+        f'{root} is no data set of a kind that is known. Looked for {LOOKED_FOR}. '
+        f'Found {describe(root)}{hint}'
+    )
+
+
+def resembles_data(folder: Path) -> bool:
+    """Whether a folder may be a data set; nothing is read."""
+    return bool(find_voc(folder)) or any(map(part_of, json_files(folder)))
+
+
+def describe(folder: Path) -> str:
+    """What lies in a folder, in words."""
+    entries = sorted(folder.iterdir())
+    folders = [f'{entry.name}/' for entry in entries if entry.is_dir()]
+    suffixes = Counter(f'*{entry.suffix or entry.name}' for entry in entries if entry.is_file())
+    files = [f'{number} {suffix}' for suffix, number in suffixes.most_common()]
+    found = [*folders[:MOST], *files[:MOST]]
+    more = [', ...'] if len(folders) > MOST or len(files) > MOST else ['']
+    return ', '.join(found) + more[0] if found else 'nothing'

@@ -1,1 +1,0 @@
-"""Detection on files: what ``tools/detect.py`` does, from paths to what it writes."""

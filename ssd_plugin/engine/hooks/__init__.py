@@ -1,0 +1,22 @@
+"""Hooks: what is checked, reported or changed while a runner runs."""
+
+from ssd_plugin.engine.hooks.channels_last_hook import ChannelsLastHook
+from ssd_plugin.engine.hooks.data_fault_hook import DataFaultHook
+from ssd_plugin.engine.hooks.faulty_box_hook import FaultyBoxHook, LabelRangeHook
+from ssd_plugin.engine.hooks.keeping_checkpoint_hook import KeepingCheckpointHook
+from ssd_plugin.engine.hooks.nonfinite_loss_hook import NonFiniteLossHook
+from ssd_plugin.engine.hooks.norm_stats_hook import NormStatsHook
+from ssd_plugin.engine.hooks.preemption_hook import PreemptionHook
+from ssd_plugin.engine.hooks.runtime_info_hook import DeferredRuntimeInfoHook
+
+__all__ = [
+    'ChannelsLastHook',
+    'DataFaultHook',
+    'DeferredRuntimeInfoHook',
+    'FaultyBoxHook',
+    'KeepingCheckpointHook',
+    'LabelRangeHook',
+    'NonFiniteLossHook',
+    'NormStatsHook',
+    'PreemptionHook',
+]

@@ -1,0 +1,173 @@
+"""Training stops where its loss is no number, and leaves no checkpoint that is none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import NamedTuple
+
+import torch
+from mmdet.registry import HOOKS
+from mmengine.dist import all_gather_object, all_reduce
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.runner import Runner
+from torch import Tensor, nn
+
+from ssd_plugin.engine.hooks.faulty_box_hook import image_of
+from ssd_plugin.errors import NonFiniteLossError
+
+NEVER = 2**62  # a number of an iteration that no run comes to
+
+
+class Batch(NamedTuple):
+    """What is remembered of an iteration."""
+
+    images: list[str]
+    losses: dict[str, Tensor | float]  # scalars
+
+
+@HOOKS.register_module()
+class NonFiniteLossHook(Hook):
+    """Stop if a loss is NaN or infinite, and before a checkpoint of what comes of it is saved.
+
+    1. After each iteration, note on the device whether the loss is the first that is not finite.
+       Nothing waits for the device. The names of the batch's images are remembered.
+    2. Every ``interval`` iterations, at the end of each epoch, before each validation and before
+       each checkpoint: read the note and look at the weights, which may be no numbers after a
+       loss that is one. The ranks do this together, so they stop together.
+    3. Right before a checkpoint is written, do so again, on the rank that writes it: it may be
+       due to something else than a ``CheckpointHook``, a signal for example.
+
+    A gradient that is not finite is no reason to stop where a loss scaler skips the step.
+
+    Args:
+        interval: Iterations between checks.
+
+    Raises:
+        NonFiniteLossError: From the hook's methods, on all ranks, in step 3 on one. It names the
+            iteration, the losses, the images of the batch on the ranks concerned, and the last
+            checkpoint before.
+    """
+
+    def __init__(self, interval: int = 50) -> None:
+        self.interval = interval
+        self._first: Tensor | None = None  # () int64: first iteration with a bad loss, or NEVER
+        self._batches: dict[int, Batch] = {}  # since the last check, by iteration, from 1
+        self._checkpoint: str | None = None  # the last that is written
+        self._newest: str | None = None  # the last that a CheckpointHook named
+
+    def before_train(self, runner: Runner) -> None:
+        """Begin anew, perhaps from a checkpoint."""
+        self._first = None
+        self._batches.clear()
+        self._checkpoint = runner._load_from if runner._resume else None
+        self._newest = runner.message_hub.runtime_info.get('last_ckpt')
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: dict | None = None,
+    ) -> None:
+        """Remember the iteration, and check if it is time to.
+
+        ``outputs`` are the scalars that a model's ``train_step`` answers, ``loss`` their sum.
+        """
+        self._remember(runner, data_batch, outputs)
+        if self.every_n_train_iters(runner, self.interval) or checkpoint_is_due(runner):
+            self._check(runner)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Check, before a checkpoint of the epoch."""
+        self._check(runner)
+
+    def before_val(self, runner: Runner) -> None:
+        """Check: a validation of NaN takes as long as any, and may end in a checkpoint."""
+        self._check(runner)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Check on the only rank that comes here."""
+        if self._first is None:
+            return
+        first = int(self._first)
+        if first != NEVER:
+            raise NonFiniteLossError(self._describe(first, [self._batch(first)]))
+        if not weights_are_finite(runner.model):
+            raise NonFiniteLossError(self._describe_weights(runner))
+
+    def _remember(self, runner: Runner, data_batch: dict, outputs: dict) -> None:
+        newest = runner.message_hub.runtime_info.get('last_ckpt')
+        if newest != self._newest:  # named in an iteration before, so it is written by now
+            self._newest = self._checkpoint = newest
+        losses = {name: value.detach() for name, value in outputs.items()}
+        number = runner.iter + 1
+        self._batches[number] = Batch([image_of(s) for s in data_batch['data_samples']], losses)
+        loss = losses['loss']
+        if self._first is None:
+            self._first = torch.full((), NEVER, dtype=torch.long, device=loss.device)
+        is_first = (self._first == NEVER) & ~loss.isfinite()
+        self._first = torch.where(is_first, number, self._first)
+
+    def _check(self, runner: Runner) -> None:
+        """Stop on all ranks if the loss or the weights of one are not finite."""
+        if self._first is None:
+            return
+        found = torch.stack([self._first, weights_are_finite(runner.model).long()])
+        all_reduce(found, 'min')
+        first, weights = found.tolist()
+        if first != NEVER:
+            batches = all_gather_object(self._batch(first) if int(self._first) == first else None)
+            raise NonFiniteLossError(self._describe(first, [b for b in batches if b]))
+        if not weights:
+            raise NonFiniteLossError(self._describe_weights(runner))
+        self._batches.clear()
+
+    def _batch(self, number: int) -> Batch:
+        images, losses = self._batches[number]
+        return Batch(images, {name: float(value) for name, value in losses.items()})
+
+    def _describe(self, number: int, batches: Sequence[Batch]) -> str:
+        losses = ', '.join(f'{name} {value:.4g}' for name, value in batches[0].losses.items())
+        images = ', '.join(chain.from_iterable(batch.images for batch in batches))
+        return (
+            f'iteration {number}: the loss is not finite ({losses}) for the images {images}; '
+            + self._advice()
+        )
+
+    def _describe_weights(self, runner: Runner) -> str:
+        tensors = chain(runner.model.named_parameters(), runner.model.named_buffers())
+        names = [name for name, value in tensors if not value.isfinite().all()]
+        where = names[0] if names else 'other ranks'  # where each has a part of the weights
+        return (
+            f'iteration {runner.iter + 1}: the weights are not finite ({where}), though no loss '
+            'since the last check says why; ' + self._advice()
+        )
+
+    def _advice(self) -> str:
+        if self._checkpoint is None:
+            return 'no checkpoint was saved before; lower optim_wrapper.optimizer.lr'
+        return (
+            f'the last checkpoint before is {self._checkpoint}: go on from it with --resume and a '
+            'lower optim_wrapper.optimizer.lr'
+        )
+
+
+def checkpoint_is_due(runner: Runner) -> bool:
+    """Whether a ``CheckpointHook`` that counts iterations will save one after this iteration."""
+    return any(
+        hook.every_n_train_iters(runner, hook.interval, hook.save_begin)
+        or (hook.save_last and hook.is_last_train_iter(runner))
+        for hook in runner.hooks
+        if isinstance(hook, CheckpointHook) and not hook.by_epoch
+    )
+
+
+@torch.no_grad()
+def weights_are_finite(model: nn.Module) -> Tensor:
+    """Whether all parameters and buffers are finite, of a sharded model this rank's: () bool."""
+    tensors = chain(model.parameters(), model.buffers())
+    # NaN is both the least and the greatest; to ask each weight takes ten times as long.
+    # In float32 for PyTorch 2.1, which has no aminmax of float16 on a CPU.
+    extremes = [t.float().aminmax() for t in tensors if t.is_floating_point() and t.numel()]
+    return torch.stack([value for pair in extremes for value in pair]).isfinite().all()

@@ -1,0 +1,55 @@
+"""Running statistics of normalisation layers, the same in all processes of a training run."""
+
+from __future__ import annotations
+
+from mmdet.registry import HOOKS
+from mmengine.dist import all_reduce_params, get_world_size
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+
+@HOOKS.register_module()
+class NormStatsHook(Hook):
+    """Average the running means and variances of BatchNorm over processes, in each iteration.
+
+    Each process normalises by its own batch and so has running statistics of its own. MMEngine
+    leaves them apart: an evaluation during training runs with different models on different
+    images, and a checkpoint has the first process's only. MMEngine's ``SyncBuffersHook`` and
+    MMDetection's ``SyncNormHook`` average right before an evaluation, which in loops that count
+    iterations is after the checkpoint was written.
+
+    A running statistic is a linear function of the batches' statistics: the average of an
+    iteration, kept up, is the average over the whole run. What the hook adds to an iteration is
+    one collective of two numbers a channel. It adds nothing with one process, and for models
+    whose normalisation is frozen or which have none, such as SSD on VGG-16.
+    """
+
+    priority = 'ABOVE_NORMAL'  # before the hooks that copy or save the model
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: dict | None = None,
+    ) -> None:
+        """Average what this iteration has changed."""
+        if get_world_size() == 1:
+            return
+        stats = changing_stats(runner.model)
+        if stats:  # the same on all ranks
+            all_reduce_params(stats, op='mean')
+
+
+def changing_stats(model: nn.Module) -> list[Tensor]:
+    """Running means and variances of the layers that are in training, each (C,), in order."""
+    return [
+        stats
+        for layer in model.modules()
+        # In a SyncBatchNorm they are the same already.
+        if isinstance(layer, _NormBase) and not isinstance(layer, nn.SyncBatchNorm)
+        if layer.training and layer.track_running_stats
+        for stats in (layer.running_mean, layer.running_var)
+    ]

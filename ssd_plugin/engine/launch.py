@@ -1,0 +1,95 @@
+"""Between a config and MMEngine's runner: processes on CPUs, and the runner itself."""
+
+from __future__ import annotations
+
+import atexit
+import gc
+
+import torch.distributed as dist
+from mmdet.registry import MODELS, RUNNERS
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.runner import Runner
+
+from ssd_plugin.engine.runner import ResumableRunner
+from ssd_plugin.models.head import SSDMultiBoxHead
+from ssd_plugin.models.preprocessor import SSDDataPreprocessor
+
+
+def join_cpu_processes(cfg: Config) -> None:
+    """Join the processes of ``cfg.launcher`` over gloo, and have the model wrapped for the CPU.
+
+    Does nothing without a launcher, and with an accelerator, where MMEngine does all of it. On
+    CPUs it can't: it chooses a GPU for each process before it joins them, and one for each copy
+    of the model. It does neither where the group exists and the config names the devices.
+
+    Raises:
+        ValueError: If the launcher is one that needs an accelerator.
+    """
+    launcher = cfg.get('launcher', 'none')
+    if launcher == 'none' or get_device() != 'cpu':
+        return
+    if launcher != 'pytorch':
+        raise ValueError(f'without a GPU, use torchrun with --launcher pytorch, not {launcher}')
+    dist.init_process_group('gloo')
+    atexit.register(_leave_processes)
+    cfg.merge_from_dict({'env_cfg.dist_cfg.backend': 'gloo'})
+    cfg.model_wrapper_cfg = {
+        'type': 'MMDistributedDataParallel',
+        'broadcast_buffers': False,
+        'find_unused_parameters': cfg.get('find_unused_parameters', False),
+        **cfg.get('model_wrapper_cfg', {}),
+        'device_ids': None,
+    }
+
+
+def _leave_processes() -> None:
+    """End the group, and with it gloo's threads, before Python ends.
+
+    Such a thread frees the tensors of the last exchange whenever it gets to that, and the process
+    aborts if Python is ending by then. The threads end with the last reference to the group: the
+    model's wrapper holds one, and is in a cycle with the runner.
+    """
+    gc.collect()
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def pin_batches(cfg: Config) -> None:
+    """Have loaders put batches where an accelerator fetches them from while it computes.
+
+    Only where there is one, and only in loaders whose config doesn't say ``pin_memory``. The
+    model's ``data_preprocessor`` waits for the copy unless it has ``non_blocking=True``.
+    """
+    if get_device() == 'cpu':
+        return
+    for split in ('train', 'val', 'test'):
+        loader = cfg.get(f'{split}_dataloader')
+        if loader:
+            loader.setdefault('pin_memory', True)
+
+
+def check_preprocessor(cfg: Config) -> None:
+    """Refuse a model that would find its images and its annotations on two devices.
+
+    Raises:
+        ValueError: If ``SSDDataPreprocessor`` serves another head than ``SSDMultiBoxHead``, where
+            there is an accelerator.
+    """
+    preprocessor = cfg.model.get('data_preprocessor') or {}
+    if get_device() == 'cpu' or preprocessor.get('type') != SSDDataPreprocessor.__name__:
+        return
+    name = cfg.model.get('bbox_head', {}).get('type')
+    head = MODELS.get(name) if isinstance(name, str) else name
+    if not (isinstance(head, type) and issubclass(head, SSDMultiBoxHead)):
+        raise ValueError(
+            'model.data_preprocessor.type=SSDDataPreprocessor leaves annotations on the host, for '
+            f'SSDMultiBoxHead; the head is {name}: set it to DetDataPreprocessor'
+        )
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Build the runner that a config's ``runner_type`` names, or else a ``ResumableRunner``."""
+    check_preprocessor(cfg)
+    pin_batches(cfg)
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else ResumableRunner.from_cfg(cfg)

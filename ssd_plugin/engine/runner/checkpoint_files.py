@@ -1,0 +1,84 @@
+"""Checkpoint files: written whole or not at all, and the last whole one found."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from ssd_plugin.errors import DamagedCheckpointError
+
+LAST_CHECKPOINT = 'last_checkpoint'  # MMEngine's file with the path of the last checkpoint
+UNFINISHED = '.unfinished'  # ends the name of a file that is being written
+Report = Callable[[str], None]
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a small file such that, whenever the process is killed, it is the old or the new."""
+    unfinished = path.with_name(path.name + UNFINISHED)
+    unfinished.write_bytes(content)
+    finish(unfinished)
+
+
+def finish(unfinished: Path) -> None:
+    """Give a file that was written under an unfinished name its name, with its content on disk."""
+    with open(unfinished, 'rb') as file:
+        os.fsync(file.fileno())
+    os.replace(unfinished, unfinished.with_name(unfinished.name.removesuffix(UNFINISHED)))
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a kill left behind. No other run may be writing into the folder."""
+    for path in folder.glob(f'*{UNFINISHED}'):
+        path.unlink()
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a checkpoint's file has the end and the contents that it was written with.
+
+    Checkpoints are zip archives with a sum for each part; PyTorch does not look at the sums. A
+    directory, as DeepSpeed writes them, can't be checked and counts as whole.
+    """
+    if path.is_dir():
+        return True
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile, EOFError, ValueError, NotImplementedError):
+        return False
+
+
+def find_checkpoint(work_dir: Path, warn: Report) -> Path | None:
+    """The checkpoint to go on from.
+
+    It is the one that ``last_checkpoint`` names. If that file was cut off, or names a checkpoint
+    which is missing or not whole, it is the newest whole one beside them, and a warning says so.
+    ``best_*`` are no candidates: MMEngine writes them without the optimizer's state.
+
+    Returns:
+        None where there is no checkpoint at all.
+
+    Raises:
+        DamagedCheckpointError: If there are some, and none is whole.
+    """
+    pointer = work_dir / LAST_CHECKPOINT
+    named = Path(pointer.read_text().strip()) if pointer.is_file() else None
+    if named is not None and named.suffix and named.exists() and is_whole(named):
+        return named
+    folders = {work_dir, named.parent if named is not None and named.suffix else work_dir}
+    candidates = [path for folder in folders for path in folder.glob('*.pth')]
+    candidates = [path for path in candidates if not path.name.startswith('best_')]
+    candidates.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    for path in candidates:
+        if is_whole(path):
+            if named is not None:
+                warn(f'{pointer} names {str(named)!r}, which is missing or damaged: using {path}')
+            return path
+        warn(f'{path} is damaged (cut off or changed): looking for the one before')
+    if candidates:
+        raise DamagedCheckpointError(
+            f'none of the {len(candidates)} checkpoints in {work_dir} is whole: remove them to '
+            'begin anew, or name another with --resume'
+        )
+    return None

@@ -1,0 +1,184 @@
+"""Which images a batch has and what is random in them: a function of seed and position alone."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from mmengine.dist import get_dist_info
+from torch.utils.data import DataLoader, Sampler
+
+Key = tuple[int, ...]
+
+
+def seed_generators(*key: int) -> int:
+    """Seed Python's, NumPy's and PyTorch's global generators (on the CPU) by some numbers >= 0.
+
+    Other numbers, even neighbours, give unrelated states.
+
+    Returns:
+        What PyTorch's generator was seeded with.
+    """
+    words = np.random.SeedSequence(key).generate_state(3)
+    random.seed(int(words[0]))
+    np.random.seed(words[1])
+    # Not torch.manual_seed: that also seeds accelerators, which no worker of a loader may touch.
+    torch.default_generator.manual_seed(int(words[2]))
+    return int(words[2])
+
+
+@dataclass(frozen=True)
+class SeededBatch:
+    """Indices of a batch. Iterating over them seeds the generators before each.
+
+    A loader's worker iterates over them as it fetches the samples, so whatever a sample's
+    pipeline draws from the global generators follows from the sample's key, not from the worker,
+    nor from the samples before. Afterwards the generators are in the state that they were in: the
+    training process, which loads by itself where there are no workers, does not notice.
+
+    Args:
+        indices: Of the samples, as the sampler gave them.
+        keys: For each sample, what its random numbers follow from.
+    """
+
+    indices: tuple
+    keys: tuple[Key, ...]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator:
+        before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        try:
+            for index, key in zip(self.indices, self.keys):
+                seed_generators(*key)
+                yield index
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])
+            torch.set_rng_state(before[2])
+
+
+class SeededBatchSampler:
+    """The batches of another batch sampler, each with the keys of its samples.
+
+    A sample's key is (seed, epoch, pass, index). The pass counts how often a sampler without end
+    has gone through the data; in one with an end it is 0. (Where ranks share data that do not
+    divide, the sampler repeats some of them: they are of pass 1.) So the ranks of a run draw for
+    an image what one process would.
+
+    Args:
+        batch_sampler: Of :class:`torch.utils.data.DataLoader`'s kind: has ``sampler`` and
+            ``batch_size``, yields lists of indices.
+        seed: The same on all ranks.
+        num_samples: In the data set, over all ranks.
+    """
+
+    def __init__(self, batch_sampler: Sampler, seed: int, num_samples: int) -> None:
+        self.batch_sampler = batch_sampler
+        self.seed, self.num_samples = seed, num_samples
+        self.sampler, self.batch_size = batch_sampler.sampler, batch_sampler.batch_size
+        self.epoch = 0
+        self._num_skipped = 0
+
+    def __len__(self) -> int:
+        return len(self.batch_sampler)
+
+    def go_to(self, epoch: int, batch: int) -> None:
+        """Have the next iteration begin with this batch (from 0) of this epoch.
+
+        Passes over indices only; no sample is loaded.
+        """
+        self.epoch, self._num_skipped = epoch, batch
+
+    def reseed(self, seed: int) -> None:
+        """Draw from another seed from the next iteration on, the sampler included."""
+        self.seed = seed
+        if hasattr(self.sampler, 'seed'):  # read by MMEngine's samplers when an iteration begins
+            self.sampler.seed = seed
+
+    def __iter__(self) -> Iterator[SeededBatch]:
+        """One epoch's batches."""
+        if hasattr(self.sampler, 'set_epoch'):
+            self.sampler.set_epoch(self.epoch)
+        seed_generators(self.seed, self.epoch)  # for samplers that draw from the global ones
+        rank, world_size = get_dist_info()
+        position = rank
+        for indices in self.batch_sampler:
+            if self._num_skipped:
+                self._num_skipped -= 1
+            else:
+                places = range(position, position + len(indices) * world_size, world_size)
+                passes = [place // self.num_samples for place in places]
+                yield SeededBatch(
+                    tuple(indices),
+                    tuple((self.seed, self.epoch, p, i) for p, i in zip(passes, indices)),
+                )
+            position += len(indices) * world_size
+        self.epoch += 1
+
+
+class EndlessBatchSampler(SeededBatchSampler):
+    """As its parent, with epoch after epoch in one iteration."""
+
+    def __iter__(self) -> Iterator[SeededBatch]:
+        """All batches from here on."""
+        while True:
+            yield from super().__iter__()
+
+
+class ResumableDataLoader(DataLoader):
+    """A loader of a :class:`SeededBatchSampler`'s batches.
+
+    An iteration starts the workers when its first batch is asked for, not before: by then it is
+    known where to begin.
+
+    Args:
+        loader: Whose data set and settings to take.
+        batch_sampler: Made from ``loader.batch_sampler``.
+    """
+
+    def __init__(self, loader: DataLoader, batch_sampler: SeededBatchSampler) -> None:
+        super().__init__(
+            loader.dataset,
+            batch_sampler=batch_sampler,
+            num_workers=loader.num_workers,
+            collate_fn=loader.collate_fn,
+            pin_memory=loader.pin_memory,
+            timeout=loader.timeout,
+            worker_init_fn=partial(_start_worker, loader.worker_init_fn),
+            multiprocessing_context=loader.multiprocessing_context,
+            generator=loader.generator,
+            prefetch_factor=loader.prefetch_factor,
+            persistent_workers=loader.persistent_workers,
+            pin_memory_device=loader.pin_memory_device,
+        )
+
+    def __iter__(self) -> Iterator:
+        yield from super().__iter__()
+
+
+def _start_worker(init_fn: Callable[[int], None] | None, worker_id: int) -> None:
+    """Have a worker end on SIGTERM from the training process, and from no other.
+
+    A cluster may send it to all processes of a run: the training process then still needs this
+    one to get to the end of its iteration.
+    """
+    if hasattr(signal, 'sigwaitinfo'):  # on Linux
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_await_end, daemon=True).start()
+    if init_fn is not None:
+        init_fn(worker_id)
+
+
+def _await_end() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass  # of another sender
+    os._exit(0)

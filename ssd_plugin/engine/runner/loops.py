@@ -1,0 +1,160 @@
+"""MMEngine's training loops, able to begin at any batch."""
+
+from __future__ import annotations
+
+import torch
+from mmdet.registry import LOOPS
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from torch.utils.data import DataLoader
+
+from ssd_plugin.engine.runner.data_order import (
+    EndlessBatchSampler,
+    ResumableDataLoader,
+    SeededBatchSampler,
+    seed_generators,
+)
+
+
+class _ResumableLoop:
+    """What both loops have.
+
+    1. Data come in an order, and with random numbers, that follow from the run's seed and the
+       position in the run.
+    2. Before each iteration the global generators are seeded from the run's seed and the
+       iteration, so what a model draws needs no state in a checkpoint, on any rank and device.
+    3. A validation that is due where a run goes on is made, and perhaps once more: checkpoints are
+       written before it, and what it changed (the best score, a schedule) is lost with the run.
+    """
+
+    batch_sampler_class: type[SeededBatchSampler]
+
+    def __init__(self, runner: Runner, dataloader: DataLoader | dict, *args, **kwargs) -> None:
+        if isinstance(dataloader, dict):
+            dataloader = runner.build_dataloader(
+                dataloader, seed=runner.seed, diff_rank_seed=runner.diff_rank_seed
+            )
+        batches = self.batch_sampler_class(
+            dataloader.batch_sampler, runner.data_seed, len(dataloader.dataset)
+        )
+        super().__init__(runner, ResumableDataLoader(dataloader, batches), *args, **kwargs)
+
+    def run_iter(self, *args) -> None:
+        """One iteration, after seeding the generators for it."""
+        seed = seed_generators(self.runner.seed, self._iter)
+        torch.manual_seed(seed)  # of accelerators, too
+        super().run_iter(*args)
+
+    def validation_is_due(self) -> bool:
+        """Whether there is a validation between the last iteration and the next."""
+        raise NotImplementedError
+
+    def _validate_if_due(self) -> None:
+        self._decide_current_val_interval()
+        if self.runner.val_loop is not None and self.validation_is_due():
+            self.runner.val_loop.run()
+
+    def _begin(self) -> None:
+        """Take the seed and make up for a validation, once it is known where the run begins."""
+        self.dataloader.batch_sampler.reseed(self.runner.data_seed)  # perhaps the checkpoint's
+        if self._iter:
+            self._validate_if_due()
+
+
+@LOOPS.register_module()
+class ResumableEpochLoop(_ResumableLoop, EpochBasedTrainLoop):
+    """MMEngine's ``EpochBasedTrainLoop``, also from a checkpoint within an epoch.
+
+    The message hub, which is part of a checkpoint, knows how many batches of the epoch are done,
+    and of how many. If an epoch has another number of batches now (other data, batch size or
+    number of processes), there is no same place to go on from, and the epoch is begun anew.
+    """
+
+    batch_sampler_class = SeededBatchSampler
+
+    def run(self) -> torch.nn.Module:
+        """Train from here to the end."""
+        self.runner.call_hook('before_train')
+        self._drop_progress_in_other_epochs()
+        self._begin()
+        while self._epoch < self._max_epochs and not self.stop_training:
+            self.run_epoch()
+            self._validate_if_due()
+        self.runner.call_hook('after_train')
+        return self.runner.model
+
+    def run_epoch(self) -> None:
+        """Train on what is left of an epoch."""
+        self.runner.call_hook('before_train_epoch')
+        self.runner.model.train()
+        first = self._first_batch()
+        self.dataloader.batch_sampler.go_to(self._epoch, first)
+        for idx, data_batch in enumerate(self.dataloader, first):
+            self._note_progress(idx + 1)  # before the iteration, whose hooks write checkpoints
+            self.run_iter(idx, data_batch)
+        self._note_progress(0)
+        self.runner.call_hook('after_train_epoch')
+        self._epoch += 1
+
+    def validation_is_due(self) -> bool:
+        if self._first_batch() or self._epoch < max(self.val_begin, 1):
+            return False
+        return self._epoch % self.val_interval == 0 or self._epoch == self._max_epochs
+
+    def _note_progress(self, batches_done: int) -> None:
+        hub = self.runner.message_hub
+        hub.update_info_dict(dict(batches_done=batches_done, num_batches=len(self.dataloader)))
+
+    def _first_batch(self) -> int:
+        return self.runner.message_hub.runtime_info.get('batches_done', 0)
+
+    def _drop_progress_in_other_epochs(self) -> None:
+        before = self.runner.message_hub.runtime_info.get('num_batches')
+        if self._first_batch() and before != len(self.dataloader):
+            self.runner.logger.warning(
+                f'An epoch had {before} batches when the checkpoint was written, and has '
+                f'{len(self.dataloader)} now: epoch {self._epoch + 1} begins anew'
+            )
+            self._note_progress(0)
+
+
+@LOOPS.register_module()
+class ResumableIterLoop(_ResumableLoop, IterBasedTrainLoop):
+    """MMEngine's ``IterBasedTrainLoop``, which skips what was trained on without loading it."""
+
+    batch_sampler_class = EndlessBatchSampler
+
+    def run(self) -> torch.nn.Module:
+        """Train from here to the end."""
+        runner = self.runner
+        runner.call_hook('before_train')
+        self._begin()
+        runner.call_hook('before_train_epoch')  # the whole run counts as an epoch
+        self.dataloader.batch_sampler.go_to(0, self._iter)
+        while self._iter < self._max_iters and not self.stop_training:
+            runner.model.train()
+            self.run_iter(next(self.dataloader_iterator))
+            self._validate_if_due()
+        runner.call_hook('after_train_epoch')
+        runner.call_hook('after_train')
+        return runner.model
+
+    def validation_is_due(self) -> bool:
+        if self._iter < max(self.val_begin, 1):
+            return False
+        return self._iter % self.val_interval == 0 or self._iter == self._max_iters
+
+
+RESUMABLE: dict[type, type] = {
+    EpochBasedTrainLoop: ResumableEpochLoop,
+    IterBasedTrainLoop: ResumableIterLoop,
+}
+
+
+def resumable_loop(loop: dict) -> dict:
+    """The config of a training loop with MMEngine's replaced by ours; others stay."""
+    loop = dict(loop)
+    if 'by_epoch' in loop:  # MMEngine's short form
+        loop['type'] = EpochBasedTrainLoop if loop.pop('by_epoch') else IterBasedTrainLoop
+    kind = loop.get('type')
+    found = LOOPS.get(kind) if isinstance(kind, str) else kind
+    return dict(loop, type=RESUMABLE[found]) if found in RESUMABLE else loop

@@ -1,0 +1,121 @@
+"""MMEngine's runner for runs that are killed and resumed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmdet.registry import RUNNERS
+from mmengine.dist import broadcast_object_list, get_rank, is_main_process, master_only
+from mmengine.fileio import LocalBackend, get_file_backend
+from mmengine.runner import BaseLoop, Runner
+
+from ssd_plugin.engine.hooks.preemption_hook import PreemptionHook
+from ssd_plugin.engine.hooks.runtime_info_hook import DeferredRuntimeInfoHook
+from ssd_plugin.engine.runner.checkpoint_files import (
+    LAST_CHECKPOINT,
+    UNFINISHED,
+    find_checkpoint,
+    finish,
+    is_whole,
+    remove_unfinished,
+    write_whole,
+)
+from ssd_plugin.engine.runner.loops import resumable_loop
+from ssd_plugin.errors import DamagedCheckpointError
+
+
+@RUNNERS.register_module()
+class ResumableRunner(Runner):
+    """MMEngine's ``Runner``; a run that is killed and resumed ends with the same weights.
+
+    - It trains with the loops of :mod:`.loops` where the config names MMEngine's.
+    - It writes a checkpoint under another name, then renames it.
+    - It resumes from the last checkpoint that is whole.
+    - It has a :class:`PreemptionHook`.
+
+    On a CPU the weights are the same bit by bit. On a GPU that takes
+    ``randomness=dict(deterministic=True)``, as two runs from one seed do.
+    """
+
+    @property
+    def diff_rank_seed(self) -> bool:
+        """Whether each rank has a seed of its own."""
+        return self._randomness_cfg.get('diff_rank_seed', False)
+
+    @property
+    def data_seed(self) -> int:
+        """Seed of the data's order and augmentation: the same on all ranks."""
+        return self.seed - get_rank() if self.diff_rank_seed else self.seed
+
+    def register_hooks(
+        self, default_hooks: dict | None = None, custom_hooks: list | None = None
+    ) -> None:
+        """As the parent does, and a :class:`PreemptionHook`."""
+        super().register_hooks(default_hooks, custom_hooks)
+        self.register_hook(PreemptionHook())
+
+    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """As the parent does, with the resumable one of a loop of MMEngine's."""
+        return super().build_train_loop(resumable_loop(loop) if isinstance(loop, dict) else loop)
+
+    def load_or_resume(self) -> None:
+        """As the parent does, from a checkpoint that is whole.
+
+        Raises:
+            DamagedCheckpointError: If there is none, or the one that was asked for is not.
+        """
+        if not self._resume or self._has_loaded:
+            super().load_or_resume()
+            return
+        if self._load_from is None:
+            self._load_from = self._find_checkpoint()
+        elif Path(self._load_from).exists() and not is_whole(Path(self._load_from)):
+            raise DamagedCheckpointError(
+                f'{self._load_from} is damaged (cut off or changed): name another with --resume, '
+                'or none for the last in the work dir that is whole'
+            )
+        if self._load_from is None:
+            self.logger.info(f'No checkpoint in {self.work_dir}: training begins at its start')
+        else:
+            super().load_or_resume()
+
+    def _find_checkpoint(self) -> str | None:
+        """The last whole checkpoint, which the first rank looks for."""
+        found: list = [None]
+        if is_main_process():
+            remove_unfinished(Path(self.work_dir))
+            try:
+                path = find_checkpoint(Path(self.work_dir), self.logger.warning)
+                found = [path and str(path)]
+            except DamagedCheckpointError as error:
+                found = [error]
+        broadcast_object_list(found)
+        if isinstance(found[0], Exception):
+            raise found[0]
+        return found[0]
+
+    @master_only
+    def save_checkpoint(self, out_dir: str, filename: str, *args, **kwargs) -> None:
+        """As the parent does; a local file gets its name once it is written."""
+        for hook in self.hooks:
+            if isinstance(hook, DeferredRuntimeInfoHook):
+                hook.flush(self)
+        backend_args = kwargs.get('backend_args')
+        if not isinstance(get_file_backend(str(out_dir), backend_args=backend_args), LocalBackend):
+            super().save_checkpoint(out_dir, filename, *args, **kwargs)
+            return
+        super().save_checkpoint(out_dir, filename + UNFINISHED, *args, **kwargs)
+        finish(Path(out_dir) / (filename + UNFINISHED))
+
+    def save_now(self, filename: str, num_iters: int) -> None:
+        """Save all that it takes to go on, as the last checkpoint.
+
+        Args:
+            filename: In the work directory.
+            num_iters: How many iterations are done.
+        """
+        meta = dict(epoch=self.epoch, iter=num_iters)
+        self.save_checkpoint(self.work_dir, filename, meta=meta)
+        if is_main_process():
+            path = Path(self.work_dir) / filename
+            write_whole(Path(self.work_dir) / LAST_CHECKPOINT, str(path).encode())

@@ -1,0 +1,27 @@
+"""Errors that a user can meet: a tool catches their base class and ends with the message."""
+
+from __future__ import annotations
+
+
+class SSDPluginError(Exception):
+    """Base class of the errors below; the message is one line that says what to do."""
+
+
+class CheckpointError(SSDPluginError, ValueError):
+    """A file is not the checkpoint that it should be."""
+
+
+class DamagedCheckpointError(SSDPluginError, ValueError):
+    """The checkpoint to resume from is incomplete."""
+
+
+class DataRefusedError(SSDPluginError, ValueError):
+    """A data set cannot be trained or evaluated on."""
+
+
+class DataRootError(SSDPluginError, ValueError):
+    """A folder given by ``--data-root`` cannot be trained or tested on."""
+
+
+class NonFiniteLossError(SSDPluginError, RuntimeError):
+    """A loss or a weight is NaN or infinite."""

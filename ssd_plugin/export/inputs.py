@@ -1,0 +1,51 @@
+"""Images to check an exported detector on, as its config's test pipeline reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmengine.registry import init_default_scope
+
+from ssd_plugin.datasets.config import plain_test_set, resize_of
+from ssd_plugin.datasets.samples import build_dataset, read_image, spread
+
+
+def split_to_test(cfg: Config) -> str:
+    """Whose pipeline says how images are read: test, or val where there is no test."""
+    return 'test' if cfg.get('test_dataloader') else 'val'
+
+
+def paths_of(cfg: Config, split: str, number: int) -> list[str]:
+    """Some images of a split, spread over it."""
+    dataset = build_dataset(cfg, split)
+    return [dataset.get_data_info(i)['img_path'] for i in spread(dataset, number)]
+
+
+def read_images(cfg: Config, paths: Sequence[str]) -> list[dict]:
+    """What the test pipeline makes of images, but for annotations.
+
+    Returns:
+        Of each ``inputs`` (3, h, w), all of one size, and ``data_samples``.
+
+    Raises:
+        ValueError: If images keep their aspect, so that their sizes differ, or one is none.
+        OSError: If one can't be read.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    if resize_of(cfg).get('keep_ratio', False):
+        raise ValueError(
+            "the test pipeline's Resize has keep_ratio=True, but the exported graph takes "
+            'images of one size: set keep_ratio=False'
+        )
+    pipeline = Compose([t for t in plain_test_set(cfg).pipeline if 'Annotations' not in t.type])
+    for path in paths:
+        read_image(path)  # whose errors are plain
+    return [pipeline(dict(img_path=str(path), img_id=i)) for i, path in enumerate(paths)]
+
+
+def input_dtype(images: Sequence[dict]) -> torch.dtype:
+    """uint8, or float32 where ``LoadImageFromFile`` has ``to_float32=True``."""
+    return torch.uint8 if images[0]['inputs'].dtype == torch.uint8 else torch.float32

@@ -1,0 +1,1 @@
+"""Detection on images, folders and videos."""

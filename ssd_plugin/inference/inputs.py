@@ -1,0 +1,131 @@
+"""What to detect on: images, folders, patterns and videos, decoded one at a time."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from mmdet.apis.det_inferencer import IMG_EXTENSIONS
+
+from ssd_plugin.datasets.faults import NOT_AN_IMAGE, DataFault, read_image
+
+VIDEO_EXTENSIONS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv')
+
+
+class Image(NamedTuple):
+    """An image, or a frame of a video."""
+
+    path: str  # of the file, as found
+    name: str  # the path below the folder that all inputs have in common, with '/'
+    pixels: np.ndarray  # (h, w, 3) uint8 BGR
+    frame: int | None = None  # of a video, from 0
+
+
+def find_inputs(inputs: Sequence[str], leave_out: Sequence[Path] = ()) -> list[str]:
+    """Paths of the files that arguments name, each once, in the arguments' order.
+
+    1. A file is taken whatever its name; it is a video if its suffix is one of a video.
+    2. Of a folder its images are taken, as ``DetInferencer`` does: not those of folders in it.
+    3. What is neither is a pattern with ``*``, ``?``, ``[...]``, and ``**`` for folders of any
+       depth. It takes images and videos.
+
+    Folders and patterns take files by suffix, in small or capital letters, and in the order of
+    their names.
+
+    Args:
+        inputs: The arguments.
+        leave_out: Folders from which patterns take nothing: what is written there.
+
+    Raises:
+        ValueError: An argument names nothing that could be detected on; the message is one line.
+    """
+    return list(dict.fromkeys(path for text in inputs for path in _matches(text, leave_out)))
+
+
+def _matches(text: str, leave_out: Sequence[Path]) -> list[str]:
+    if os.path.isfile(text):
+        return [text]
+    if os.path.isdir(text):
+        found = [os.path.join(text, name) for name in sorted(os.listdir(text))]
+        found = [path for path in found if _has_suffix(path, IMG_EXTENSIONS)]
+        if not found:
+            below = os.path.join(text, '**', '*.jpg')
+            raise ValueError(
+                f'{text}: no images in this folder ({" ".join(IMG_EXTENSIONS)}); those in '
+                f"folders below it are '{below}'"
+            )
+        return found
+    found = sorted(glob.glob(text, recursive=True))
+    found = [path for path in found if _has_suffix(path, IMG_EXTENSIONS + VIDEO_EXTENSIONS)]
+    found = [path for path in found if not any(_within(path, folder) for folder in leave_out)]
+    if not found:
+        raise ValueError(f'{text}: no such file or folder, and as a pattern it matches no image')
+    return found
+
+
+def _has_suffix(path: str, suffixes: Sequence[str]) -> bool:
+    return path.lower().endswith(tuple(suffixes)) and os.path.isfile(path)
+
+
+def _within(path: str, folder: Path) -> bool:
+    return Path(os.path.abspath(folder)) in Path(os.path.abspath(path)).parents
+
+
+def is_video(path: str) -> bool:
+    """Whether a path's suffix is one of a video."""
+    return path.lower().endswith(VIDEO_EXTENSIONS)
+
+
+def read_inputs(paths: Sequence[str]) -> Iterator[Image | DataFault]:
+    """Decode files one after the other: images, frames, and what is wrong with the others."""
+    folder = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
+    for path in paths:
+        name = Path(os.path.relpath(path, folder)).as_posix()
+        if is_video(path):
+            yield from _read_video(path, name)
+            continue
+        pixels = read_image(path)
+        yield pixels if isinstance(pixels, DataFault) else Image(path, name, pixels)
+
+
+def _read_video(path: str, name: str) -> Iterator[Image | DataFault]:
+    # Not mmcv.VideoReader: it seeks where frames have no even distance, and may repeat some.
+    capture = cv2.VideoCapture(path)
+    frame = 0
+    try:
+        while True:
+            there, pixels = capture.read()
+            if not there:
+                break
+            yield Image(path, name, pixels, frame)
+            frame += 1
+    finally:
+        capture.release()
+    if frame == 0:
+        yield DataFault(NOT_AN_IMAGE, path, "OpenCV can't decode it as a video")
+
+
+def frame_rate(path: str) -> float:
+    """Frames of a video in a second, 25 where it doesn't say."""
+    return _property(path, cv2.CAP_PROP_FPS) or 25.0
+
+
+def count_images(paths: Sequence[str]) -> int:
+    """How many images there are to be, frames as far as videos say it."""
+    return sum(
+        max(round(_property(path, cv2.CAP_PROP_FRAME_COUNT)), 1) if is_video(path) else 1
+        for path in paths
+    )
+
+
+def _property(path: str, key: int) -> float:
+    capture = cv2.VideoCapture(path)
+    try:
+        return capture.get(key)
+    finally:
+        capture.release()

@@ -1,0 +1,68 @@
+"""The pass: images in batches through the detector, into the writers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+import numpy as np
+from mmengine.structures import InstanceData
+
+from ssd_plugin.datasets.faults import DataFault
+from ssd_plugin.inference.inferencer import StreamInferencer
+from ssd_plugin.inference.inputs import Image
+from ssd_plugin.inference.writers import Writer
+
+
+@dataclass
+class Tally:
+    """What a pass has done so far."""
+
+    images: int = 0
+    detections: int = 0
+    faults: list[DataFault] = field(default_factory=list)  # of images that can't be decoded
+
+    @property
+    def read(self) -> int:
+        """Images that were read, or could not be."""
+        return self.images + len(self.faults)
+
+
+def detect_stream(
+    inferencer: StreamInferencer,
+    stream: Iterable[Image | DataFault],
+    writers: Sequence[Writer],
+    batch_size: int,
+    score_thr: float,
+) -> Iterator[Tally]:
+    """Detect on images and hand each to the writers, with no more than a batch in memory.
+
+    Args:
+        inferencer: The detector.
+        stream: From ``read_inputs``.
+        writers: Get each image with its detections, the surest first.
+        batch_size: Images at a time.
+        score_thr: Detections of a lower score are left out.
+
+    Yields:
+        The tally, the same object, after each batch.
+    """
+    stream, tally = iter(stream), Tally()
+    while batch := list(islice(stream, batch_size)):
+        images = [item for item in batch if isinstance(item, Image)]
+        tally.faults += [item for item in batch if isinstance(item, DataFault)]
+        found = inferencer.detect([image.pixels for image in images]) if images else []
+        for image, instances in zip(images, found):
+            instances = surest(instances, score_thr)
+            for writer in writers:
+                writer.write(image, instances)
+            tally.images += 1
+            tally.detections += len(instances)
+        yield tally
+
+
+def surest(found: InstanceData, score_thr: float) -> InstanceData:
+    """Detections with a score of ``score_thr`` or more, by falling score."""
+    order = np.argsort(-found.scores, kind='stable')
+    return found[order[found.scores[order] >= score_thr]]

@@ -1,0 +1,246 @@
+"""What becomes of detections: COCO's json, VOC's xml, drawn images. Nothing is kept in memory."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+import cv2
+import numpy as np
+from mmdet.visualization import DetLocalVisualizer
+from mmengine.structures import InstanceData
+
+from ssd_plugin.inference.inputs import Image, frame_rate
+from ssd_plugin.visualization.detections import draw
+
+WRITTEN = (
+    '.jpg',
+    '.jpeg',
+    '.png',
+    '.webp',
+    '.bmp',
+    '.tif',
+    '.tiff',
+)  # by OpenCV, in colour; --data-root reads them
+
+
+class Writer(Protocol):
+    """Takes the detections of one image after the other."""
+
+    def write(self, image: Image, found: InstanceData) -> None:
+        """Write what was found on an image.
+
+        Args:
+            image: The image.
+            found: ``bboxes`` (n, 4) xyxy in its pixels, ``scores`` (n,) and ``labels`` (n,), the
+                surest first, as NumPy arrays.
+        """
+
+    def close(self) -> None:
+        """Complete the files."""
+
+
+class CocoWriter:
+    """``detections.json``, a list in COCO's results format, and ``images.json`` beside it.
+
+    The second is what a ground truth would be without annotations: ``COCO('images.json')`` of
+    pycocotools can load the results. It has the path of each ``image_id`` in ``file_name``, and
+    the name of each ``category_id``, which is the label + 1. A frame of a video has its number
+    from 0 in ``frame_id``.
+
+    Args:
+        folder: Where to.
+        classes: Names of the classes, by label.
+    """
+
+    def __init__(self, folder: Path, classes: Sequence[str]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        categories = [dict(id=i, name=name) for i, name in enumerate(classes, 1)]
+        about = json.dumps(dict(info={}, categories=categories, annotations=[]))
+        self.detections = JsonList(folder / 'detections.json', '[', ']')
+        self.images = JsonList(folder / 'images.json', f'{about[:-1]}, "images": [', ']}')
+        self.image_id = 0
+
+    def write(self, image: Image, found: InstanceData) -> None:
+        """Write the image and its detections, boxes xywh."""
+        self.image_id += 1
+        height, width = image.pixels.shape[:2]
+        record = dict(id=self.image_id, file_name=image.path, width=width, height=height)
+        if image.frame is not None:
+            record['frame_id'] = image.frame
+        self.images.add(record)
+        boxes = np.hstack([found.bboxes[:, :2], found.bboxes[:, 2:] - found.bboxes[:, :2]])
+        for box, score, label in zip(boxes.tolist(), found.scores.tolist(), found.labels.tolist()):
+            self.detections.add(
+                dict(
+                    image_id=self.image_id,
+                    category_id=label + 1,
+                    bbox=[round(side, 3) for side in box],
+                    score=round(score, 5),
+                )
+            )
+
+    def close(self) -> None:
+        """Complete both files."""
+        self.detections.close()
+        self.images.close()
+
+
+class JsonList:
+    """A json with a list in it, to which entries are added one at a time, a line each.
+
+    Args:
+        path: The file; what it held is lost.
+        before: What stands before the entries.
+        after: What stands after them, written by ``close``.
+    """
+
+    def __init__(self, path: Path, before: str, after: str) -> None:
+        self.file = path.open('w', encoding='utf-8')
+        self.file.write(before)
+        self.after, self.separator = after, '\n'
+
+    def add(self, entry: dict) -> None:
+        """Write an entry."""
+        self.file.write(f'{self.separator}{json.dumps(entry)}')
+        self.separator = ',\n'
+
+    def close(self) -> None:
+        """Make the json whole."""
+        self.file.write(f'\n{self.after}\n')
+        self.file.close()
+
+
+class VocWriter:
+    """A VOC-style folder: ``JPEGImages`` with copies, and ``Annotations`` with what was found.
+
+    As MMDetection reads VOC's files, which count pixels from 1, the boxes are those that were
+    found, to whole pixels within the image. Each has at least one pixel's area. An image on
+    which nothing was found has an annotation without objects.
+
+    Args:
+        folder: Where to.
+        classes: Names of the classes, by label.
+    """
+
+    def __init__(self, folder: Path, classes: Sequence[str]) -> None:
+        self.images, self.annotations = folder / 'JPEGImages', folder / 'Annotations'
+        self.classes = classes
+        self.taken: set[str] = set()
+        for path in (self.images, self.annotations):
+            path.mkdir(parents=True, exist_ok=True)
+
+    def write(self, image: Image, found: InstanceData) -> None:
+        """Write the xml, and copy the image; a frame becomes a JPEG."""
+        stem, suffix = self._unique_stem(image), PurePosixPath(image.name).suffix
+        if image.frame is not None:
+            save_image(self.images / f'{stem}.jpg', image.pixels)
+            suffix = '.jpg'
+        elif suffix.lower() in WRITTEN:
+            shutil.copyfile(image.path, self.images / f'{stem}{suffix}')
+        else:
+            save_image(self.images / f'{stem}.png', image.pixels)
+            suffix = '.png'
+        root = to_xml(image, f'{stem}{suffix}', found, self.classes)
+        path = self.annotations / f'{stem}.xml'
+        ET.ElementTree(root).write(path, encoding='utf-8')
+
+    def _unique_stem(self, image: Image) -> str:
+        """A name without folders, that no image before has had."""
+        stem = wanted = PurePosixPath(image.name).with_suffix('').as_posix().replace('/', '_')
+        if image.frame is not None:
+            stem = wanted = f'{wanted}_{image.frame:06d}'
+        number = 1
+        while stem.lower() in self.taken:
+            number += 1
+            stem = f'{wanted}_{number}'
+        self.taken.add(stem.lower())
+        return stem
+
+    def close(self) -> None:
+        """Nothing is left to do."""
+
+
+def to_xml(image: Image, filename: str, found: InstanceData, classes: Sequence[str]) -> ET.Element:
+    """An annotation of VOC's kind; ``path`` says where the image came from."""
+    height, width = image.pixels.shape[:2]
+    root = ET.Element('annotation')
+    _add(root, folder='JPEGImages', filename=filename, path=image.path)
+    _add(ET.SubElement(root, 'size'), width=width, height=height, depth=3)
+    for bbox, label in zip(found.bboxes, found.labels):
+        entry = ET.SubElement(root, 'object')
+        _add(entry, name=classes[label], pose='Unspecified', truncated=0, difficult=0)
+        x1, y1, x2, y2 = (round(float(side)) + 1 for side in bbox)
+        x1, y1 = min(max(x1, 1), max(width - 1, 1)), min(max(y1, 1), max(height - 1, 1))
+        x2, y2 = max(min(x2, width), x1 + 1), max(min(y2, height), y1 + 1)
+        _add(ET.SubElement(entry, 'bndbox'), xmin=x1, ymin=y1, xmax=x2, ymax=y2)
+    ET.indent(root)
+    return root
+
+
+def _add(parent: ET.Element, **children: object) -> None:
+    for tag, value in children.items():
+        ET.SubElement(parent, tag).text = str(value)
+
+
+class DrawingWriter:
+    """Images with detections drawn in, under their names, and videos as ``.mp4``.
+
+    Args:
+        folder: Where to.
+        classes: Names of the classes, by label.
+        visualizer: What draws.
+    """
+
+    def __init__(
+        self, folder: Path, classes: Sequence[str], visualizer: DetLocalVisualizer
+    ) -> None:
+        self.folder, self.classes, self.visualizer = folder, classes, visualizer
+        self.video: cv2.VideoWriter | None = None
+
+    def write(self, image: Image, found: InstanceData) -> None:
+        """Draw on an image, or on the next frame of a video."""
+        drawn = draw(self.visualizer, image.pixels, found, self.classes)
+        if not image.frame:  # an image or a first frame
+            self.close()
+        if image.frame is None:
+            save_image(self.folder / _named(image.name, WRITTEN, '.png'), drawn)
+            return
+        if self.video is None:
+            path = self.folder / _named(image.name, ('.mp4',), '.mp4')
+            self.video = _open_video(path, frame_rate(image.path), drawn.shape[1::-1])
+        self.video.write(np.ascontiguousarray(drawn))
+
+    def close(self) -> None:
+        """Complete a video."""
+        if self.video is not None:
+            self.video.release()
+            self.video = None
+
+
+def _named(name: str, suffixes: Sequence[str], other: str) -> str:
+    """A name with one of these suffixes: another's is kept before it, ``clip.avi.mp4``."""
+    return name if name.lower().endswith(tuple(suffixes)) else f'{name}{other}'
+
+
+def _open_video(path: Path, rate: float, size: tuple[int, int]) -> cv2.VideoWriter:
+    """A video to write frames to.
+
+    Raises:
+        OSError: This OpenCV can't write it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'mp4v'), rate, size)
+    if not video.isOpened():
+        raise OSError(f"{path}: OpenCV can't write this video; --no-draw does without")
+    return video
+
+
+def save_image(path: Path, pixels: np.ndarray) -> None:
+    """Write an image (h, w, 3) uint8 BGR in the format of its suffix."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(cv2.imencode(path.suffix, pixels)[1].tobytes())

@@ -1,0 +1,17 @@
+"""The detector, in the order in which data pass through it."""
+
+from ssd_plugin.models.assigner import BatchMaxIoUAssigner
+from ssd_plugin.models.backbones import TorchvisionBackbone
+from ssd_plugin.models.head import SSDMultiBoxHead
+from ssd_plugin.models.losses import HardNegativeMiningLoss
+from ssd_plugin.models.preprocessor import SSDDataPreprocessor
+from ssd_plugin.models.priors import SSDPriorGenerator
+
+__all__ = [
+    'BatchMaxIoUAssigner',
+    'HardNegativeMiningLoss',
+    'SSDDataPreprocessor',
+    'SSDMultiBoxHead',
+    'SSDPriorGenerator',
+    'TorchvisionBackbone',
+]

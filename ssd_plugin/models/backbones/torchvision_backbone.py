@@ -1,0 +1,232 @@
+"""Any torchvision classification model as a backbone of MMDetection's detectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+import torchvision
+from mmcv.cnn import build_norm_layer
+from mmdet.registry import MODELS
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torchvision.models import WeightsEnum, get_model, get_model_weights, list_models
+from torchvision.models.feature_extraction import create_feature_extractor
+
+from ssd_plugin.models.backbones.feature_maps import Survey, alternatives, survey
+
+
+@MODELS.register_module()
+class TorchvisionBackbone(BaseModule):
+    """A classification model of torchvision's, by name, up to the feature maps that are asked for.
+
+    1. Build the model and find its feature maps, their strides and channels.
+    2. Choose those that ``nodes`` or ``strides`` name, and drop the layers that they don't need.
+    3. Freeze what is to be frozen. ``init_weights`` loads ``weights``: a detector that is built
+       to load a checkpoint needs no file.
+
+    Parameters and buffers have the names that they have in torchvision's model.
+    ``python -m ssd_plugin.models.backbones NAME`` prints a model's feature maps and preprocessing.
+
+    Args:
+        name: Name of the model, as ``torchvision.models.list_models`` lists it. Vision
+            transformers that take images of one size (ViT, MaxViT) can't be used.
+        nodes: Feature maps by the names of ``torchvision.models.feature_extraction``. A module's
+            name stands for its last node.
+        strides: Feature maps by stride: at each, the last one that all later layers see the
+            image through. Where a model expands channels before it halves the size, as MobileNet
+            does, that is after the expansion, as in SSDLite. Either ``nodes`` or ``strides``.
+        weights: What to start from: ``'DEFAULT'`` or another of torchvision's weights by name,
+            such as ``'IMAGENET1K_V2'``, or a file, known by its suffix, with a state dict of the
+            torchvision model.
+        frozen_stages: As in MMDetection's ResNet and Swin. Stage k is at stride 2^(k + 1), and all
+            layers up to the map that ``strides`` would give there are frozen: their parameters
+            don't learn, and in training they stay in evaluation mode. 0 is a ResNet's stem; -1
+            freezes nothing.
+        norm_eval: Whether batch normalisation stays in evaluation mode in training.
+        norm_cfg: Normalisation layers, where the model lets choose them, such as
+            ``dict(type='BN', eps=1e-3, momentum=0.03)``.
+        model_args: More arguments for torchvision's builder, such as ``dict(reduced_tail=True)``.
+        init_cfg: Initialisation. Not together with ``weights``.
+
+    Attributes:
+        out_channels: Channels of each map.
+        out_strides: Stride of each map in pixels.
+        preprocessing: ``mean``, ``std`` and ``bgr_to_rgb`` that the weights (without any, the
+            default ones) ask for, as ``DetDataPreprocessor`` takes them.
+
+    Raises:
+        ValueError: If there is no such model, node, stride, stage or weights, or arguments exclude
+            each other.
+        TypeError: If the model does not take ``norm_cfg`` or ``model_args``.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        nodes: Sequence[str] | None = None,
+        strides: Sequence[int] | None = None,
+        weights: str | None = None,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        norm_cfg: dict | None = None,
+        model_args: dict | None = None,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        if (nodes is None) == (strides is None):
+            raise ValueError('TorchvisionBackbone takes either nodes or strides')
+        if weights and init_cfg:
+            raise ValueError('TorchvisionBackbone takes weights or init_cfg, not both')
+        self.name, self.weights, self.norm_eval = name, weights, norm_eval
+        self.model_args = dict(model_args or {})
+        if norm_cfg:
+            self.model_args['norm_layer'] = lambda channels: build_norm_layer(norm_cfg, channels)[1]
+
+        known = known_weights(name)
+        self._known_weights = known.get(weights)
+        if weights and not self._known_weights and not Path(weights).suffix:  # then it is no file
+            raise ValueError(f'{name} has no weights {weights!r}, {alternatives(weights, known)}')
+        self.preprocessing = preprocessing(self._known_weights or known['DEFAULT'])
+
+        model = self.build_model()
+        found = survey(model)
+        maps = found.at_strides(strides) if nodes is None else found.named(nodes)
+        self.out_channels = tuple(chosen.channels for chosen in maps)
+        self.out_strides = tuple(chosen.stride for chosen in maps)
+        self._maps = [(chosen.node, chosen.channels_last) for chosen in maps]
+        self._take_layers(model)
+        self._frozen = self._freeze(found, frozen_stages)
+        self.train()
+
+    def build_model(self, weights: WeightsEnum | None = None) -> nn.Module:
+        """The whole model that this is a part of, with random or torchvision's weights."""
+        try:
+            model = get_model(self.name, weights=weights, **self.model_args)
+        except TypeError as error:
+            raise TypeError(
+                f'torchvision builds no {self.name} with norm_cfg (its norm_layer) and model_args '
+                f'as given: {error}'
+            ) from error
+        if hasattr(model, 'transform_input') and self._known_weights:
+            # torchvision's Inception models then scale the image as the weights ask for.
+            model.transform_input = True
+        return model
+
+    def _take_layers(self, model: nn.Module) -> None:
+        """Make the layers that compute the maps this module's own, under the same names.
+
+        torchvision's extractor has two programs, one for training and one for evaluation; they
+        are functions of a module with those layers, which is this one.
+        """
+        extractor = create_feature_extractor(
+            model, [node for node, _ in self._maps], suppress_diff_warning=True
+        )
+        self._forwards = {mode: type(extractor.train(mode)).forward for mode in (True, False)}
+        self._modules.update(extractor._modules)
+        self._parameters.update(extractor._parameters)
+        self._buffers.update(extractor._buffers)
+        self._dropped = model.state_dict().keys() - self.state_dict().keys()
+
+    def _freeze(self, found: Survey, stages: int) -> list[str]:
+        """Freeze parameters, and name the modules that are to stay in evaluation mode."""
+        if stages == -1:
+            return []
+        levels, stride = found.levels(), 2 ** (stages + 1)
+        if stride not in levels:
+            raise ValueError(
+                f'frozen_stages={stages} is up to stride {stride}, but the feature maps of '
+                f'{self.name} are at {[*levels]}'
+            )
+        layers = found.layers[: levels[stride][-1].num_layers]
+        # Layers that are not here were dropped, since they come after the maps.
+        modules, parameters = dict(self.named_modules()), dict(self.named_parameters())
+        for name in layers:
+            if name in modules:
+                modules[name].requires_grad_(False)
+            elif name in parameters:  # used without a call of its module
+                parameters[name].requires_grad_(False)
+        return [name for name in layers if name in modules]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Feature maps (B, out_channels_k, H_k, W_k) of images (B, 3, H, W)."""
+        maps = self._forwards[self.training](self, x)
+        return tuple(
+            maps[node].permute(0, 3, 1, 2) if channels_last else maps[node]
+            for node, channels_last in self._maps
+        )
+
+    def train(self, mode: bool = True) -> TorchvisionBackbone:
+        """Set the mode, but for frozen layers, and for batch normalisation if ``norm_eval``."""
+        super().train(mode)
+        if mode:
+            for name in self._frozen:
+                self.get_submodule(name).eval()
+            for module in self.modules():
+                if self.norm_eval and isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def init_weights(self) -> None:
+        """Load ``weights``, or initialise by ``init_cfg``.
+
+        Raises:
+            ValueError: If the file of the weights does not fit the model.
+            FileNotFoundError: If there is no such file.
+        """
+        first = not self.is_init
+        super().init_weights()
+        if not first or not self.weights:
+            return
+        if self._known_weights:
+            state = self.build_model(self._known_weights).state_dict()
+        elif Path(self.weights).is_file():
+            state = torch.load(self.weights, map_location='cpu', weights_only=True)
+        else:
+            raise FileNotFoundError(
+                f"no file {self.weights}; the names of torchvision's weights of {self.name} are "
+                + ', '.join(known_weights(self.name))
+            )
+        self._load(state)
+
+    def _load(self, state: Mapping[str, Tensor]) -> None:
+        """Load a state dict of the whole model."""
+        problem = f'{self.weights} is not the weights of {self.name}: '
+        if not isinstance(state, Mapping):
+            raise ValueError(problem + f'it holds a {type(state).__name__}')
+        own = self.state_dict()
+        for key, value in state.items():
+            if key not in own and key not in self._dropped:
+                raise ValueError(problem + f'unexpected {key!r}')
+            if key in own and value.shape != own[key].shape:
+                shapes = f'{tuple(value.shape)}, should be {tuple(own[key].shape)}'
+                raise ValueError(problem + f'{key!r} is {shapes}')
+        needed = {key: value for key, value in state.items() if key in own}
+        missing = self.load_state_dict(needed, strict=False).missing_keys
+        if missing:
+            raise ValueError(problem + f'{missing[0]!r} is missing')
+
+
+def known_weights(name: str) -> Mapping[str, WeightsEnum]:
+    """torchvision's weights of a classification model, by name; ``DEFAULT`` is one of the others.
+
+    Raises:
+        ValueError: If there is no such model.
+    """
+    names = list_models(module=torchvision.models)
+    if name not in names:
+        raise ValueError(
+            f'torchvision has no classification model {name!r}, {alternatives(name, names)}'
+        )
+    return get_model_weights(name).__members__
+
+
+def preprocessing(weights: WeightsEnum) -> dict:
+    """``mean``, ``std`` and ``bgr_to_rgb`` for weights, in grey levels from 0 to 255."""
+    transforms = weights.transforms()
+    mean, std = (
+        [round(255 * x, 3) for x in values] for values in (transforms.mean, transforms.std)
+    )
+    return dict(mean=mean, std=std, bgr_to_rgb=True)

@@ -1,0 +1,1 @@
+"""What ``tools/show.py`` and ``tools/detect.py`` draw."""

@@ -1,0 +1,132 @@
+"""Loss, mean average precision and learning rate of training runs, from MMEngine's logs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ssd_plugin.visualization.style import BLACK, DASHES, FONT, Stroke, strokes
+
+SIZE = (11, 9.5)  # inches
+Series = dict[str, list[tuple[int, float]]]  # for each name (iteration, value), by iteration
+
+
+def read_work_dir(work_dir: Path) -> Series:
+    """What was logged in a work directory, by name and iteration.
+
+    The runs in it (``TIME/vis_data/scalars.json``) are joined in the order of their names, which
+    are times: where a later one begins, whether it was resumed or is a new start, it replaces
+    what earlier ones have logged from there on. Evaluations stand at the last iteration that was
+    logged before them, in this run or in those it went on from, since MMEngine numbers them by
+    epochs; one that was made again on resumption replaces the other.
+
+    Raises:
+        FileNotFoundError: If no training has been logged there.
+    """
+    joined: Series = {}
+    for path in sorted(work_dir.glob('*/vis_data/scalars.json')):
+        run = read_log(path)
+        if 'loss' not in run:  # a test, or nothing yet
+            continue
+        begin = run['loss'][0][0]
+        before = max((step for step, _ in joined.get('loss', []) if step < begin), default=0)
+        for name in dict.fromkeys([*joined, *run]):
+            points = [(step or before, value) for step, value in run.get(name, [])]
+            end = points[0][0] if points else begin
+            kept = [point for point in joined.get(name, []) if point[0] < min(begin, end)]
+            joined[name] = kept + points
+    if not joined:
+        raise FileNotFoundError(
+            f'no training has been logged in {work_dir}/*/vis_data/scalars.json'
+        )
+    return joined
+
+
+def read_log(path: Path) -> Series:
+    """One run's log, a line of JSON each time that something was logged.
+
+    What was logged before the first loss, an evaluation, has iteration 0.
+    """
+    series: Series = {}
+    step = 0
+    for line in path.read_text(encoding='utf-8').splitlines():
+        entry = json.loads(line)
+        if 'loss' in entry:
+            step = entry['step']
+        for name, value in entry.items():
+            series.setdefault(name, []).append((step, value))
+    return series
+
+
+def draw_curves(runs: dict[str, Series], title: str) -> Figure:
+    """Three panels under each other over iterations; a colour for each run.
+
+    Args:
+        runs: By name.
+        title: Of the whole.
+    """
+    figure = Figure(figsize=SIZE, layout='constrained')
+    loss, precision, rate = figure.subplots(3, 1, sharex=True, height_ratios=[2, 2, 1])
+    losses = [['loss'], *([name] for name in _names(runs, lambda name: name.startswith('loss_')))]
+    metrics = [[name] for name in _names(runs, lambda name: name.endswith('mAP'))]
+    _draw_panel(loss, runs, losses, 'loss')
+    _draw_panel(precision, runs, metrics, 'mean average precision', marker='o')
+    # 'lr' is that of the first parameters, which may have a share of the config's.
+    _draw_panel(rate, runs, [['base_lr', 'lr']], 'learning rate')
+    loss.set_ylim(bottom=0)
+    precision.set_ylim(0, 1)
+    if not metrics:
+        precision.text(0.5, 0.5, 'not evaluated', ha='center', transform=precision.transAxes)
+    rate.set_yscale('log')
+    rate.set_xlabel('iterations', fontsize=FONT + 1)
+    figure.suptitle(title, fontsize=13, fontweight='bold')
+    handles = [style.handle(run) for run, style in zip(runs, strokes(len(runs)))]
+    figure.legend(
+        handles=handles,
+        loc='outside lower center',
+        ncols=min(len(runs), 4),
+        frameon=False,
+        fontsize=FONT + 1,
+    )
+    return figure
+
+
+def _names(runs: dict[str, Series], wanted: Callable[[str], bool]) -> list[str]:
+    """Names of series that some run has, in the order in which they were logged."""
+    return [name for name in dict.fromkeys(n for run in runs.values() for n in run) if wanted(name)]
+
+
+def _draw_panel(
+    axes: Axes,
+    runs: dict[str, Series],
+    groups: Sequence[Sequence[str]],
+    label: str,
+    marker: str | None = None,
+) -> None:
+    """A line for each run and each group of names, of which the first that the run has counts."""
+    dashes = [DASHES[i % len(DASHES)] for i in range(len(groups))]
+    for series, style in zip(runs.values(), strokes(len(runs))):
+        for number, (group, dash) in enumerate(zip(groups, dashes)):
+            name = next((name for name in group if name in series), None)
+            if name is None:
+                continue
+            axes.plot(
+                *zip(*series[name]),
+                color=style.color,
+                linestyle=dash,
+                linewidth=1.1 if number else 2,
+                marker=marker,
+                markersize=5,
+            )
+    axes.set_ylabel(label, fontsize=FONT + 1)
+    axes.grid(color='#e5e5e5')
+    axes.set_axisbelow(True)
+    axes.spines[['top', 'right']].set_visible(False)
+    axes.tick_params(labelsize=FONT)
+    if len(groups) > 1:
+        handles = [Stroke(BLACK, dash, 1.2).handle(g[0]) for g, dash in zip(groups, dashes)]
+        axes.legend(handles=handles, frameon=False, fontsize=FONT)

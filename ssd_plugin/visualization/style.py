@@ -1,0 +1,154 @@
+"""How all images look: colours, boxes and their labels, files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+
+# Okabe and Ito's palette, which colour-blind readers can tell apart.
+BLACK, ORANGE, SKY, GREEN = '#000000', '#E69F00', '#56B4E9', '#009E73'
+YELLOW, BLUE, RED, PURPLE = '#F0E442', '#0072B2', '#D55E00', '#CC79A7'
+GREY = '#777777'
+PALETTE = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW)
+DASHES = ('-', (0, (4, 1.5)), (0, (1, 1)))
+DPI = 110
+FONT = 9  # points
+
+
+class Stroke(NamedTuple):
+    """How a line is drawn."""
+
+    color: str
+    dashes: str | tuple = '-'
+    width: float = 1.8  # points
+
+    def handle(self, label: str) -> Line2D:
+        """An entry of a legend."""
+        style = dict(color=self.color, linestyle=self.dashes, linewidth=max(self.width, 1.8))
+        return Line2D([], [], label=label, path_effects=halo(self.width), **style)
+
+
+def halo(width: float) -> list:
+    """A white rim around lines or letters, so that they show on any image."""
+    return [patheffects.withStroke(linewidth=width + 1.6, foreground='white')]
+
+
+def strokes(number: int) -> list[Stroke]:
+    """So many strokes, different by colour and then by dashes; from 21 on they come again."""
+    known = [Stroke(color, dashes) for dashes, color in product(DASHES, PALETTE)]
+    return [known[i % len(known)] for i in range(number)]
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure as a PNG, with the folders above it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=DPI)
+    return path
+
+
+def show_image(axes: Axes, image: np.ndarray) -> None:
+    """Put an image (h, w, 3) uint8 RGB on axes whose unit then is its pixels."""
+    height, width = image.shape[:2]
+    axes.imshow(image, extent=(0, width, height, 0), interpolation='antialiased')
+    axes.set_xlim(0, width)
+    axes.set_ylim(height, 0)
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def draw_boxes(
+    axes: Axes, bboxes: Sequence, stroke: Stroke, zorder: float = 3, rim: bool = True
+) -> None:
+    """Draw boxes (n, 4) xyxy in pixels, with a white rim unless they are too many for it."""
+    for x1, y1, x2, y2 in bboxes:
+        axes.add_patch(
+            Rectangle(
+                (x1, y1),
+                x2 - x1,
+                y2 - y1,
+                fill=False,
+                edgecolor=stroke.color,
+                linestyle=stroke.dashes,
+                linewidth=stroke.width,
+                path_effects=halo(stroke.width) if rim else None,
+                zorder=zorder,
+            )
+        )
+
+
+def write_labels(
+    axes: Axes,
+    bboxes: Sequence,
+    texts: Sequence[str],
+    colors: Sequence[str],
+    points: float,
+    size: float = 7,
+) -> None:
+    """Write a text at each box, where it covers neither another text nor leaves the image.
+
+    Args:
+        axes: Axes with an image on them.
+        bboxes: (n, 4) xyxy in pixels.
+        texts: Of each box.
+        colors: Of each box's label.
+        points: How many points a pixel of the image takes on paper.
+        size: Of the letters, in points.
+    """
+    width, height = axes.get_xlim()[1], axes.get_ylim()[0]
+    sides = [((0.62 * len(text) * size + 4) / points, (size + 4) / points) for text in texts]
+    for (x, y), (w, h), text, color in zip(
+        label_places(bboxes, sides, (width, height)), sides, texts, colors
+    ):
+        axes.text(
+            x + w / 2,
+            y + h / 2,
+            text,
+            fontsize=size,
+            color='black' if color in (YELLOW, SKY, ORANGE) else 'white',
+            ha='center',
+            va='center_baseline',
+            zorder=6,
+            bbox=dict(boxstyle='square,pad=0.2', facecolor=color, edgecolor='white', linewidth=0.6),
+        )
+
+
+def label_places(
+    bboxes: Sequence, sides: Sequence[tuple[float, float]], limits: tuple[float, float]
+) -> list[tuple[float, float]]:
+    """Top left corners of labels, one a box.
+
+    Above the box if there is room, else below, else inside at the top or the bottom, each from
+    its left or its right end: the first that overlaps no label yet, or the one that overlaps
+    least. All of it within the image.
+
+    Args:
+        bboxes: (n, 4) xyxy.
+        sides: (w, h) of each label.
+        limits: (w, h) of the image.
+    """
+    taken: list[tuple[float, float, float, float]] = []
+    for (x1, y1, x2, y2), (w, h) in zip(bboxes, sides, strict=True):
+        tries = []
+        for y, x in product((y1 - h, y2, y1, y2 - h), (x1, x2 - w)):
+            x = max(min(x, limits[0] - w), 0)
+            y = max(min(y, limits[1] - h), 0)
+            place = (x, y, x + w, y + h)
+            tries.append((sum(_common(place, other) for other in taken), len(tries), place))
+        taken.append(min(tries)[2])
+    return [place[:2] for place in taken]
+
+
+def _common(a: tuple, b: tuple) -> float:
+    """Area that two boxes share."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    return max(width, 0) * max(height, 0)

@@ -1,0 +1,121 @@
+"""What training does with priors, watched."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmengine.config import Config
+
+from ssd_plugin.analysis.matches import build_model, match, watched
+from ssd_plugin.datasets.samples import packed
+from ssd_plugin.visualization.matches import describe, draw_matches
+from tests.support.helpers import clear_cut_boxes, instances, naive_match, naive_mining, to_flat
+
+CONFIG = Path(__file__).resolve().parents[2] / 'configs' / 'demo_shapes.py'
+CLASSES = ('circle', 'square', 'triangle', 'star', 'cross')
+
+
+@pytest.fixture(scope='module')
+def model():
+    cfg = Config.fromfile(CONFIG, import_custom_modules=False)
+    torch.manual_seed(0)
+    return build_model(cfg, None)
+
+
+def make_item(boxes, labels):
+    sample = DetDataSample(metainfo=dict(img_path='a/b.jpg', img_shape=(160, 160)))
+    sample.gt_instances = instances(boxes, labels)
+    generator = torch.Generator().manual_seed(1)
+    image = torch.randint(0, 256, (3, 160, 160), generator=generator, dtype=torch.uint8)
+    return dict(inputs=image, data_samples=sample)
+
+
+@torch.no_grad()
+def test_matches_and_negatives_are_those_of_the_method(model):
+    priors = [
+        prior
+        for level in model.bbox_head.prior_generator.grid_priors(
+            [(20, 20), (10, 10), (5, 5), (3, 3)], device='cpu'
+        )
+        for prior in level.tolist()
+    ]
+    boxes = clear_cut_boxes(3, 0, priors, size=160, smallest=25, largest=90)
+    item = make_item(boxes, [2, 0, 1])
+    found = match(model, item)
+    gt_inds, _ = naive_match(priors, boxes)
+    assert found.gt_inds.tolist() == gt_inds
+    assert found.priors == pytest.approx(np.array(priors))
+    assert np.bincount(found.levels).tolist() == [1600, 400, 100, 36]
+
+    batch = model.data_preprocessor(
+        dict(inputs=[item['inputs']], data_samples=[item['data_samples']])
+    )
+    scores = to_flat(model.bbox_head(model.extract_feat(batch['inputs']))[0], 6)[0]
+    losses = -scores.log_softmax(-1)[:, -1]
+    positive = [g > 0 for g in gt_inds]
+    mined = naive_mining(losses, positive, [not p for p in positive])
+    assert set(np.flatnonzero(found.mined)) == set(mined)
+
+
+def test_watching_leaves_nothing_behind(model):
+    head = model.bbox_head
+    match(model, make_item([[20, 20, 60, 70]], [0]))
+    for owner, name in ((head.assigner, 'assign_batch'), (head.loss_cls, 'hardest')):
+        assert name not in vars(owner)
+    with watched(head.assigner, 'no_such_method') as answers:
+        pass
+    assert answers == []
+
+
+def test_a_loss_that_does_not_mine_has_no_hard_negatives():
+    cfg = Config.fromfile(CONFIG, import_custom_modules=False)
+    cfg.model.bbox_head.loss_cls = dict(type='FocalLoss')
+    found = match(build_model(cfg, None), make_item([[20, 20, 60, 70]], [0]))
+    assert found.mined is None
+    assert (found.gt_inds > 0).sum() > 0
+
+
+def test_a_sample_without_objects(model):
+    item = make_item([], [])
+    found = match(model, item)
+    assert not found.mined.any() and not (found.gt_inds > 0).any()
+    figure = draw_matches(packed(item), found, CLASSES, (8, 16, 32, 64), 'nothing')
+    assert len(figure.axes) == 2
+
+
+def test_the_image_tells_the_counts(model):
+    boxes = [[10 + 14 * i, 20, 40 + 14 * i, 60] for i in range(9)]
+    item = make_item(boxes, [0] * 9)
+    sample, found = packed(item), match(model, item)
+    matched = int((found.gt_inds > 0).sum())
+    assert describe(sample, found) == (
+        f'9 objects, {matched} of 2136 priors matched to them, {3 * matched} hard negatives mined'
+    )
+    figure = draw_matches(sample, found, CLASSES, (8, 16, 32, 64), 'title')
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles[1].startswith(f'{3 * matched} hard negatives, by level ')
+    assert len(titles) == 2 + 8  # of nine objects, eight by themselves
+    assert all('best IoU' in title for title in titles[2:])
+
+    without = draw_matches(sample, found._replace(mined=None), CLASSES, (8, 16, 32, 64), 'title')
+    assert without.axes[1].get_title().startswith(f'{matched} matched priors')
+
+
+def test_other_heads_are_refused():
+    cfg = Config.fromfile(CONFIG, import_custom_modules=False)
+    cfg.model.bbox_head = dict(
+        type='RetinaHead',
+        num_classes=5,
+        in_channels=32,
+        anchor_generator=dict(
+            type='AnchorGenerator', strides=[8, 16, 32, 64], ratios=[1.0], scales=[4]
+        ),
+    )
+    cfg.model.train_cfg = dict(assigner=dict(type='MaxIoUAssigner', pos_iou_thr=0.5,
+                                             neg_iou_thr=0.4), allowed_border=-1)  # fmt: skip
+    assert MODELS.build(cfg.model)  # the config itself is sound
+    with pytest.raises(ValueError, match='SSDMultiBoxHead'):
+        build_model(cfg, None)

@@ -1,0 +1,458 @@
+"""Other implementations and ours, with the same weights: the same scores, offsets, detections."""
+
+import argparse
+import pickle
+from pathlib import Path
+
+import mmdet
+import pytest
+import torch
+from mmdet.datasets import CocoDataset, VOCDataset
+from mmdet.registry import MODELS, TASK_UTILS, TRANSFORMS
+from mmdet.structures import DetDataSample
+from mmengine.config import Config
+from mmengine.logging import HistoryBuffer
+from mmengine.registry import init_default_scope
+from torch.nn.functional import interpolate
+from torchvision.models.detection import (
+    SSD300_VGG16_Weights,
+    ssd300_vgg16,
+    ssdlite320_mobilenet_v3_large,
+)
+
+from ssd_plugin.checkpoints.files import check, convert, read, recognise, save, to_torchvision
+from ssd_plugin.checkpoints.layouts import CLASS_LAYER, LAYOUTS, VOC_CLASSES, Layout
+from ssd_plugin.errors import CheckpointError
+from tests.support.helpers import to_flat
+from tests.support.peers import (
+    SSDPyTorch,
+    make_outputs_spread,
+    random_image,
+    run_torchvision,
+    torchvision_model,
+)
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+MMDET_CONFIGS = Path(mmdet.__file__).parent / '.mim' / 'configs' / 'pascal_voc'
+RGB = random_image(seed=3)
+NUM_SCORES = 6
+
+
+def layout_of(source: str, architecture: str = 'SSD300') -> Layout:
+    (layout,) = (x for x in LAYOUTS if (x.source, x.architecture) == (source, architecture))
+    return layout
+
+
+def build(config: str, num_classes: int):
+    """A detector of one of our configs, in evaluation."""
+    init_default_scope('mmdet')
+    model = Config.fromfile(CONFIGS / config).model
+    model.backbone.init_cfg = None
+    model.bbox_head.num_classes = num_classes
+    return MODELS.build(model).eval()
+
+
+def build_mmdet(input_size: int, **priors):
+    """MMDetection's own SSD on VOC."""
+    init_default_scope('mmdet')
+    model = Config.fromfile(MMDET_CONFIGS / f'ssd{input_size}_voc0712.py').model
+    model.backbone.init_cfg = None
+    model.bbox_head.anchor_generator.update(priors)
+    # Ours is a limit for each class, theirs for each level: one that neither reaches.
+    model.test_cfg.nms_pre = 10**6
+    model = MODELS.build(model).eval()
+    model.bbox_head.loss_cls = None  # it asks for it in prediction, and has none
+    return model
+
+
+def load(config: str, checkpoint: dict):
+    """Our detector with converted weights: nothing missing, nothing left over."""
+    model = build(config, checkpoint['meta']['num_classes'])
+    model.load_state_dict(checkpoint['state_dict'])
+    return model
+
+
+@torch.no_grad()
+def run(model, rgb=RGB):
+    """Scores (1, P, K), offsets (1, P, 4) and detections of an image of the input's size."""
+    shape = rgb.shape[:2]
+    sample = DetDataSample(metainfo=dict(img_shape=shape, ori_shape=shape, scale_factor=(1, 1)))
+    bgr = torch.tensor(rgb).permute(2, 0, 1).flip(0)
+    batch = model.data_preprocessor(dict(inputs=[bgr], data_samples=[sample]))
+    maps = model.bbox_head(model.extract_feat(batch['inputs']))
+    metas = [sample.metainfo for sample in batch['data_samples']]
+    (found,) = model.bbox_head.predict_by_feat(*maps, batch_img_metas=metas)
+    per_prior = maps[1][0].size(1) // 4
+    scores, offsets = to_flat(maps[0], maps[0][0].size(1) // per_prior), to_flat(maps[1], 4)
+    return scores, offsets, (found.bboxes, found.scores, found.labels)
+
+
+def assert_close(ours, theirs, relative=1e-4):
+    assert ours.shape == theirs.shape
+    assert (ours - theirs).abs().max() <= relative * theirs.abs().max()
+
+
+def assert_same_detections(ours, theirs, most=1e-3):
+    """Each detection has one with the same label, score and box (in pixels) on the other side."""
+    (boxes, scores, labels), (their_boxes, their_scores, their_labels) = ours, theirs
+    assert len(scores) == len(their_scores) > 20
+    assert len(labels.unique()) > 2
+    differ = (boxes[:, None] - their_boxes).abs().amax(dim=2)
+    differ = differ.maximum((scores[:, None] - their_scores).abs())
+    differ[labels[:, None] != their_labels] = torch.inf
+    assert differ.amin(dim=0).max() < most
+    assert differ.amin(dim=1).max() < most
+
+
+# --------------------------------------------------------------------------------- torchvision
+
+
+@pytest.fixture(scope='module')
+def torchvision_ssd300():
+    """torchvision's detector, and what it makes of the image."""
+    model = torchvision_model(ssd300_vgg16, NUM_SCORES)
+    return model, run_torchvision(model, RGB)
+
+
+def test_torchvision_s_ssd300_gives_the_same_here(torchvision_ssd300):
+    peer, (scores, offsets, found) = torchvision_ssd300
+    checkpoint = convert(peer.state_dict(), layout_of('torchvision'))
+    assert checkpoint['meta']['config'] == 'ssd300_torchvision_coco.py'
+    ours = run(load('ssd300_torchvision_coco.py', checkpoint))
+    assert_close(ours[0], scores.roll(-1, dims=2))
+    assert_close(ours[1], offsets)
+    assert_same_detections(ours[2], found)
+
+
+def test_there_and_back_is_the_identity(torchvision_ssd300):
+    state = torchvision_ssd300[0].state_dict()
+    back = to_torchvision(convert(state, layout_of('torchvision')))
+    assert back.keys() == state.keys()
+    assert all(torch.equal(back[name], state[name]) for name in state)
+
+
+def test_torchvision_s_ssdlite_gives_the_same_here_and_after_the_way_back():
+    """With COCO's 91 outputs, those that stand for no class as low as training makes them."""
+    peer = torchvision_model(ssdlite320_mobilenet_v3_large, 91, lead=19)
+    categories = SSD300_VGG16_Weights.COCO_V1.meta['categories']
+    used = [i for i, name in enumerate(categories) if i and name != 'N/A']
+    unused = [i for i, name in enumerate(categories) if name == 'N/A']
+    for level in peer.head.classification_head.module_list:
+        level[-1].bias.data.view(-1, 91)[:, unused] -= 40
+    rgb = random_image(320, 320, seed=3)
+    scores, offsets, found = run_torchvision(peer, rgb)
+    found = (*found[:2], torch.tensor([used.index(i + 1) for i in found[2].tolist()]))
+
+    checkpoint = convert(peer.state_dict(), layout_of('torchvision', 'SSDLite320'))
+    assert checkpoint['meta']['config'] == 'ssdlite320_mobilenetv3_coco.py'
+    ours = run(load('ssdlite320_mobilenetv3_coco.py', checkpoint), rgb)
+    assert_close(ours[0], scores[..., [*used, 0]])
+    assert_close(ours[1], offsets)
+    assert_same_detections(ours[2], found)
+
+    peer.load_state_dict(to_torchvision(checkpoint))
+    _, _, (boxes, probabilities, labels) = run_torchvision(peer, rgb)
+    labels = torch.tensor([used.index(i + 1) for i in labels.tolist()])
+    assert_same_detections((boxes, probabilities, labels), found)
+
+
+def random_state(layout, num_scores):
+    """Weights of its layout's shapes; those of the class layers are random, the others 0."""
+    generator = torch.Generator().manual_seed(0)
+    state = {}
+    for theirs, (ours, shape) in layout.parameters(num_scores).items():
+        is_random = CLASS_LAYER.fullmatch(ours)
+        state[theirs] = (
+            torch.randn(shape, generator=generator) if is_random else torch.zeros(()).expand(shape)
+        )
+    return state
+
+
+def test_coco_s_ids_become_coco_s_classes_and_come_back():
+    layout = layout_of('torchvision')
+    state = random_state(layout, 91)
+    checkpoint = convert(state, layout)
+    back = to_torchvision(checkpoint)
+    categories = SSD300_VGG16_Weights.COCO_V1.meta['categories']
+    used = [i for i, name in enumerate(categories) if i and name != 'N/A']
+    unused = [i for i, name in enumerate(categories) if name == 'N/A']
+    classes = checkpoint['meta']['dataset_meta']['classes']
+    assert classes == CocoDataset.METAINFO['classes'] == tuple(categories[i] for i in used)
+    assert checkpoint['meta']['num_classes'] == 80
+    assert back.keys() == state.keys()
+    for level, per_prior in enumerate((4, 6, 6, 6, 4, 4)):
+        for kind in ('weight', 'bias'):
+            name = f'head.classification_head.module_list.{level}.{kind}'
+            before = state[name].view(per_prior, 91, -1)
+            ours = checkpoint['state_dict'][f'bbox_head.cls_convs.{level}.0.{kind}']
+            after = back[name].view(per_prior, 91, -1)
+            assert torch.equal(ours.view(per_prior, 81, -1), before[:, [*used, 0]])
+            assert torch.equal(after[:, [0, *used]], before[:, [0, *used]])
+            assert (after[:, unused] == (0 if kind == 'weight' else -1e4)).all()
+    # Whatever the others are, softmax makes nothing of it.
+    assert torch.tensor([-50.0, -1e4]).softmax(0).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize('num_scores', [91, 81])
+def test_as_many_classes_of_other_names_are_all_kept(num_scores):
+    layout = layout_of('torchvision')
+    state = random_state(layout, num_scores)
+    names = tuple(f'class {i}' for i in range(1, num_scores))
+    checkpoint = convert(state, layout, classes=names)
+    assert checkpoint['meta']['dataset_meta']['classes'] == names
+    assert checkpoint['meta']['num_classes'] == num_scores - 1
+    back = to_torchvision(checkpoint)
+    assert all(torch.equal(back[name], state[name]) for name in state)
+
+
+def test_our_resizing_is_torchvision_s():
+    """Real numbers, bilinear, and without smoothing before: OpenCV's and PyTorch's agree."""
+    pipeline = Config.fromfile(CONFIGS / 'ssd300_torchvision_coco.py').test_pipeline
+    assert pipeline[0].to_float32
+    init_default_scope('mmdet')
+    resize = TRANSFORMS.build(pipeline[1])
+    for size in ((240, 320), (500, 375), (100, 90)):
+        rgb = random_image(*size, seed=1).astype('float32')
+        ours = torch.tensor(resize(dict(img=rgb))['img']).permute(2, 0, 1)
+        theirs = interpolate(
+            torch.tensor(rgb).permute(2, 0, 1)[None], size=(300, 300), mode='bilinear'
+        )
+        assert (ours - theirs[0]).abs().max() < 1e-2  # of 255
+
+
+# --------------------------------------------------------------------------------- ssd.pytorch
+
+
+def test_ssd_pytorch_s_gives_the_same_here():
+    torch.manual_seed(0)
+    peer = SSDPyTorch().eval()
+    make_outputs_spread(peer.conf, peer.loc, background=0, num_scores=21)
+    # Images come as OpenCV reads them, less the mean, then channels are swapped.
+    blue_first = torch.tensor(RGB[..., ::-1].astype('float32')) - torch.tensor([104, 117, 123])
+    with torch.no_grad():
+        scores, offsets = peer(blue_first[..., [2, 1, 0]].permute(2, 0, 1)[None])
+    boxes, *found = peer.detect(scores[0], offsets[0])
+
+    checkpoint = convert(peer.state_dict(), layout_of('ssd.pytorch'))
+    assert checkpoint['meta']['config'] == 'ssd300_ssdpytorch_voc.py'
+    assert checkpoint['meta']['dataset_meta']['classes'] == VOC_CLASSES
+    ours = run(load('ssd300_ssdpytorch_voc.py', checkpoint))
+    assert_close(ours[0], scores.roll(-1, dims=2))
+    assert_close(ours[1], offsets)
+    assert_same_detections(ours[2], (boxes * 300, *found))
+
+
+def test_ssd_pytorch_s_classes_are_vocdataset_s():
+    assert VOCDataset.METAINFO['classes'] == VOC_CLASSES
+
+
+# --------------------------------------------------------------------------------- MMDetection
+
+SIZES_512 = [35.84, 76.8, 153.6, 230.4, 307.2, 384, 460.8, 537.6]
+MMDET_MODELS = {
+    300: {},
+    # By its own rule it rounds them down, to 35, 76, 153, ...
+    512: dict(min_sizes=SIZES_512[:-1], max_sizes=SIZES_512[1:]),
+}
+
+
+@pytest.mark.parametrize('input_size', MMDET_MODELS)
+def test_mmdetection_s_checkpoints_load_as_they_are(input_size):
+    torch.manual_seed(0)
+    peer = build_mmdet(input_size, **MMDET_MODELS[input_size])
+    head = peer.bbox_head
+    last_layers = [[level[-1] for level in convs] for convs in (head.cls_convs, head.reg_convs)]
+    make_outputs_spread(*last_layers, background=-1, num_scores=21)
+    torch.nn.init.constant_(peer.neck.l2_norm.weight, 20)
+    rgb = random_image(input_size, input_size)
+    theirs = run(peer, rgb)
+
+    ours = build(f'ssd{input_size}_voc.py', 20)
+    shapes = {name: value.shape for name, value in peer.state_dict().items()}
+    assert shapes == {name: value.shape for name, value in ours.state_dict().items()}
+    ours.load_state_dict(peer.state_dict())
+    ours.bbox_head.test_cfg = peer.bbox_head.test_cfg
+    found = run(ours, rgb)
+    assert_close(found[0], theirs[0])
+    assert_close(found[1], theirs[1])
+    assert_same_detections(found[2], theirs[2])
+
+    checkpoint = convert(peer.state_dict(), layout_of('mmdet', f'SSD{input_size}'), dict(epoch=24))
+    assert checkpoint['meta']['epoch'] == 24
+    assert checkpoint['meta']['config'] == f'ssd{input_size}_voc.py'
+    assert checkpoint['state_dict'].keys() == peer.state_dict().keys()
+    for name, value in peer.state_dict().items():
+        assert torch.equal(checkpoint['state_dict'][name], value)
+
+
+def test_mmdetection_s_ssd512_has_our_priors_with_sizes_rounded_down():
+    """What docs/checkpoints.md advises for its published weights."""
+    init_default_scope('mmdet')
+    theirs = Config.fromfile(MMDET_CONFIGS / 'ssd512_voc0712.py').model.bbox_head.anchor_generator
+    ours = Config.fromfile(CONFIGS / 'ssd512_voc.py').model.bbox_head.anchor_generator
+    sizes = [int(size) for size in SIZES_512]
+    docs = (CONFIGS.parent / 'docs' / 'checkpoints.md').read_text()
+    for name, values in (('min_sizes', sizes[:-1]), ('max_sizes', sizes[1:])):
+        assert f'{name}="{str(values).replace(" ", "")}"' in docs
+        ours[name] = values
+    maps = [(side, side) for side in (64, 32, 16, 8, 4, 2, 1)]
+    ours, theirs = (
+        torch.cat(TASK_UTILS.build(generator).grid_priors(maps, device='cpu'))
+        for generator in (ours, theirs)
+    )
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-3)
+
+
+def test_class_names_come_from_the_file_or_from_the_user():
+    layout = layout_of('mmdet')
+    state = random_state(layout, 3)
+    for meta in (dict(CLASSES=['cat', 'dog']), dict(dataset_meta=dict(classes=('cat', 'dog')))):
+        converted = convert(state, layout, meta)['meta']
+        assert converted['dataset_meta']['classes'] == ('cat', 'dog')
+    assert 'dataset_meta' not in convert(state, layout)['meta']
+    assert convert(state, layout)['meta']['num_classes'] == 2
+    with pytest.raises(CheckpointError, match='3 class names for 3 scores, .* 2 classes'):
+        convert(state, layout, classes=('cat', 'dog', 'cow'))
+
+
+def test_torchvision_has_no_ssd512():
+    layout = layout_of('mmdet', 'SSD512')
+    with pytest.raises(CheckpointError, match='torchvision has no SSD512'):
+        to_torchvision(convert(random_state(layout, 3), layout))
+
+
+# -------------------------------------------------------------------------- what a file is not
+
+
+@pytest.mark.parametrize('layout', LAYOUTS, ids=str)
+def test_a_layout_is_recognised_by_its_names(layout):
+    state = random_state(layout, 3)
+    assert recognise(state) is recognise(state, layout.source) is layout
+    assert check(state, layout) == 3
+
+
+def test_names_of_no_layout_are_not_recognised():
+    with pytest.raises(CheckpointError, match=r"'fc\.weight' is a parameter in none of: .*SSD512"):
+        recognise({'fc.weight': torch.zeros(1)})
+
+
+FAULTS = {
+    'missing': (
+        'neck.extra_layers.2.0.conv.weight', None, r'shape \(128, 256, 1, 1\), this file: missing'
+    ),
+    'of another shape': (
+        'backbone.features.31.weight', (4096, 25088),
+        r'shape \(1024, 512, 3, 3\), this file: \(4096, 25088\)',
+    ),
+    'of more classes than the others': (
+        'bbox_head.cls_convs.1.0.bias', (30,), r'shape \(18,\), this file: \(30,\)'
+    ),
+    'not a tensor of channels': (
+        'bbox_head.cls_convs.0.0.bias', (), r'shape \(12,\), this file: \(\)'
+    ),
+    'more': ('backbone.features.35.weight', (8, 8), "mmdet's SSD300 has no such parameter"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('fault', FAULTS)
+def test_the_first_wrong_parameter_is_named(fault):
+    name, shape, message = FAULTS[fault]
+    state = random_state(layout_of('mmdet'), 3)
+    if shape is None:
+        del state[name]
+    else:
+        state[name] = torch.zeros(()).expand(shape)
+    with pytest.raises(CheckpointError, match=message) as error:
+        convert(state, recognise(state, 'mmdet'))
+    assert str(error.value).startswith(f'{name}: ')
+
+
+def test_weights_of_another_implementation_are_not_what_is_claimed():
+    state = random_state(layout_of('ssd.pytorch'), 3)
+    layout = recognise(state, 'torchvision')
+    with pytest.raises(
+        CheckpointError, match=r'^backbone\.scale_weight: .* shape \(512,\), .* mis'
+    ):
+        convert(state, layout)
+
+
+def test_class_layers_that_tell_no_number_of_classes_are_named():
+    state = random_state(layout_of('mmdet'), 3)
+    state = {name: value for name, value in state.items() if 'cls_convs' not in name}
+    with pytest.raises(CheckpointError, match=r'^bbox_head\.cls_convs\.0.*4 x outputs'):
+        convert(state, recognise(state, 'mmdet'))
+
+
+# --------------------------------------------------------------------------------------- files
+
+
+class Payload:
+    """Writes a file when a pickle of it is loaded."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), 'w')
+
+
+STATE = {'weight': torch.arange(3.0)}
+
+
+@pytest.mark.parametrize(
+    'wrap, meta',
+    [
+        (lambda state: state, {}),
+        (lambda state: dict(state_dict=state, meta=dict(epoch=3)), dict(epoch=3)),
+        (lambda state: dict(model=state, args=argparse.Namespace(lr=0.1), epoch=7), {}),
+        (lambda state: dict(state_dict=state, message_hub=HistoryBuffer([1.0], [1])), {}),
+    ],
+    ids=['bare', 'MMEngine', "torchvision's training script", "MMEngine's training"],
+)
+def test_a_state_dict_is_found_in_what_wraps_it(wrap, meta, tmp_path):
+    torch.save(wrap(STATE), tmp_path / 'in.pth')
+    state, found = read(tmp_path / 'in.pth')
+    assert state.keys() == STATE.keys()
+    assert torch.equal(state['weight'], STATE['weight'])
+    assert found == meta
+
+
+def test_a_file_that_would_run_code_is_refused(tmp_path):
+    marker, path = tmp_path / 'ran', tmp_path / 'in.pth'
+    torch.save(dict(state_dict=STATE, meta=Payload(marker)), path)
+    with pytest.raises(CheckpointError, match=r'is refused: to read it would run \w*\.?open'):
+        read(path)
+    path.write_bytes(pickle.dumps(Payload(marker)))
+    reason = 'is not a checkpoint of PyTorch' if torch.__version__ >= (2, 6) else 'is refused'
+    with pytest.raises(CheckpointError, match=reason):
+        read(path)
+    assert not marker.exists()
+    pickle.loads(path.read_bytes())
+    assert marker.exists(), 'it is a file that runs code'
+
+
+@pytest.mark.parametrize('content', [b'', b'no checkpoint\n', b'PK\x03\x04', b'\x80\x02}q\x00.'])
+def test_what_is_no_checkpoint_is_said_in_a_line(content, tmp_path):
+    (tmp_path / 'in.pth').write_bytes(content)
+    with pytest.raises(CheckpointError) as error:
+        read(tmp_path / 'in.pth')
+    assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('content', [[1], {}, dict(state_dict={}), dict(epoch=3), torch.zeros(1)])
+def test_a_file_without_weights_is_not_taken(content, tmp_path):
+    torch.save(content, tmp_path / 'in.pth')
+    with pytest.raises(CheckpointError, match='holds no state dict'):
+        read(tmp_path / 'in.pth')
+
+
+def test_a_file_is_replaced_by_a_complete_one_only(tmp_path):
+    path = tmp_path / 'out.pth'
+    save(STATE, path)
+    before = path.read_bytes()
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        save(dict(STATE, broken=lambda: None), path)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ['out.pth']
+    save({'weight': torch.zeros(2)}, path)
+    assert torch.load(path, weights_only=True)['weight'].tolist() == [0, 0]

@@ -1,0 +1,383 @@
+"""Average precision: VOC's rule as a naive loop, class names, and COCO's metric on VOC's files."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mmdet.registry import DATASETS
+from mmengine.config import Config
+from mmengine.evaluator import Evaluator
+from mmengine.fileio import dump
+from mmengine.structures import InstanceData
+
+from ssd_plugin.datasets.shapes import CLASSES, write_voc_shapes
+from tests.support.helpers import intersection
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def as_instances(rows, with_scores=False):
+    """Boxes and labels (and scores) of rows (x1, y1, x2, y2, label[, score])."""
+    rows = torch.tensor(rows, dtype=torch.float64).reshape(-1, 6 if with_scores else 5)
+    found = InstanceData(bboxes=rows[:, :4].float(), labels=rows[:, 4].long())
+    if with_scores:
+        found.scores = rows[:, 5].float()
+    return found
+
+
+def evaluate(images, classes, **options):
+    """VOCDetMetric on images given as rows: objects, difficult objects, detections."""
+    evaluator = Evaluator(dict(type='VOCDetMetric', **options))
+    evaluator.dataset_meta = dict(classes=classes)
+    for objects, difficult, detections in images:
+        sample = dict(
+            gt_instances=as_instances(objects),
+            ignored_instances=as_instances(difficult),
+            pred_instances=as_instances(detections, with_scores=True),
+        )
+        evaluator.process([sample])
+    return evaluator.evaluate(len(images))
+
+
+# ------------------------------------------------------------------------------ VOC's rule
+
+
+def naive_voc_ap(images, label, eleven_points, extra=1, iou_thr=0.5):
+    """AP of a class as VOC's development kit computes it; None without objects to find."""
+
+    def overlap(a, b):
+        a, b = ((*box[:2], box[2] + extra, box[3] + extra) for box in (a, b))
+        areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
+        common = intersection(a, b)
+        return common / (sum(areas) - common)
+
+    truth, detections = [], []
+    for image, (objects, difficult, found) in enumerate(images):
+        own = [(row, False) for row in objects] + [(row, True) for row in difficult]
+        truth.append([(row[:4], ignored) for row, ignored in own if row[4] == label])
+        detections += [(row[5], image, row[:4]) for row in found if row[4] == label]
+    num_objects = sum(not ignored for own in truth for _, ignored in own)
+    if num_objects == 0:
+        return None
+
+    taken, right, wrong, curve = set(), 0, 0, []
+    for _, image, box in sorted(detections, reverse=True):
+        best, best_overlap = None, 0
+        for number, (object_box, _) in enumerate(truth[image]):
+            if overlap(box, object_box) > best_overlap:
+                best, best_overlap = number, overlap(box, object_box)
+        if best is None or best_overlap < iou_thr:
+            wrong += 1
+        elif not truth[image][best][1]:
+            first = (image, best) not in taken
+            taken.add((image, best))
+            right, wrong = right + first, wrong + (not first)
+        if right + wrong:
+            curve.append((right / num_objects, right / (right + wrong)))
+
+    def best_precision(recall):
+        return max((p for r, p in curve if r >= recall), default=0)
+
+    if eleven_points:
+        return sum(best_precision(0.1 * k) for k in range(11)) / 11
+    recalls = sorted({r for r, _ in curve})
+    steps = zip([0, *recalls], recalls)
+    return sum((here - before) * best_precision(here) for before, here in steps)
+
+
+# One class. Of five objects one is difficult; the best detection is right, then come another of
+# the same object, one of the difficult object, one of nothing, and one that is right.
+BY_HAND = [
+    (
+        [[10, 10, 49, 49, 0], [100, 10, 139, 49, 0]],
+        [[200, 10, 239, 49, 0]],
+        [[10, 10, 49, 47, 0, 0.9], [12, 10, 49, 49, 0, 0.8], [200, 12, 239, 49, 0, 0.7]],
+    ),
+    (
+        [[30, 30, 69, 69, 0], [130, 30, 169, 69, 0]],
+        [],
+        [[80, 30, 119, 69, 0, 0.6], [131, 31, 168, 68, 0, 0.5]],
+    ),
+]
+
+
+def test_average_precision_of_a_case_by_hand():
+    """Precision is 1 at a recall of 1/4, and 2 of 4 at 1/2; the second half is never found."""
+    area = evaluate(BY_HAND, ('dog',), eval_mode='area')
+    assert area['pascal_voc/mAP'] == pytest.approx(1 / 4 * 1 + 1 / 4 * 2 / 4)
+    points = evaluate(BY_HAND, ('dog',), eval_mode='11points')
+    assert points['pascal_voc/mAP'] == pytest.approx((3 * 1 + 3 * 2 / 4) / 11)
+    for eleven_points, result in ((False, area), (True, points)):
+        naive = naive_voc_ap(BY_HAND, 0, eleven_points)
+        assert result['pascal_voc/AP/dog'] == result['pascal_voc/mAP'] == pytest.approx(naive)
+
+
+@pytest.mark.parametrize(('legacy', 'expected'), [(True, 1), (False, 0)])
+def test_the_last_pixel_is_part_of_a_box_in_voc_s_files_only(legacy, expected):
+    """Ten rows of pixels and five of them: half of the object, or 9 x 4 of 9 x 9."""
+    images = [([[0, 0, 9, 9, 0]], [], [[0, 0, 9, 4, 0, 0.9]])]
+    result = evaluate(images, ('dog',), eval_mode='area', use_legacy_coordinate=legacy)
+    assert result['pascal_voc/mAP'] == expected
+    assert naive_voc_ap(images, 0, False, extra=int(legacy)) == expected
+
+
+edge = st.integers(0, 12)
+boxes = st.tuples(edge, edge, edge, edge).map(
+    lambda v: [min(v[0], v[2]), min(v[1], v[3]), max(v[0], v[2]) + 1, max(v[1], v[3]) + 1]
+)
+rows = st.tuples(boxes, st.integers(0, 2)).map(lambda v: [*v[0], v[1]])
+image = st.tuples(
+    st.lists(rows, max_size=4), st.lists(rows, max_size=2), st.lists(rows, max_size=6)
+)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    images=st.lists(image, min_size=1, max_size=3),
+    order=st.randoms(use_true_random=False),
+    eleven_points=st.booleans(),
+    legacy=st.booleans(),
+    iou_thr=st.sampled_from([0.5, 0.75]),
+)
+def test_average_precisions_are_the_naive_loop_s(images, order, eleven_points, legacy, iou_thr):
+    total = sum(len(found) for *_, found in images)
+    scores = iter(order.sample(range(total), total))  # no two are equal
+    images = [
+        (objects, difficult, [[*row, (1 + next(scores)) / 64] for row in found])
+        for objects, difficult, found in images
+    ]
+    result = evaluate(
+        images,
+        ('a', 'b', 'c'),
+        eval_mode='11points' if eleven_points else 'area',
+        use_legacy_coordinate=legacy,
+        iou_thrs=iou_thr,
+    )
+    aps = [naive_voc_ap(images, label, eleven_points, int(legacy), iou_thr) for label in range(3)]
+    expected = {f'pascal_voc/AP/{n}': ap for n, ap in zip('abc', aps) if ap is not None}
+    mean = sum(expected.values()) / len(expected) if expected else 0
+    means = {'pascal_voc/mAP': mean, f'pascal_voc/AP{round(100 * iou_thr)}': mean}
+    assert result == pytest.approx(means | expected, abs=1e-6)
+    assert next(iter(result)) == 'pascal_voc/mAP'  # by which MMEngine saves the best checkpoint
+
+
+def test_over_several_thresholds_a_class_has_its_mean():
+    images = [([[0, 0, 9, 9, 1]], [], [[0, 0, 9, 6, 1, 0.9]])]  # an overlap of 0.7
+    result = evaluate(images, ('dog', 'cat'), eval_mode='area', iou_thrs=[0.5, 0.6, 0.75])
+    aps = dict(zip(('AP50', 'AP60', 'AP75'), (1, 1, 0)))
+    aps |= {'mAP': 2 / 3, 'AP/cat': 2 / 3}
+    assert result == pytest.approx({f'pascal_voc/{key}': ap for key, ap in aps.items()})
+
+
+def test_recall_is_mmdetection_s():
+    options = dict(metric='recall', proposal_nums=[1, 10], iou_thrs=[0.5])
+    images = [([[0, 0, 9, 9, 0]], [], [[0, 0, 9, 9, 0, 0.9]])]
+    result = evaluate(images, ('dog',), **options)
+    assert result == {'pascal_voc/recall@1@0.5': 1, 'pascal_voc/recall@10@0.5': 1}
+
+
+# ----------------------------------------------------------- whole data sets, as configs read them
+
+NAMES = ('cat', 'dog', 'bird', 'fish', 'frog')
+
+
+def write_voc(root, names=NAMES):
+    """A VOC folder of three test images; the first object of the first one is difficult."""
+    write_voc_shapes(root, num_train=0, num_test=3, seed=1)
+    for path in sorted((root / 'Annotations').glob('*.xml')):
+        text = path.read_text().replace('<difficult>1<', '<difficult>0<')
+        for shape, name in zip(CLASSES, names):
+            text = text.replace(f'<name>{shape}</name>', f'<name>{name}</name>')
+        if path.stem == '000001':
+            text = text.replace('<difficult>0<', '<difficult>1<', 1)
+        path.write_text(text)
+
+
+def dataset_of(cfg, **changes):
+    """The evaluation data set of a config."""
+    return DATASETS.build(dict(cfg.val_dataloader.dataset, **changes))
+
+
+def evaluate_on(dataset, evaluators, detect):
+    """Results of evaluators on a data set, with the detections that `detect` makes of a sample."""
+    evaluator = Evaluator(evaluators)
+    evaluator.dataset_meta = dataset.metainfo
+    for number in range(len(dataset)):
+        sample = dataset[number]['data_samples']
+        rows = detect(number, sample)
+        sample.pred_instances = as_instances(rows, with_scores=True)
+        evaluator.process([sample])
+    return evaluator.evaluate(len(dataset))
+
+
+def perfect(number, sample, field='gt_instances'):
+    """Detections of all objects, and of nothing else."""
+    truth = sample.get(field)
+    boxes = getattr(truth.bboxes, 'tensor', truth.bboxes).tolist()
+    return [
+        [*box, label, 0.5 + 0.01 * i + 0.1 * number]
+        for i, (box, label) in enumerate(zip(boxes, truth.labels.tolist()))
+    ]
+
+
+def with_more(rows):
+    """Perfect detections, and some more in the first image."""
+    return lambda number, sample: perfect(number, sample) + rows * (number == 0)
+
+
+@pytest.fixture
+def log(monkeypatch):
+    """What MMDetection's evaluation prints."""
+    messages = []
+    printer = 'mmdet.evaluation.functional.mean_ap.print_log'
+    monkeypatch.setattr(printer, lambda message, logger=None: messages.append(message))
+    return messages
+
+
+@pytest.mark.parametrize('names', [NAMES, tuple(f'kind {i}' for i in range(25))], ids=len)
+def test_a_folder_named_voc2007_keeps_its_own_class_names(names, tmp_path, log):
+    """MMDetection's metric prints VOC's there, and has none beyond the twentieth."""
+    write_voc(tmp_path / 'VOC2007', names)
+    cfg = Config.fromfile(ROOT / 'configs/ssd300_voc.py')
+    dataset = dataset_of(cfg, data_root=str(tmp_path), metainfo=dict(classes=names))
+    assert dataset.metainfo['dataset_type'] == 'VOC2007'
+    result = evaluate_on(dataset, cfg.val_evaluator, perfect)
+    table = [line.split('|')[1].strip() for line in log[-1].splitlines() if line[:1] == '|']
+    assert table == ['class', *names, 'mAP']
+    present = {names[i] for n in range(3) for i in dataset[n]['data_samples'].gt_instances.labels}
+    assert {key[14:] for key in result if key.startswith('pascal_voc/AP/')} == present
+    assert set(result.values()) == {1}
+
+
+def test_two_years_are_evaluated_together(tmp_path):
+    """Though MMDetection gives them unlike `dataset_type`s."""
+    for year in ('VOC2007', 'VOC2012'):
+        write_voc(tmp_path / year)
+    cfg = Config.fromfile(ROOT / 'configs/ssd300_voc.py')
+    years = [
+        dict(
+            cfg.val_dataloader.dataset,
+            data_root=str(tmp_path),
+            ann_file=f'{year}/ImageSets/Main/test.txt',
+            data_prefix=dict(sub_data_root=f'{year}/'),
+            metainfo=dict(classes=NAMES),
+        )
+        for year in ('VOC2007', 'VOC2012')
+    ]
+    both = dict(type='ConcatDataset', ignore_keys=['dataset_type'], datasets=years)
+    dataset = DATASETS.build(both)
+    assert len(dataset) == 6
+    assert evaluate_on(dataset, cfg.val_evaluator, perfect)['pascal_voc/mAP'] == 1
+
+
+def recipe(heading, folder):
+    """The config under a heading of docs/evaluation.md."""
+    section = (ROOT / 'docs/evaluation.md').read_text().split(f'## {heading}\n')[1]
+    code = re.search(r'```python\n(.*?)```', section, re.DOTALL)[1]
+    path = folder / 'recipe.py'
+    path.write_text(code.replace("'configs/", f"'{ROOT / 'configs'}/"))
+    return Config.fromfile(path)
+
+
+def test_the_first_recipe_is_the_base_config_s():
+    code = (ROOT / 'docs/evaluation.md').read_text().split('```python\n')[1].split('```')[0]
+    assert code in (ROOT / 'configs/_base_/datasets/voc0712.py').read_text()
+
+
+def test_coco_s_metric_takes_voc_s_files(tmp_path):
+    """Difficult objects need not be found; detections inside one are not counted."""
+    write_voc(tmp_path / 'VOC2007')
+    cfg = recipe("COCO's average precision for VOC's files", tmp_path)
+    dataset = dataset_of(cfg, data_root=str(tmp_path), metainfo=dict(classes=NAMES))
+    ignored = perfect(3, dataset[0]['data_samples'], 'ignored_instances')
+    assert len(ignored) == 1
+
+    def results(extra):
+        return evaluate_on(dataset, cfg.val_evaluator, with_more(extra))
+
+    (*corner, x2, y2, label, score) = ignored[0]
+    part = [*corner, x2, corner[1] + 0.3 * (y2 - corner[1]), label, score]  # 0.3 of it, inside
+    for extra in ([], ignored, [part]):
+        result = results(extra)
+        assert result['coco/bbox_mAP'] == 1
+        assert all(result[key] in (1, -1) for key in result if key.startswith('coco/'))
+        assert (result['pascal_voc/mAP'] == 1) is (extra != [part])  # VOC is less lenient
+    nothing = [[0, 0, 9, 9, label, 0.95]]
+    assert results(nothing)['coco/bbox_mAP'] < 1
+
+
+def test_coco_s_metric_agrees_with_a_file_in_coco_s_format(tmp_path):
+    """The same objects written as COCO's json, and detections that are off by some pixels."""
+    write_voc(tmp_path / 'VOC2007')
+    cfg = recipe("COCO's average precision for VOC's files", tmp_path)
+    dataset = dataset_of(cfg, data_root=str(tmp_path), metainfo=dict(classes=NAMES))
+    coco = write_coco(dataset, tmp_path / 'coco.json')
+
+    def shifted(number, sample):
+        rng = torch.Generator().manual_seed(number)
+        rows = torch.tensor(perfect(number, sample))
+        rows[:, :4] += torch.randint(-9, 10, (len(rows), 4), generator=rng)
+        return rows.tolist()
+
+    ours = evaluate_on(dataset, cfg.val_evaluator, shifted)
+    other = DATASETS.build(
+        dict(
+            type='CocoDataset',
+            ann_file=str(coco),
+            data_prefix=dict(img=str(tmp_path / 'VOC2007/JPEGImages')),
+            metainfo=dict(classes=NAMES),
+            test_mode=True,
+            pipeline=cfg.test_pipeline,
+        )
+    )
+    theirs = evaluate_on(other, dict(type='CocoMetric', ann_file=str(coco)), shifted)
+    assert 0.1 < theirs['coco/bbox_mAP'] < 0.9
+    assert {key: ours[key] for key in theirs} == theirs
+
+
+def write_coco(dataset, path):
+    """The objects of a VOC data set in COCO's format; difficult ones as crowds."""
+    images, annotations = [], []
+    for number in range(len(dataset)):
+        info = dataset.get_data_info(number)
+        name = Path(info['img_path']).name
+        images.append(dict(id=number, file_name=name, width=info['width'], height=info['height']))
+        for instance in info['instances']:
+            x1, y1, x2, y2 = instance['bbox']
+            annotations.append(
+                dict(
+                    id=len(annotations) + 1,
+                    image_id=number,
+                    category_id=instance['bbox_label'] + 1,
+                    bbox=[x1, y1, x2 - x1, y2 - y1],
+                    area=(x2 - x1) * (y2 - y1),
+                    iscrowd=instance['ignore_flag'],
+                )
+            )
+    categories = [dict(id=i + 1, name=name) for i, name in enumerate(dataset.metainfo['classes'])]
+    dump(dict(images=images, annotations=annotations, categories=categories), path)
+    return path
+
+
+def test_voc_s_metric_takes_coco_s_files(tmp_path):
+    """Crowds need not be found, and a detection of one counts neither way."""
+    write_voc(tmp_path / 'VOC2007')
+    voc = Config.fromfile(ROOT / 'configs/ssd300_voc.py')
+    voc = dataset_of(voc, data_root=str(tmp_path), metainfo=dict(classes=NAMES))
+    (tmp_path / 'annotations').mkdir()
+    write_coco(voc, tmp_path / 'annotations/instances_val2017.json')
+    (tmp_path / 'val2017').symlink_to(tmp_path / 'VOC2007/JPEGImages')
+
+    cfg = recipe("VOC's average precision for COCO's files", tmp_path)
+    assert [evaluator.type for evaluator in cfg.val_evaluator] == ['CocoMetric', 'VOCDetMetric']
+    dataset = dataset_of(cfg, data_root=str(tmp_path), metainfo=dict(classes=NAMES))
+    crowds = perfect(3, dataset[0]['data_samples'], 'ignored_instances')
+    assert len(crowds) == 1
+    for extra in ([], crowds):
+        result = evaluate_on(dataset, cfg.val_evaluator[1], with_more(extra))
+        assert result['pascal_voc/mAP'] == 1
+    missed = evaluate_on(dataset, cfg.val_evaluator[1], lambda n, s: perfect(n, s)[1:])
+    assert 0 < missed['pascal_voc/mAP'] < 1

@@ -1,0 +1,260 @@
+"""The exported graph against the detector: the same detections, by ONNX Runtime and PyTorch."""
+
+import builtins
+import json
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from mmengine.dataset import pseudo_collate
+from mmengine.structures import InstanceData
+
+from ssd_plugin.export.check import check_file, predict
+from ssd_plugin.export.difference import compare
+from ssd_plugin.export.graph import BoxesAndScores, Detections
+from ssd_plugin.export.nms import NmsMask
+from ssd_plugin.export.runtime import OnnxDetector
+from ssd_plugin.version import __version__
+from tests.support.exported import drawn_images, export, lively_detector, read_config
+from tests.support.helpers import naive_nms
+
+DEMO_SIZE = (160, 160)
+
+
+def run(path, samples):
+    """The outputs of the file for a batch, by plain ONNX Runtime."""
+    session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
+    images = np.stack([sample['inputs'].numpy() for sample in samples])
+    return session.run(None, dict(images=images))
+
+
+def assert_same_detections(path, detector, images, least=1):
+    """Score by score, and box by box whatever the order of equal scores."""
+    expected = predict(detector, images)
+    assert sum(len(one.scores) for one in expected) >= least
+    for one, boxes, scores, labels in zip(expected, *run(path, images)):
+        number = len(one.scores)
+        assert (labels[:number] >= 0).all() and (labels[number:] == -1).all()
+        assert (scores[number:] == 0).all() and (boxes[number:] == 0).all()
+        np.testing.assert_allclose(scores[:number], one.scores, atol=1e-4)
+        assert sorted(labels[:number]) == sorted(one.labels.tolist())
+        found = InstanceData(
+            **{
+                name: torch.from_numpy(values[:number])
+                for name, values in (('bboxes', boxes), ('scores', scores), ('labels', labels))
+            }
+        )
+        difference = compare(one, found, detector.bbox_head.test_cfg)
+        assert difference.is_small and difference.borderline == 0, difference
+
+
+# Config, size, dtype, images.
+MODELS = [
+    ('ssd300_voc', (300, 300), torch.uint8, 1),
+    ('ssdlite320_mobilenetv2_coco', (320, 320), torch.uint8, 3),
+    ('ssdlite320_mobilenetv3_coco', (320, 320), torch.float32, 2),
+    ('ssd512x288_r18_voc', (512, 288), torch.uint8, 3),
+]
+
+
+@pytest.mark.parametrize('name, size, dtype, count', MODELS, ids=[model[0] for model in MODELS])
+def test_published_models_detect_the_same(name, size, dtype, count, tmp_path):
+    if name == 'ssd300_voc' and torch.__version__ < (2, 2):
+        pytest.skip('PyTorch 2.1 exports no ceil_mode of pooling for batches of any size')
+    detector = lively_detector(read_config(name), size)
+    path = export(detector, size, tmp_path / 'model.onnx', dtype)
+    assert_same_detections(path, detector, drawn_images(count, size, dtype), least=20 * count)
+
+
+HEADS = {
+    'softmax': {},
+    'sigmoid': {'bbox_head.loss_cls': dict(type='CrossEntropyLoss', use_sigmoid=True)},
+    'focal': {'bbox_head.loss_cls': dict(type='FocalLoss')},
+    'few a class': {'test_cfg.nms_pre': 7},
+    'few an image': {'test_cfg.max_per_img': 3},
+    'no limits': {'test_cfg.nms_pre': -1, 'test_cfg.max_per_img': -1, 'test_cfg.score_thr': 0.3},
+    'classes compete': {'test_cfg.nms.class_agnostic': True},
+    'another overlap': {'test_cfg.nms.iou_threshold': 0.2, 'test_cfg.score_thr': 0.2},
+    'not clipped': {'bbox_head.bbox_coder': dict(type='DeltaXYWHBBoxCoder', clip_border=False)},
+    'padded': {'data_preprocessor.pad_size_divisor': 96},
+    'BGR': {'data_preprocessor.bgr_to_rgb': False},
+}
+
+
+@pytest.mark.parametrize('name', HEADS)
+def test_heads_and_settings_of_all_kinds_detect_the_same(name, tmp_path):
+    cfg = read_config('demo_shapes', **HEADS[name])
+    detector = lively_detector(cfg, DEMO_SIZE)
+    path = export(detector, DEMO_SIZE, tmp_path / 'model.onnx')
+    assert_same_detections(path, detector, drawn_images(3, DEMO_SIZE), least=9)
+
+
+@pytest.fixture(scope='module')
+def demo(tmp_path_factory):
+    """A detector of shapes and its file."""
+    detector = lively_detector(read_config('demo_shapes'), DEMO_SIZE)
+    path = tmp_path_factory.mktemp('export') / 'demo.onnx'
+    return detector, export(detector, DEMO_SIZE, path, classes=('a', 'b', 'c', 'd', 'é'))
+
+
+def test_images_without_detections(tmp_path):
+    cfg = read_config('demo_shapes', **{'test_cfg.score_thr': 1})
+    detector = lively_detector(cfg, DEMO_SIZE)
+    path = export(detector, DEMO_SIZE, tmp_path / 'model.onnx')
+    boxes, scores, labels = run(path, drawn_images(2, DEMO_SIZE))
+    assert boxes.shape == (2, 200, 4) and not boxes.any() and not scores.any()
+    assert (labels == -1).all()
+    assert [len(found) for found in OnnxDetector(path).detect(torch.zeros(2, 3, 160, 160))] == [
+        0,
+        0,
+    ]
+
+
+def test_without_nms_the_file_answers_boxes_and_scores_of_all_priors(demo, tmp_path):
+    detector, _ = demo
+    path = export(detector, DEMO_SIZE, tmp_path / 'raw.onnx', graph=BoxesAndScores)
+    images = drawn_images(3, DEMO_SIZE)
+    boxes, scores = run(path, images)
+    assert boxes.shape == (3, 2136, 4) and scores.shape == (3, 2136, 5)
+    with torch.no_grad():
+        inputs = detector.data_preprocessor(pseudo_collate(images))['inputs']
+        logits, _ = detector(inputs, mode='tensor')
+    # The last prior of the last cell of all, and the second cell's first: 4 priors a cell.
+    np.testing.assert_allclose(scores[2, -1], logits[-1][2, -6:, -1, -1].softmax(0)[:5], atol=1e-5)
+    np.testing.assert_allclose(scores[0, 4], logits[0][0, :6, 0, 1].softmax(0)[:5], atol=1e-5)
+    difference = check_file(path, detector, images, with_nms=False)
+    assert difference.is_small and difference.detections > 100
+
+
+def test_images_are_compared_alone_and_in_a_batch(demo):
+    detector, path = demo
+    difference = check_file(path, detector, drawn_images(3, DEMO_SIZE))
+    assert difference.is_small and difference.detections == 2 * 3 * 200
+
+
+def test_a_file_of_other_weights_is_told_apart(demo):
+    _, path = demo
+    other = lively_detector(read_config('demo_shapes'), DEMO_SIZE, seed=1)
+    assert check_file(path, other, drawn_images(2, DEMO_SIZE)).unmatched > 100
+
+
+def test_the_file_says_what_it_is(demo):
+    model = onnx.load(demo[1])
+    onnx.checker.check_model(model, full_check=True)
+    meta = {entry.key: entry.value for entry in model.metadata_props}
+    assert json.loads(meta['classes']) == ['a', 'b', 'c', 'd', 'é']
+    assert json.loads(meta['input_size']) == [160, 160]
+    assert meta['channel_order'] == 'BGR'
+    assert meta['config'] == 'config.py' and meta['ssd_plugin'] == __version__
+    shapes = {
+        value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+        for value in (*model.graph.input, *model.graph.output)
+    }
+    assert shapes == dict(
+        images=['batch', 3, 160, 160], boxes=['batch', 200, 4], scores=['batch', 200],
+        labels=['batch', 200],
+    )  # fmt: skip
+
+
+# --- in place of the model -------------------------------------------------------------------
+
+
+def test_it_takes_the_place_of_the_model_in_a_test_step(demo):
+    detector, path = demo
+    ours = OnnxDetector(path).test_step(pseudo_collate(drawn_images(2, DEMO_SIZE)))
+    with torch.no_grad():
+        theirs = detector.test_step(pseudo_collate(drawn_images(2, DEMO_SIZE)))
+    for one, other in zip(ours, theirs):
+        assert one.ori_shape == other.ori_shape != one.img_shape
+        assert one.pred_instances.bboxes.max() > 165  # in pixels of the original image
+        assert len(one.pred_instances) == len(other.pred_instances)
+        for name, most in (('bboxes', 1e-2), ('scores', 1e-4), ('labels', 0)):
+            torch.testing.assert_close(
+                one.pred_instances[name], other.pred_instances[name], atol=most, rtol=0
+            )
+
+
+def test_it_knows_the_classes(demo):
+    assert OnnxDetector(demo[1]).dataset_meta == dict(classes=('a', 'b', 'c', 'd', 'é'))
+
+
+def test_it_rounds_real_images_where_the_graph_takes_bytes(demo):
+    detector = OnnxDetector(demo[1])
+    image = drawn_images(1, DEMO_SIZE)[0]['inputs'].clamp(1, 254)
+    exact, rounded = detector.detect([image])[0], detector.detect([image.float() + 0.4])[0]
+    assert torch.equal(exact.scores, rounded.scores)
+
+
+def test_a_image_of_another_size_is_an_error(demo):
+    with pytest.raises(ValueError, match=r'160 x 160 pixels .* \(3, 100, 160\)'):
+        OnnxDetector(demo[1]).detect([torch.zeros(3, 100, 160)])
+
+
+def test_what_is_no_such_file_is_one_clear_error(demo, tmp_path):
+    with pytest.raises(FileNotFoundError, match='no file .*nothing.onnx'):
+        OnnxDetector(tmp_path / 'nothing.onnx')
+    text = tmp_path / 'text.onnx'
+    text.write_text('no graph')
+    with pytest.raises(ValueError, match='text.onnx is no ONNX file') as caught:
+        OnnxDetector(text)
+    assert '\n' not in str(caught.value)
+    foreign = onnx.load(demo[1])
+    del foreign.metadata_props[:]
+    onnx.save(foreign, tmp_path / 'foreign.onnx')
+    with pytest.raises(ValueError, match='was not written by tools/export_onnx.py'):
+        OnnxDetector(tmp_path / 'foreign.onnx')
+    raw = export(demo[0], DEMO_SIZE, tmp_path / 'raw.onnx', graph=BoxesAndScores)
+    with pytest.raises(ValueError, match='--no-nms'):
+        OnnxDetector(raw)
+
+
+def test_without_onnx_runtime_it_says_what_to_install(demo, monkeypatch):
+    real_import = builtins.__import__
+
+    def without_it(name, *args, **kwargs):
+        if name == 'onnxruntime':
+            raise ImportError(name)
+        return real_import(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, '__import__', without_it)
+    with pytest.raises(ImportError, match=r"pip install 'ssd-plugin\[export\]'"):
+        OnnxDetector(demo[1])
+
+
+# --- its parts -------------------------------------------------------------------------------
+
+
+def test_suppression_is_the_naive_one_in_every_group():
+    rng = torch.Generator().manual_seed(0)
+    corners, sides = (torch.rand(4, 30, 2, generator=rng) * scale for scale in (50, 40))
+    boxes, scores = torch.cat([corners, corners + sides], 2), torch.rand(4, 30, generator=rng)
+    kept = NmsMask.apply(boxes, scores, 0.4, 0.3, 5)
+    for group in range(4):
+        stay = naive_nms(boxes[group].tolist(), scores[group].tolist(), 0.4)
+        stay = [i for i in stay if scores[group, i] > 0.3][:5]
+        assert kept[group].nonzero().flatten().tolist() == sorted(stay)
+    assert 4 < kept.sum() <= 20
+
+
+def test_the_graph_in_pytorch_detects_the_same(demo):
+    detector, _ = demo
+    images = drawn_images(2, DEMO_SIZE)
+    with torch.no_grad():
+        _, scores, labels = Detections(detector, DEMO_SIZE)(
+            torch.stack([image['inputs'] for image in images])
+        )
+    for one, ours, label in zip(predict(detector, images), scores, labels):
+        torch.testing.assert_close(ours[label >= 0], one.scores, atol=1e-5, rtol=0)
+
+
+def test_other_heads_and_other_suppression_are_refused():
+    soft = dict(type='soft_nms', iou_threshold=0.45)
+    cfg = read_config('demo_shapes', **{'test_cfg.nms': soft})
+    detector = lively_detector(cfg, DEMO_SIZE)
+    with pytest.raises(ValueError, match='model.test_cfg.nms is .*soft_nms.*--no-nms'):
+        Detections(detector, DEMO_SIZE)
+    detector.bbox_head = torch.nn.Identity()
+    with pytest.raises(ValueError, match='no SSDMultiBoxHead in model.bbox_head, but Identity'):
+        BoxesAndScores(detector, DEMO_SIZE)

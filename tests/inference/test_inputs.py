@@ -1,0 +1,126 @@
+"""What is detected on: which files arguments name, and what is read of them."""
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from ssd_plugin.datasets.faults import DataFault
+from ssd_plugin.inference.inputs import count_images, find_inputs, frame_rate, read_inputs
+from tests.support.data_folders import write_image
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Images in two folders and one below, and what is none."""
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate(('a/1.jpg', 'a/2.PNG', 'a/below/1.jpg', 'b/1.jpg')):
+        write_image(Path(name), number=number)
+    Path('a/notes.txt').write_text('not an image')
+    Path('a/folder.jpg').mkdir()
+    return tmp_path
+
+
+def write_video(path, frames, rate=12.5):
+    height, width = frames[0].shape[:2]
+    fourcc = cv2.VideoWriter_fourcc(*('mp4v' if path.suffix == '.mp4' else 'MJPG'))
+    video = cv2.VideoWriter(str(path), fourcc, rate, (width, height))
+    for frame in frames:
+        video.write(frame)
+    video.release()
+
+
+def grey_frames(number, size=(96, 64)):
+    """Frames that say by their grey which they are."""
+    return [np.full((size[1], size[0], 3), 20 * i + 60, np.uint8) for i in range(number)]
+
+
+def test_a_folder_means_its_own_images(folder):
+    assert find_inputs(['a']) == ['a/1.jpg', 'a/2.PNG']
+
+
+def test_a_pattern_reaches_folders_of_any_depth(folder):
+    assert find_inputs(['**/*.jpg']) == ['a/1.jpg', 'a/below/1.jpg', 'b/1.jpg']
+    assert find_inputs(['a/*']) == ['a/1.jpg', 'a/2.PNG']
+    assert find_inputs(['?/[0-9].jpg']) == ['a/1.jpg', 'b/1.jpg']
+
+
+def test_each_file_is_taken_once_in_the_order_of_the_arguments(folder):
+    assert find_inputs(['b/1.jpg', 'a', 'a/*.jpg', 'b']) == ['b/1.jpg', 'a/1.jpg', 'a/2.PNG']
+
+
+def test_a_file_is_taken_for_what_it_is_named(folder):
+    os.rename('a/1.jpg', 'a/[1].dat')
+    assert find_inputs(['a/[1].dat']) == ['a/[1].dat']
+
+
+def test_patterns_leave_out_what_an_earlier_run_has_drawn(folder):
+    write_image(Path('a/out/vis/1.jpg'))
+    leave_out = [Path('a/out/vis')]
+    assert find_inputs(['a/**/*.jpg'], leave_out) == ['a/1.jpg', 'a/below/1.jpg']
+    assert find_inputs(['a/out/vis'], leave_out) == ['a/out/vis/1.jpg']  # when asked for it
+
+
+@pytest.mark.parametrize(
+    'argument, said',
+    [
+        ('none', 'none: no such file or folder, and as a pattern it matches no image'),
+        ('a/*.bmp', 'a/*.bmp: no such file or folder'),
+        ('.', 'no images in this folder (.jpg .jpeg'),
+    ],
+)
+def test_an_argument_that_names_nothing_is_an_error(argument, said, folder):
+    with pytest.raises(ValueError) as caught:
+        find_inputs(['a', argument])
+    assert said in str(caught.value) and '\n' not in str(caught.value)
+
+
+def test_images_are_named_below_the_folder_that_all_are_in(folder):
+    names = [image.name for image in read_inputs(['a/1.jpg', 'b/1.jpg'])]
+    assert names == ['a/1.jpg', 'b/1.jpg']
+    names = [image.name for image in read_inputs(['a/2.PNG', str(folder / 'a/below/1.jpg')])]
+    assert names == ['2.PNG', 'below/1.jpg']
+    assert [image.name for image in read_inputs(['a/1.jpg'])] == ['1.jpg']
+
+
+def test_images_are_decoded_as_opencv_does(folder):
+    (image,) = read_inputs(['a/2.PNG'])
+    assert np.array_equal(image.pixels, cv2.imread('a/2.PNG'))
+    assert (image.path, image.frame) == ('a/2.PNG', None)
+
+
+def test_what_can_not_be_read_is_named_and_the_rest_is_read(folder):
+    Path('empty.jpg').touch()
+    Path('text.jpg').write_text('not an image')
+    Path('text.mp4').write_text('not a video')
+    Path('half.jpg').write_bytes(Path('a/1.jpg').read_bytes()[:900])
+    bad = ['empty.jpg', 'text.jpg', 'text.mp4', 'half.jpg']
+    items = list(read_inputs(['a/1.jpg', *bad, 'b/1.jpg']))
+    assert [item.path for item in items if isinstance(item, DataFault)] == bad
+    assert [item.path for item in items if not isinstance(item, DataFault)] == [
+        'a/1.jpg',
+        'b/1.jpg',
+    ]
+    assert all(item.detail for item in items if isinstance(item, DataFault))
+
+
+@pytest.mark.parametrize('name', ['clip.mp4', 'clip.avi'])
+def test_a_video_is_its_frames(name, folder):
+    frames = grey_frames(7)
+    write_video(Path(name), frames)
+    read = list(read_inputs([name]))
+    assert [image.frame for image in read] == list(range(7))
+    for image, frame in zip(read, frames):
+        assert image.name == name and image.pixels.shape == frame.shape
+        assert image.pixels.mean() == pytest.approx(frame.mean(), abs=4)
+    assert frame_rate(name) == 12.5
+    assert count_images([name, 'a/1.jpg', 'b/1.jpg']) == 9
+
+
+def test_files_are_read_one_at_a_time(folder):
+    stream = read_inputs(['a/1.jpg', 'b/1.jpg'])
+    next(stream)
+    os.remove('b/1.jpg')
+    assert isinstance(next(stream), DataFault)

@@ -1,0 +1,214 @@
+"""What is written of detections, read back by pycocotools, MMDetection and OpenCV."""
+
+import json
+from contextlib import closing
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from mmdet.datasets import XMLDataset
+from mmdet.visualization import DetLocalVisualizer
+from mmengine.structures import InstanceData
+from pycocotools.coco import COCO
+
+from ssd_plugin.inference.inputs import Image, read_inputs
+from ssd_plugin.inference.writers import CocoWriter, DrawingWriter, VocWriter
+from ssd_plugin.visualization.detections import draw
+from tests.inference.test_inputs import grey_frames, write_video
+from tests.support.data_folders import write_image
+
+CLASSES = ('cat', 'dog & co', 'a$b')
+
+
+def found(*detections):
+    """Detections (x1, y1, x2, y2, score, label), the surest first."""
+    table = np.array(detections, np.float32).reshape(-1, 6)
+    return InstanceData(
+        bboxes=table[:, :4], scores=table[:, 4], labels=table[:, 5].astype(np.int64)
+    )
+
+
+def image(name='a.jpg', size=(80, 60), frame=None, level=128):
+    return Image(f'in/{name}', name, np.full((size[1], size[0], 3), level, np.uint8), frame)
+
+
+TWO = found((10.25, 5, 30, 25.5, 0.9, 1), (0, 0, 79.9, 60, 0.25, 0))
+
+
+# --- COCO's json -----------------------------------------------------------------------------
+
+
+def test_pycocotools_loads_the_results_beside_their_images(tmp_path):
+    with closing(CocoWriter(tmp_path, CLASSES)) as writer:
+        writer.write(image('a.jpg'), TWO)
+        writer.write(image('b.jpg', (40, 30)), found())
+        writer.write(image('c.jpg'), found((1, 2, 4, 8, 0.5, 2)))
+    coco = COCO(str(tmp_path / 'images.json'))
+    results = coco.loadRes(str(tmp_path / 'detections.json'))
+    files = {i: entry['file_name'] for i, entry in coco.imgs.items()}
+    assert files == {1: 'in/a.jpg', 2: 'in/b.jpg', 3: 'in/c.jpg'}
+    assert (coco.imgs[2]['width'], coco.imgs[2]['height']) == (40, 30)
+    read = [
+        (files[a['image_id']], coco.cats[a['category_id']]['name'], a['bbox'], a['score'])
+        for a in results.dataset['annotations']
+    ]
+    assert read == [
+        ('in/a.jpg', 'dog & co', [10.25, 5, 19.75, 20.5], 0.9),
+        ('in/a.jpg', 'cat', [0, 0, pytest.approx(79.9, abs=1e-3), 60], 0.25),
+        ('in/c.jpg', 'a$b', [1, 2, 3, 6], 0.5),
+    ]
+
+
+def test_a_frame_has_its_number(tmp_path):
+    with closing(CocoWriter(tmp_path, CLASSES)) as writer:
+        for frame in range(2):
+            writer.write(image('clip.mp4', frame=frame), found())
+    images = json.loads((tmp_path / 'images.json').read_text())['images']
+    assert [(i['id'], i['file_name'], i['frame_id']) for i in images] == [
+        (1, 'in/clip.mp4', 0),
+        (2, 'in/clip.mp4', 1),
+    ]
+    assert json.loads((tmp_path / 'detections.json').read_text()) == []
+
+
+def test_the_json_is_whole_after_an_error(tmp_path):
+    with pytest.raises(ZeroDivisionError), closing(CocoWriter(tmp_path, CLASSES)) as writer:
+        writer.write(image(), TWO)
+        raise ZeroDivisionError
+    assert len(json.loads((tmp_path / 'detections.json').read_text())) == 2
+    assert len(json.loads((tmp_path / 'images.json').read_text())['images']) == 1
+
+
+# --- VOC's xml -------------------------------------------------------------------------------
+
+
+def read_voc(folder):
+    """Objects (class, box) by image, read by MMDetection."""
+    names = sorted(path.stem for path in (folder / 'Annotations').glob('*.xml'))
+    (folder / 'all.txt').write_text('\n'.join(names))
+    dataset = XMLDataset(
+        data_root=str(folder), ann_file='all.txt', metainfo=dict(classes=CLASSES),
+        data_prefix=dict(sub_data_root=''),
+    )  # fmt: skip
+    infos = [dataset.get_data_info(i) for i in range(len(dataset))]
+    return {
+        info['img_id']: [(CLASSES[i['bbox_label']], i['bbox']) for i in info['instances']]
+        for info in infos
+    }
+
+
+@pytest.fixture
+def images(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate(('x/1.jpg', 'x/1.png', 'x/y/1.jpg', 'x_y/1.jpg', 'x/2.ppm')):
+        write_image(Path(name), number=number)
+    return ['x/1.jpg', 'x/1.png', 'x/y/1.jpg', 'x_y/1.jpg', 'x/2.ppm']
+
+
+def test_mmdetection_reads_the_boxes_that_were_found(images):
+    (source,) = read_inputs(['x/1.jpg'])
+    boxes = [(10.2, 5.4, 30.6, 25), (-3, -2, 90, 70), (79.8, 59.9, 80, 60), (5, 5, 5.2, 9)]
+    VocWriter(Path('voc'), CLASSES).write(source, found(*((*box, 0.9, 1) for box in boxes)))
+    assert read_voc(Path('voc')) == {
+        '1': [
+            ('dog & co', [10, 5, 31, 25]),
+            ('dog & co', [0, 0, 79, 59]),  # within the image of 80 x 60
+            ('dog & co', [78, 58, 79, 59]),  # with an area
+            ('dog & co', [5, 5, 6, 9]),
+        ]
+    }
+
+
+def test_each_image_has_a_name_of_its_own_and_its_copy(images):
+    writer = VocWriter(Path('voc'), CLASSES)
+    for label, source in enumerate(read_inputs(images)):
+        writer.write(source, found((1, 1, 9, 9, 0.9, label % 3)) if label else found())
+    read = {
+        name: [objects[0] for objects in boxes] for name, boxes in read_voc(Path('voc')).items()
+    }
+    assert read == {
+        'x_1': [], 'x_1_2': ['dog & co'], 'x_y_1': ['a$b'], 'x_y_1_2': ['cat'], 'x_2': ['dog & co'],
+    }  # fmt: skip
+    copies = dict(zip(images, ('x_1.jpg', 'x_1_2.png', 'x_y_1.jpg', 'x_y_1_2.jpg', 'x_2.png')))
+    for name, copy in copies.items():
+        assert np.array_equal(cv2.imread(name), cv2.imread(f'voc/JPEGImages/{copy}')), name
+        xml = Path('voc/Annotations', copy).with_suffix('.xml').read_text()
+        assert f'<filename>{copy}</filename>' in xml and f'<path>{name}</path>' in xml
+
+
+def test_frames_become_images(images):
+    write_video(Path('clip.mp4'), grey_frames(3))
+    writer = VocWriter(Path('voc'), CLASSES)
+    for frame in read_inputs(['clip.mp4']):
+        writer.write(frame, found((1, 1, 9, 9, 0.9, 0)))
+    assert list(read_voc(Path('voc'))) == ['clip_000000', 'clip_000001', 'clip_000002']
+    assert cv2.imread('voc/JPEGImages/clip_000002.jpg').mean() == pytest.approx(100, abs=4)
+
+
+# --- images --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope='module')
+def visualizer():
+    return DetLocalVisualizer()
+
+
+@pytest.mark.filterwarnings('error::UserWarning')  # MMEngine warns of what leaves the image
+@pytest.mark.parametrize('size', [(320, 240), (1600, 1200)])
+def test_boxes_are_drawn_where_they_are(size, visualizer):
+    plain, (width, height) = image(size=size).pixels, size
+    box = np.array([0.3 * width, 0.4 * height, 0.8 * width, 0.9 * height])
+    drawn = draw(visualizer, plain, found((*box, 0.9, 0), (0, 0, width, height, 0.5, 2)), CLASSES)
+    assert drawn.shape == plain.shape and drawn.dtype == np.uint8
+    changed = (drawn != plain).any(axis=2)
+    x1, y1, x2, y2 = box.round().astype(int)
+    assert changed[y1 + 20 : y2, x1].all() and changed[y1 + 20 : y2, x2].all()
+    assert changed[y2, x1:x2].all() and changed[-1].all() and changed[:, 0].all()
+    assert not changed[y1 + 40 : y2 - 40, x1 + 40 : x2 - 40].any()  # nothing inside
+    stroke = changed[(y1 + y2) // 2, x1 - 30 : x1 + 30].sum()
+    assert size[0] / 300 <= stroke <= size[0] / 60  # and wider on a larger image
+
+
+def test_colours_are_of_classes_and_rgb_is_not_mixed_up(visualizer):
+    plain = image(size=(200, 200)).pixels
+    for label, bgr in ((0, (178, 114, 0)), (1, (0, 159, 230))):  # blue and orange
+        drawn = draw(visualizer, plain, found((50, 50, 150, 150, 0.9, label)), CLASSES)
+        assert np.abs(drawn[120, 50].astype(int) - bgr).max() < 12
+
+
+def test_a_image_without_detections_stays_as_it_is(visualizer):
+    plain = image().pixels
+    assert np.array_equal(draw(visualizer, plain, found(), CLASSES), plain)
+
+
+def test_drawn_images_keep_names_folders_and_sizes(images, visualizer):
+    with closing(DrawingWriter(Path('vis'), CLASSES, visualizer)) as writer:
+        for source in read_inputs(images):
+            writer.write(source, TWO)
+    drawn = {path.relative_to('vis').as_posix() for path in Path('vis').rglob('*.*')}
+    assert drawn == {'x/1.jpg', 'x/1.png', 'x/y/1.jpg', 'x_y/1.jpg', 'x/2.ppm.png'}
+    for name in drawn:
+        assert cv2.imread(f'vis/{name}').shape == (60, 80, 3)
+    assert (cv2.imread('vis/x/1.png') != cv2.imread('x/1.png')).any()
+
+
+def test_an_annotated_video_has_size_rate_and_frames_of_its_source(images, visualizer):
+    write_video(Path('one.mp4'), grey_frames(4))
+    write_video(Path('two.avi'), grey_frames(3, (64, 48)), rate=8)
+    with closing(DrawingWriter(Path('vis'), CLASSES, visualizer)) as writer:
+        for source in read_inputs(['one.mp4', 'x/1.jpg', 'two.avi']):
+            writer.write(source, found((20, 20, 50, 40, 0.9, 0)))
+    for name, size, rate, number in (
+        ('one.mp4', (64, 96), 12.5, 4),
+        ('two.avi.mp4', (48, 64), 8, 3),
+    ):
+        video = cv2.VideoCapture(f'vis/{name}')
+        assert video.get(cv2.CAP_PROP_FPS) == rate
+        frames = [video.read()[1] for _ in range(number)]
+        assert not video.read()[0]
+        for i, frame in enumerate(frames):
+            assert frame.shape == (*size, 3)
+            assert np.median(frame) == pytest.approx(20 * i + 60, abs=6)
+            assert frame[30, 20, 0] > frame[30, 20, 2] + 60  # a blue box
+    assert sorted(path.name for path in Path('vis').iterdir()) == ['one.mp4', 'two.avi.mp4', 'x']

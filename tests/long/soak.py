@@ -1,0 +1,205 @@
+"""Does memory grow, or do training and detection slow down, over thousands of rounds?
+
+    python -m tests.long.soak
+    python -m tests.long.soak --rounds 200 --out work_dirs/short_soak
+
+Trains the demo's detector on images of random sizes with random numbers of objects, with all
+of SSD's augmentation, two workers, validations and checkpoints; then detects on as many images.
+Compares the medians of the last quarter of the rounds with those of the second, the first being
+for caches to fill. Draws the memory as OUT/soak.png, and writes all figures as OUT/soak.json. The
+exit code is 1 if something grew or was left behind. Reads /proc: Linux only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import multiprocessing
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+import ssd_plugin  # noqa: F401  (first: it prepares what MMDetection needs)
+from tests.long.soak_meter import Check, Meter, Sample, checks, children, draw, open_files
+from tests.support.boxed_images import write_boxes
+from tests.support.commands import ROOT
+
+# isort: split
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.registry import init_default_scope
+
+from ssd_plugin.datasets.shapes import CLASSES
+from ssd_plugin.engine.launch import build_runner
+from ssd_plugin.inference.inferencer import StreamInferencer
+from ssd_plugin.visualization.style import save
+
+SIDES = (32, 641)  # of images, in pixels
+MOST_OBJECTS = 60
+IMAGES, TEST_IMAGES = 200, 8
+
+CONFIG = """
+_base_ = [{base!r}]
+train_dataloader = dict(
+    batch_size=4, num_workers=2, sampler=dict(_delete_=True, type='InfiniteSampler', shuffle=True),
+    dataset=dict(data_root={data!r}, pipeline=[
+        dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True),
+        dict(type='SSDAugment', scale=160), dict(type='PackDetInputs')]))
+val_dataloader = dict(
+    batch_size=4, persistent_workers=False, dataset=dict(data_root={data!r}))
+test_dataloader = val_dataloader
+train_cfg = dict(
+    _delete_=True, type='IterBasedTrainLoop', max_iters={rounds}, val_interval={quarter})
+param_scheduler = [dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=30)]
+default_hooks = dict(checkpoint=dict(by_epoch=False, interval={quarter}))
+log_processor = dict(by_epoch=False)
+work_dir = {work_dir!r}
+"""
+
+
+class MeterHook(Hook):
+    """Has a meter look after each iteration, and after all that other hooks do then."""
+
+    priority = 'LOWEST'
+
+    def __init__(self, meter: Callable[[int], None]) -> None:
+        self.meter = meter
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        self.meter(runner.iter + 1)
+
+
+def draw_image(rng: np.random.Generator) -> tuple[np.ndarray, list]:
+    """An image (h, w, 3) of random size, and its objects as `write_boxes` takes them."""
+    height, width = rng.integers(*SIDES, size=2)
+    image = np.full((height, width, 3), rng.integers(0, 256, size=3), np.uint8)
+    objects = []
+    for _ in range(rng.integers(MOST_OBJECTS + 1)):
+        sides = rng.integers(4, [width, height])
+        left_top = rng.integers(0, [width, height] - sides + 1)
+        label, (x1, y1), (x2, y2) = rng.integers(len(CLASSES)), left_top, left_top + sides - 1
+        cv2.rectangle(image, (int(x1), int(y1)), (int(x2), int(y2)), _color(label), -1)
+        objects.append((CLASSES[label], (x1, y1, x2, y2), False))
+    return image, objects
+
+
+def _color(label: int) -> tuple[int, int, int]:
+    """A colour for each class, so that there is something to learn."""
+    return (50 * int(label), 255 - 50 * int(label), 128)
+
+
+def write_images(folder: Path, rng: np.random.Generator) -> None:
+    """Write a VOC tree of such images, to train and to validate on."""
+    for split, number in (('trainval', IMAGES), ('test', TEST_IMAGES)):
+        drawn = [draw_image(rng) for _ in range(number)]
+        sizes = [(image.shape[1::-1], objects) for image, objects in drawn]
+        write_boxes(folder, sizes, split)
+        for index, (image, _) in enumerate(drawn):
+            cv2.imwrite(str(folder / 'JPEGImages' / f'{split}{index:03d}.jpg'), image)
+
+
+def train(cfg: Config, meter: Callable[[int], None]) -> None:
+    """Train as tools/train.py does, with a meter."""
+    runner = build_runner(cfg)
+    runner.register_hook(MeterHook(meter))
+    runner.train()
+
+
+def predict(
+    detect: Callable[[list[np.ndarray]], object], rounds: int, meter: Callable[[int], None]
+) -> None:
+    """Detect on so many images of random sizes, one at a time, with a meter."""
+    rng = np.random.default_rng(1)
+    for done in range(1, rounds + 1):
+        image, _ = draw_image(rng)
+        detect([image])
+        meter(done)
+
+
+def soak(rounds: int, folder: Path) -> dict[str, list[Sample]]:
+    """Train and detect for so many rounds each, with all files in a folder.
+
+    Returns:
+        The samples by phase.
+    """
+    init_default_scope('mmdet')
+    quarter = max(1, rounds // 4)
+    write_images(folder / 'data', np.random.default_rng(0))
+    config = folder / 'soak.py'
+    config.write_text(CONFIG.format(
+        base=str(ROOT / 'configs/demo_shapes.py'), data=f'{folder}/data/', rounds=rounds,
+        quarter=quarter, work_dir=str(folder / 'work_dir'),
+    ))  # fmt: skip
+    cfg = Config.fromfile(config)
+    phases = {}
+    for phase in ('training', 'detection'):
+        meter = Meter(rounds)
+        phases[phase] = meter.samples
+        if phase == 'training':
+            train(cfg, meter)
+            gc.collect()  # a runner and its parts refer to each other: it ends its workers now
+        else:
+            checkpoint = str(folder / 'work_dir' / f'iter_{rounds}.pth')
+            predict(StreamInferencer(cfg, checkpoint).detect, rounds, meter)
+    return phases
+
+
+def table(found: dict[str, list[Check]], left: dict[str, list[str]]) -> Table:
+    """All verdicts."""
+    rows = Table('phase', 'what', '2nd quarter', 'last quarter', 'change', 'limit', '')
+    for phase, lines in found.items():
+        for check in lines:
+            rows.add_row(
+                phase, check.name, f'{check.early:.1f} {check.unit}',
+                f'{check.late:.1f} {check.unit}', f'{check.growth:+.1%}', f'{check.limit:+.0%}',
+                'ok' if check.passed else 'FAILED',
+            )  # fmt: skip
+    for what, things in left.items():
+        rows.add_row('end', f'{what} left behind', '', str(len(things)), '', '0',
+                     'FAILED' if things else 'ok')  # fmt: skip
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--rounds', type=int, default=2000, help='of each phase, at least 20')
+    parser.add_argument('--out', type=Path, default=Path('work_dirs/soak'))
+    args = parser.parse_args()
+    if args.rounds < 20:
+        sys.exit(f'--rounds {args.rounds}: take at least 20, of which the quarters are compared')
+    files, processes = open_files(), set(children())
+    with TemporaryDirectory() as folder:
+        phases = soak(args.rounds, Path(folder))
+        gc.collect()
+        multiprocessing.active_children()  # takes note of those that have ended
+        # MMEngine keeps the log of a run open for as long as the process lives.
+        left_files = [name for name in open_files() - files if not name.endswith('.log')]
+    left = dict(files=left_files, processes=[str(pid) for pid in set(children()) - processes])
+    found = {phase: checks(samples) for phase, samples in phases.items()}
+    save(draw(phases), args.out / 'soak.png')
+    report = dict(
+        samples={phase: [s._asdict() for s in samples] for phase, samples in phases.items()},
+        checks={phase: [c._asdict() for c in lines] for phase, lines in found.items()},
+        left=left,
+    )
+    (args.out / 'soak.json').write_text(json.dumps(report))
+    console = Console() if sys.stdout.isatty() else Console(width=110)  # a file has no width
+    console.print(table(found, left))
+    for phase, samples in phases.items():
+        console.print(f'{phase}: {samples[-1].round / samples[-1].seconds:.1f} rounds per second')
+    for what, things in left.items():
+        for thing in things:
+            console.print(f'left behind: {what}: {thing}', markup=False)
+    passed = all(check.passed for lines in found.values() for check in lines)
+    sys.exit(not passed or any(left.values()))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,503 @@
+"""`TorchvisionBackbone` is the torchvision model that it names, up to the maps asked for."""
+
+import copy
+import pickle
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.model.utils import revert_sync_batchnorm
+from torch import nn
+from torchvision.models import get_model, get_model_weights
+from torchvision.models.detection.image_list import ImageList
+from torchvision.ops import StochasticDepth
+
+from ssd_plugin.models.backbones.__main__ import main
+from ssd_plugin.models.backbones.torchvision_backbone import preprocessing
+from tests.support.helpers import to_flat
+
+ROOT = Path(__file__).resolve().parents[3]
+# Two modules of a model each.
+MODULES = {
+    'resnet18': ('layer2', 'layer3'),
+    'mobilenet_v3_small': ('features.4.block.0', 'features.9.block.0'),
+    'shufflenet_v2_x0_5': ('stage2', 'stage3'),
+    'squeezenet1_1': ('features.4', 'features.7'),
+    'convnext_tiny': ('features.3', 'features.5'),
+    'swin_t': ('features.3', 'features.5'),
+}
+CHANNELS_LAST = ('swin_t',)
+# Dropout that is a function of the mode, not a layer with one.
+BUILDER_ARGUMENTS = {'swin_t': dict(attention_dropout=0.3, dropout=0.3)}
+
+
+def build(name='resnet18', **arguments):
+    if 'nodes' not in arguments:
+        arguments.setdefault('strides', (8, 16))
+    return MODELS.build(dict(type='TorchvisionBackbone', name=name, **arguments))
+
+
+def same_weights(backbone, model):
+    """Give a backbone a whole model's weights, by name: each of its own must be there."""
+    state = model.state_dict()
+    backbone.load_state_dict({key: state[key] for key in backbone.state_dict()})
+    return backbone
+
+
+def randomise_norms(model):
+    """Batch normalisation that a mistake in its place or its epsilon would show in."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.bias, -0.5, 0.5)
+            nn.init.uniform_(module.running_mean, -0.5, 0.5)
+            nn.init.uniform_(module.running_var, 0.001, 1.5)
+    return model
+
+
+def outputs_of(model, modules, images):
+    """What a model's modules give, by forward hooks."""
+    found = {}
+
+    def keep(name):
+        return lambda module, args, output: found.update({name: output.detach().clone()})
+
+    hooks = [model.get_submodule(name).register_forward_hook(keep(name)) for name in modules]
+    model(images)
+    for hook in hooks:
+        hook.remove()
+    return [found[name] for name in modules]
+
+
+def images(*sides, batch=2):
+    return torch.randn(batch, 3, *sides, generator=torch.Generator().manual_seed(0))
+
+
+# -------------------------------------------------------------------------------- feature maps
+
+
+@pytest.mark.parametrize('name', MODULES)
+def test_maps_are_those_of_the_whole_model(name):
+    modules, arguments = MODULES[name], BUILDER_ARGUMENTS.get(name, {})
+    torch.manual_seed(0)
+    model = randomise_norms(get_model(name, **arguments))
+    backbone = same_weights(build(name, nodes=modules, model_args=arguments), model)
+    x = images(160, 96)
+    for mode in (False, True, False):  # after training, statistics have moved
+        model.train(mode), backbone.train(mode)
+        torch.manual_seed(1)  # of dropout and stochastic depth
+        expected = outputs_of(model, modules, x)
+        torch.manual_seed(1)
+        maps = backbone(x)
+        for found, reference, channels, stride in zip(
+            maps, expected, backbone.out_channels, backbone.out_strides, strict=True
+        ):
+            if name in CHANNELS_LAST:
+                reference = reference.permute(0, 3, 1, 2)
+            assert torch.equal(found, reference)
+            assert found.shape[:2] == (2, channels)
+            # SqueezeNet's first layer has no padding, and loses a part of a cell.
+            for cells, side in zip(found.shape[2:], x.shape[2:]):
+                assert abs(cells - side / stride) <= 1
+
+
+@pytest.mark.parametrize('name', ['resnet18', 'swin_t'])
+def test_parameters_are_those_that_the_maps_need(name):
+    names = {key for key, _ in get_model(name).named_parameters()}
+    backbone = build(name, strides=(8, 16))
+    own = {key for key, _ in backbone.named_parameters()}
+    after = ('layer4.', 'fc.', 'features.6.', 'features.7.', 'norm.', 'head.')
+    assert own == {key for key in names if not key.startswith(after)}
+    sum(output.mean() for output in backbone(images(64, 64))).backward()
+    assert all(parameter.grad is not None for parameter in backbone.parameters())
+
+
+@pytest.mark.parametrize(
+    ('name', 'strides', 'nodes', 'channels'),
+    [
+        # The bottleneck's first layers are at the stride before: they are not the block.
+        ('resnet50', (4, 8, 16, 32), ('layer1', 'layer2', 'layer3', 'layer4'), None),
+        # The maps of SSDLite.
+        ('mobilenet_v3_large', (16, 32), ('features.13.block.0', 'features.16'), (672, 960)),
+        ('shufflenet_v2_x0_5', (32, 8), ('conv5', 'stage2'), (1024, 48)),
+        # Its last map is pooled to 6 x 6, which is no map at a stride.
+        ('alexnet', (16, 32), ('features.11', 'features'), (256, 256)),
+    ],
+)
+def test_a_stride_names_the_last_map_there(name, strides, nodes, channels):
+    by_stride, by_name = build(name, strides=strides), build(name, nodes=nodes)
+    assert by_stride.out_strides == by_name.out_strides == strides
+    assert by_stride.out_channels == (channels or (256, 512, 1024, 2048))
+    by_stride.load_state_dict(by_name.state_dict())
+    x = images(128, 128, batch=1)
+    for a, b in zip(by_stride.eval()(x), by_name.eval()(x), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_strides_are_right_where_convolutions_do_not_pad():
+    backbone = build(
+        'inception_v3',
+        nodes=('Mixed_5d', 'Mixed_6e', 'Mixed_7c'),
+        model_args=dict(init_weights=False),
+    )
+    assert backbone.out_strides == (8, 16, 32)
+    assert backbone.out_channels == (288, 768, 2048)
+
+
+def test_builder_s_arguments_and_norm_reach_the_model():
+    norm_cfg = dict(type='BN', eps=0.01, momentum=0.2)
+    backbone = build(
+        'mobilenet_v3_large',
+        nodes=['features.16'],
+        norm_cfg=norm_cfg,
+        model_args=dict(reduced_tail=True),
+    )
+    assert backbone.out_channels == (480,)
+    norms = [module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert {(norm.eps, norm.momentum) for norm in norms} == {(0.01, 0.2)}
+
+
+def test_a_copy_and_converted_layers_are_what_runs():
+    backbone = randomise_norms(build(nodes=('relu', 'layer2'))).eval()
+    x = images(64, 64)
+    expected = backbone(x)
+    # As an averaged model, and MMEngine's `sync_bn`, make them.
+    copied = copy.deepcopy(backbone)
+    converted = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(backbone))
+    for twin in (copied, revert_sync_batchnorm(converted).eval()):  # MMEngine 0.10.4 trains then
+        assert all(torch.equal(a, b) for a, b in zip(twin(x), expected))
+        nn.init.zeros_(twin.bn1.weight)
+        nn.init.zeros_(twin.bn1.bias)
+        assert not twin(x)[0].any()
+    assert all(torch.equal(a, b) for a, b in zip(backbone(x), expected))
+
+
+# ------------------------------------------------------------------------------------- freezing
+
+
+def frozen(module):
+    return {name for name, p in module.named_parameters() if not p.requires_grad}
+
+
+def norms_in_evaluation(module):
+    modules = module.named_modules()
+    return {name for name, m in modules if isinstance(m, nn.BatchNorm2d) and not m.training}
+
+
+@pytest.mark.parametrize(
+    ('stages', 'norm_eval'),
+    [(-1, True), (-1, False), (0, False), (1, True), (2, False), (4, False)],
+)
+def test_stages_are_those_of_mmdetection_s_resnet(stages, norm_eval):
+    settings = dict(frozen_stages=stages, norm_eval=norm_eval)
+    reference = MODELS.build(dict(type='ResNet', depth=18, out_indices=(2, 3), **settings))
+    backbone = build(strides=(16, 32), **settings)
+    for module in (reference, backbone):
+        module.eval()
+        module.train()
+    assert frozen(backbone) == frozen(reference)
+    assert norms_in_evaluation(backbone) == norms_in_evaluation(reference)
+    assert len(frozen(backbone)) == {-1: 0, 0: 3}.get(stages, 15 * stages)
+
+
+def test_frozen_layers_do_not_learn_nor_count():
+    backbone = build(frozen_stages=1)
+    before = copy.deepcopy(backbone.state_dict())
+    optimizer = torch.optim.SGD([p for p in backbone.parameters() if p.requires_grad], lr=0.1)
+    sum(output.mean() for output in backbone(images(64, 64))).backward()
+    optimizer.step()
+    first = ('conv1.', 'bn1.', 'layer1.')
+    for name, value in backbone.state_dict().items():
+        assert torch.equal(value, before[name]) == name.startswith(first), name
+    assert all(p.grad is None for n, p in backbone.named_parameters() if n.startswith(first))
+
+
+def test_frozen_swin_stages_keep_all_their_blocks():
+    backbone = build('swin_t', frozen_stages=1).train()
+    assert backbone.out_channels == (192, 384)
+    first = ('features.0.', 'features.1.')
+    assert frozen(backbone) == {n for n, _ in backbone.named_parameters() if n.startswith(first)}
+    assert 'features.1.0.attn.relative_position_bias_table' in frozen(backbone)
+    drops = [(n, m) for n, m in backbone.named_modules() if isinstance(m, StochasticDepth)]
+    assert {m.training for n, m in drops if n.startswith(first)} == {False}
+    assert {m.training for n, m in drops if not n.startswith(first)} == {True}
+
+
+# -------------------------------------------------------------------------------------- weights
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(3)
+    return randomise_norms(get_model('resnet18'))
+
+
+def saved(state, folder):
+    path = folder / 'weights.pth'
+    torch.save(state, path)
+    return str(path)
+
+
+def test_a_file_s_weights_are_loaded_by_init_weights_once(model, tmp_path):
+    state = model.state_dict()
+    # As in files from before PyTorch 0.4.1.
+    old = {key: value for key, value in state.items() if 'num_batches_tracked' not in key}
+    detector = MODELS.build(
+        dict(
+            type='SingleStageDetector',
+            backbone=dict(
+                type='TorchvisionBackbone',
+                name='resnet18',
+                strides=(8, 16),
+                weights=saved(old, tmp_path),
+            ),
+            bbox_head=dict(
+                type='RetinaHead',
+                num_classes=1,
+                in_channels=128,
+                anchor_generator=dict(
+                    type='AnchorGenerator', strides=[8], scales=[4], ratios=[1.0]
+                ),
+                bbox_coder=dict(type='DeltaXYWHBBoxCoder'),
+            ),
+        )
+    )
+    backbone = detector.backbone
+    assert not torch.equal(backbone.conv1.weight, model.conv1.weight)
+    detector.init_weights()
+    for key, value in backbone.state_dict().items():
+        assert torch.equal(value, state[key]), key
+    nn.init.zeros_(backbone.conv1.weight)
+    detector.init_weights()
+    backbone.init_weights()
+    assert not backbone.conv1.weight.any()
+
+
+@pytest.mark.parametrize('weights', ['DEFAULT', 'IMAGENET1K_V1'])
+def test_torchvision_s_weights_by_name(model, weights, tmp_path, monkeypatch):
+    # A file in torch.hub's folder is taken for the one that was to be downloaded.
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    url = get_model_weights('resnet18')['IMAGENET1K_V1'].url
+    (tmp_path / 'hub/checkpoints').mkdir(parents=True)
+    torch.save(model.state_dict(), tmp_path / 'hub/checkpoints' / Path(url).name)
+    backbone = build(weights=weights)
+    backbone.init_weights()
+    for key, value in backbone.state_dict().items():
+        assert torch.equal(value, model.state_dict()[key]), key
+
+
+def test_inception_scales_images_as_its_weights_ask_for():
+    arguments = dict(nodes=['conv1'], model_args=dict(init_weights=False))
+    plain = get_model('googlenet', init_weights=False, aux_logits=False, transform_input=True)
+    x = images(64, 64)
+    (expected,) = outputs_of(plain.eval(), ['conv1'], x)
+    trained = same_weights(build('googlenet', weights='DEFAULT', **arguments), plain).eval()
+    assert torch.equal(trained(x)[0], expected)
+    random = same_weights(build('googlenet', **arguments), plain).eval()
+    assert not torch.allclose(random(x)[0], expected)
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (
+            dict(stem=torch.zeros(1)),
+            "weights.pth is not the weights of resnet18: unexpected 'stem'",
+        ),
+        ({'bn1.bias': None}, "weights.pth is not the weights of resnet18: 'bn1.bias' is missing"),
+        (
+            {'bn1.bias': torch.zeros(3)},
+            r"weights.pth is not the weights of resnet18: 'bn1.bias' is \(3,\), should be \(64,\)",
+        ),
+    ],
+)
+def test_a_file_that_does_not_fit_names_its_first_wrong_key(model, change, message, tmp_path):
+    state = {**model.state_dict(), **change}
+    state = {key: value for key, value in state.items() if value is not None}
+    backbone = build(weights=saved(state, tmp_path))
+    with pytest.raises(ValueError, match=message):
+        backbone.init_weights()
+
+
+def test_a_file_s_classifier_need_not_fit(model, tmp_path):
+    state = {**model.state_dict(), 'fc.weight': torch.zeros(7, 512), 'fc.bias': torch.zeros(7)}
+    backbone = build(weights=saved(state, tmp_path))
+    backbone.init_weights()
+    assert torch.equal(backbone.conv1.weight, model.conv1.weight)
+
+
+def test_a_file_of_something_else_is_refused(model, tmp_path):
+    backbone = build(weights=saved([1, 2], tmp_path))
+    with pytest.raises(ValueError, match='not the weights of resnet18: it holds a list'):
+        backbone.init_weights()
+    with pytest.raises(pickle.UnpicklingError):  # it would run code
+        build(weights=saved(model, tmp_path)).init_weights()
+
+
+def test_a_missing_file_is_missed_when_it_is_needed(tmp_path):
+    backbone = build(weights='nowhere/ResNet18_Weights.DEFAULT')
+    with pytest.raises(FileNotFoundError, match='nowhere/ResNet18.* are IMAGENET1K_V1, DEFAULT'):
+        backbone.init_weights()
+
+
+def test_preprocessing_is_the_weights():
+    backbone = build()
+    imagenet = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True)
+    assert backbone.preprocessing == imagenet
+    from_minus_one = preprocessing(get_model_weights('efficientnet_v2_l').DEFAULT)
+    assert from_minus_one == dict(mean=[127.5] * 3, std=[127.5] * 3, bgr_to_rgb=True)
+    x = torch.randint(256, (1, 3, 224, 224), dtype=torch.uint8)
+    transform = get_model_weights('resnet18').DEFAULT.transforms(resize_size=224)
+    mean, std = (torch.tensor(imagenet[key]).view(3, 1, 1) for key in ('mean', 'std'))
+    torch.testing.assert_close((x - mean) / std, transform(x), rtol=1e-4, atol=1e-5)
+
+
+# --------------------------------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (dict(name='resnet19'), "no classification model 'resnet19', closest: resnet1"),
+        (dict(name='ssd300'), "model 'ssd300', there are: alexnet, .*vgg16.*wide_resnet50_2"),
+        (dict(nodes=['layer5']), "no node 'layer5', closest: layer4"),
+        (dict(nodes=['qqq']), 'there are: conv1, relu, maxpool, layer1.0, layer1, .*, layer4$'),
+        (dict(nodes=['flatten']), "node 'flatten' is no feature map"),
+        (dict(nodes=['avgpool']), "node 'avgpool' is no feature map"),
+        (dict(nodes=['layer2.1.bn1']), "'layer2.1.bn1' is overwritten in place"),
+        (dict(strides=(8, 12)), r'no feature map at stride 12; there are \[2, 4, 8, 16, 32\]'),
+        (dict(strides=(8,), nodes=['layer2']), 'either nodes or strides'),
+        (dict(strides=None), 'either nodes or strides'),
+        (dict(weights='IMAGENET1K_V9'), "no weights 'IMAGENET1K_V9', closest: IMAGENET1K_V1"),
+        (dict(weights='best'), "no weights 'best', there are: IMAGENET1K_V1, DEFAULT"),
+        (dict(weights='DEFAULT', init_cfg=dict(type='Normal')), 'weights or init_cfg, not both'),
+        (dict(frozen_stages=5), r'frozen_stages=5 is up to stride 64, .* \[2, 4, 8, 16, 32\]'),
+        (dict(name='vit_b_16'), 'must take images of any size'),
+    ],
+)
+def test_a_mistake_is_told_with_what_there_is(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        build(**arguments)
+
+
+@pytest.mark.parametrize(
+    'arguments', [dict(name='vgg11', norm_cfg=dict(type='BN')), dict(model_args=dict(depth=3))]
+)
+def test_what_a_builder_does_not_take_is_told(arguments):
+    with pytest.raises(TypeError, match=r'(vgg11|resnet18) .*unexpected keyword'):
+        build(**arguments)
+
+
+# -------------------------------------------------------------------------------------- command
+
+
+def test_command_prints_the_maps_and_a_config_that_fits_them(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(sys, 'argv', ['backbones', 'mobilenet_v3_small'])
+    main()
+    printed = capsys.readouterr().out
+    rows = [line.split() for line in printed.splitlines()]
+    assert ['16', 'features.9.block.0', '288'] in rows
+    assert rows.index(['8', 'features.4.block.0', '96']) < rows.index(['16', 'features.4', '40'])
+    text = printed.split('# Over configs/ssd300_voc.py:')[1]
+    model = detector(f"_base_ = '{ROOT}/configs/ssd300_voc.py'\n{text}", tmp_path)
+    assert num_priors(model) == 8732
+    assert model.data_preprocessor.mean.flatten().tolist() == pytest.approx(
+        [123.675, 116.28, 103.53]
+    )
+
+
+def test_command_tells_an_unknown_model(monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', ['backbones', 'resnet19'])
+    with pytest.raises(SystemExit):
+        main()
+    assert "no classification model 'resnet19'" in capsys.readouterr().err
+
+
+# -------------------------------------------------------------------------------------- configs
+
+
+def detector(text, folder):
+    """The detector of a config."""
+    path = folder / 'config.py'
+    path.write_text(text)
+    return MODELS.build(Config.fromfile(path).model).eval()
+
+
+def num_priors(model):
+    with torch.no_grad():
+        scores, _ = model(torch.zeros(1, 3, 300, 300), mode='tensor')
+    return len(model.bbox_head.get_priors(scores))
+
+
+def test_documented_examples_work(tmp_path):
+    text = (ROOT / 'docs/backbones.md').read_text()
+    whole, program, part = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
+    model = detector(whole.replace("'configs/", f"'{ROOT}/configs/"), tmp_path)
+    assert num_priors(model) == 8732
+    names = {}
+    exec(program, names)
+    assert names['backbone'].out_channels == (512, 1024)
+    exec(part, names)
+    assert MODELS.build(names['backbone']).out_channels == (672, 480)
+
+
+@pytest.mark.parametrize(
+    'name', ['ssd300_efficientnetb0_voc', 'ssd320_convnextt_voc', 'ssd300_swint_voc']
+)
+def test_config_normalises_images_as_its_weights_ask_for(name):
+    model = Config.fromfile(ROOT / f'configs/{name}.py').model
+    weights = get_model_weights(model.backbone.name)[model.backbone.weights]
+    expected = preprocessing(weights)
+    assert {key: model.data_preprocessor[key] for key in expected} == expected
+
+
+def test_ssdlite_computes_what_torchvision_s_does():
+    cfg = Config.fromfile(ROOT / 'configs/ssdlite320_mobilenetv3_coco.py').model
+    ours = MODELS.build(cfg).eval()
+    torch.manual_seed(0)
+    theirs = randomise_norms(
+        torchvision.models.detection.ssdlite320_mobilenet_v3_large(
+            weights=None, weights_backbone=None, num_classes=81
+        )
+    ).eval()
+    own, state = ours.state_dict(), theirs.state_dict()
+    ours.load_state_dict(dict(zip(own, state.values(), strict=True)))
+    x = images(320, 320, batch=1)
+    with torch.no_grad():
+        features = list(theirs.backbone(x).values())
+        expected = theirs.head(features)
+        scores, deltas = ours(x, mode='tensor')
+    for found, reference in (
+        (to_flat(scores, 81), expected['cls_logits']),
+        (to_flat(deltas, 4), expected['bbox_regression']),
+    ):
+        scale = reference.abs().max().item()
+        assert scale > 1e-2
+        torch.testing.assert_close(found, reference, rtol=1e-4, atol=1e-4 * scale)
+
+    (priors,) = theirs.anchor_generator(ImageList(x, [(320, 320)]), features)
+    torch.testing.assert_close(ours.bbox_head.get_priors(scores), priors, rtol=0, atol=1e-3)
+
+
+def test_ssdlite_s_numbers_are_torchvision_s():
+    cfg = Config.fromfile(ROOT / 'configs/ssdlite320_mobilenetv3_coco.py').model
+    model = torchvision.models.detection.ssdlite320_mobilenet_v3_large(
+        weights=None, weights_backbone=None
+    )
+    test_cfg = cfg.test_cfg
+    assert test_cfg.score_thr == model.score_thresh
+    assert test_cfg.nms.iou_threshold == model.nms_thresh
+    assert test_cfg.nms_pre == model.topk_candidates
+    assert test_cfg.max_per_img == model.detections_per_img
+    assert cfg.bbox_head.loss_cls.neg_pos_ratio == model.neg_to_pos_ratio
+    assert cfg.train_cfg.assigner.pos_iou_thr == model.proposal_matcher.high_threshold
+    assert cfg.data_preprocessor.mean == [255 * mean for mean in model.transform.image_mean]
+    assert cfg.data_preprocessor.std == [255 * std for std in model.transform.image_std]
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    ours = [m for m in MODELS.build(cfg).modules() if isinstance(m, nn.BatchNorm2d)]
+    assert [(m.eps, m.momentum) for m in ours] == [(m.eps, m.momentum) for m in norms]

@@ -1,0 +1,180 @@
+"""On a GPU: the numbers of the CPU, and no step of the loss that waits for the device."""
+
+from contextlib import contextmanager
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.registry import HOOKS
+from mmengine.runner import autocast
+
+from ssd_plugin.engine.amp import enable_amp
+from ssd_plugin.engine.launch import build_runner
+from tests.models.test_fixed_shapes import HEADS, batch, losses_and_gradients
+from tests.models.test_head import MIXED, data
+from tests.models.test_step import LABELS, channels_last, initialised, trained
+from tests.support.commands import ROOT, run
+from tests.support.helpers import image_metas, tiny_head, to_levels
+from tests.support.tiny_training import BY_ITERATION, write_training
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device'),
+]
+heads = pytest.mark.parametrize('options', HEADS.values(), ids=HEADS)
+
+
+@contextmanager
+def nothing_waits():
+    """Whatever synchronises the host with the GPU raises."""
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode('error')
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
+
+
+@pytest.fixture
+def float32_convolutions(monkeypatch):
+    """Without TF32, which has three decimals."""
+    monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', False)
+
+
+def on_gpu(inputs):
+    """A batch of `test_fixed_shapes.batch` on the GPU."""
+    scores, preds, gt, metas, ignored = inputs
+    maps = ([m.detach().cuda().requires_grad_() for m in levels] for levels in (scores, preds))
+    return (*maps, [i.to('cuda') for i in gt], metas, [i.to('cuda') for i in ignored])
+
+
+@heads
+@pytest.mark.parametrize('memory', [torch.contiguous_format, torch.channels_last])
+def test_losses_and_gradients_are_those_of_the_cpu(options, memory):
+    head = tiny_head(**options)
+    inputs = batch(head, memory=memory)
+    expected = losses_and_gradients(head.loss_by_feat, inputs)
+    found = losses_and_gradients(head.cuda().loss_by_feat, on_gpu(inputs))
+    assert all(value.is_cuda for value in found)
+    torch.testing.assert_close([f.cpu() for f in found], expected, rtol=1e-4, atol=1e-6)
+
+
+# MMDetection's overlaps of boxes, which are in its IoU losses, copy a number to the device.
+@pytest.mark.parametrize('name', sorted(HEADS.keys() - {'boxes in pixels, and their quality'}))
+def test_no_step_of_the_loss_waits_for_the_gpu(name):
+    head = tiny_head(**HEADS[name]).cuda()
+    inputs = batch(head)
+    scores, deltas, _, metas, _ = on_gpu(inputs)
+    # Annotations are on the host, as SSDDataPreprocessor leaves them.
+    inputs = (scores, deltas, inputs[2], metas, inputs[4])
+    expected = losses_and_gradients(head.loss_by_feat, inputs)  # makes the priors
+    with nothing_waits():
+        found = losses_and_gradients(head.loss_by_feat, inputs)
+        with pytest.raises(RuntimeError, match='synchroniz'):
+            scores[0].sum().item()
+    torch.testing.assert_close(found, expected)
+
+
+def test_no_step_of_training_waits_for_the_gpu(tmp_path, monkeypatch):
+    """From the loader's batch to the hooks that log: with --amp, as the recipes train."""
+    monkeypatch.chdir(tmp_path)
+    cfg = Config.fromfile(write_training(tmp_path, BY_ITERATION))
+    cfg.merge_from_dict(Config.fromfile(ROOT / 'configs/_base_/default_runtime.py').to_dict())
+    cfg.model.data_preprocessor.update(
+        type='SSDDataPreprocessor', bgr_to_rgb=True, non_blocking=True
+    )
+    cfg.train_cfg.update(max_iters=12, val_interval=100)
+    cfg.work_dir = str(tmp_path / 'out')
+    # After the fifth, the end of an epoch, the log is written.
+    cfg.custom_hooks += [dict(type='WaitingHook', first=6, last=12)]
+    enable_amp(cfg)
+    try:
+        build_runner(cfg).train()
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
+
+
+@HOOKS.register_module()
+class WaitingHook(Hook):
+    """Has whatever waits for the GPU fail, from one iteration on and until another."""
+
+    priority = 'HIGHEST'
+
+    def __init__(self, first, last):
+        self.first, self.last = first, last
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter + 1 == self.first:
+            torch.cuda.set_sync_debug_mode('error')
+        if runner.iter + 1 == self.last:
+            torch.cuda.set_sync_debug_mode('default')
+
+
+def test_detections_are_those_of_the_cpu():
+    generator = torch.Generator().manual_seed(0)
+    scores, deltas = (to_levels(torch.randn(3, 368, c, generator=generator)) for c in (4, 4))
+    head = tiny_head()
+    metas = image_metas(3)
+    expected = head.predict_by_feat(scores, deltas, metas)
+    scores, deltas = ([m.cuda() for m in maps] for maps in (scores, deltas))
+    found = head.cuda().predict_by_feat(scores, deltas, metas)
+    for one, other in zip(found, expected, strict=True):
+        assert len(other) == 200
+        assert one.labels.tolist() == other.labels.tolist()
+        torch.testing.assert_close(one.scores.cpu(), other.scores, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(one.bboxes.cpu(), other.bboxes, rtol=1e-4, atol=1e-3)
+
+
+def test_a_step_learns_what_it_learns_on_the_cpu(float32_convolutions):
+    expected = trained(initialised(), OptimWrapper, 4)
+    found = trained(initialised().cuda(), OptimWrapper, 4)
+    torch.testing.assert_close([f.cpu() for f in found], expected, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize('dtype', ['float16', 'bfloat16'])
+def test_mixed_precision_finds_what_it_was_taught(dtype):
+    model = channels_last(initialised().cuda())
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    wrapper = AmpOptimWrapper(optimizer=optimizer, dtype=dtype)
+    losses = [model.train_step(data(MIXED, LABELS), wrapper)['loss'] for _ in range(80)]
+    assert losses[-1] < 0.1 * losses[0]
+    with torch.no_grad(), autocast(enabled=True):
+        samples = model.eval().test_step(data(MIXED, LABELS))
+    for sample, boxes, labels in zip(samples, MIXED, LABELS, strict=True):
+        found = sample.pred_instances
+        sure = found[found.scores > 0.5]
+        assert sorted(sure.labels.tolist()) == labels
+        order = sure.labels.argsort()
+        torch.testing.assert_close(
+            sure.bboxes[order].float().cpu(),
+            torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), rtol=0, atol=3,
+        )  # fmt: skip
+
+
+def test_the_loss_scale_goes_on_where_it_was(tmp_path):
+    """Five steps in one command and five in the next, with a scale that doubles every fourth."""
+    config = write_training(tmp_path)
+    out = tmp_path / 'out'
+    options = (
+        'default_hooks.checkpoint.interval=5', 'val_cfg.fp16=True',
+        'optim_wrapper.type=AmpOptimWrapper', 'optim_wrapper.loss_scale.init_scale=1024.0',
+        'optim_wrapper.loss_scale.growth_interval=4',
+    )  # fmt: skip
+
+    def train(epochs, *flags):
+        tool = ROOT / 'tools' / 'train.py'
+        epochs = f'train_cfg.max_epochs={epochs}'
+        said = run(
+            tool, config, '--work-dir', out, *flags, '--cfg-options', *options, epochs,
+            cwd=tmp_path, path=[ROOT / 'tests'],
+        )  # fmt: skip
+        checkpoint = torch.load(out / f'iter_{5 * int(epochs[-1])}.pth', weights_only=False)
+        return said, checkpoint['optimizer']['loss_scaler']
+
+    _, scaler = train(1)
+    assert (scaler['scale'], scaler['_growth_tracker']) == (2048, 1)
+    said, scaler = train(2, '--resume')
+    assert (scaler['scale'], scaler['_growth_tracker']) == (4096, 2)
+    assert 'mAP' in said

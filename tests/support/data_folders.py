@@ -1,0 +1,79 @@
+"""Small data sets of every layout, for the tests of --data-root."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+SIZE = (80, 60)
+BOX = (11, 11, 40, 30)  # in VOC's coordinates
+
+
+def write_image(path: Path, size=SIZE, number=0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(number).integers(0, 255, (size[1], size[0], 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def voc_object(name='cat', box=BOX, difficult=0) -> str:
+    corners = ''.join(
+        f'<{tag}>{value}</{tag}>' for tag, value in zip(('xmin', 'ymin', 'xmax', 'ymax'), box)
+    )
+    return (
+        f'<object><name>{name}</name><difficult>{difficult}</difficult>'
+        f'<bndbox>{corners}</bndbox></object>'
+    )
+
+
+def voc_xml(*objects: str, size=SIZE) -> str:
+    width, height = size
+    size = f'<size><width>{width}</width><height>{height}</height><depth>3</depth></size>'
+    return f'<annotation>{size}{"".join(objects)}</annotation>'
+
+
+def write_voc(
+    root: Path, names, lists=None, classes=('cat', 'dog'), suffix='.jpg',
+    folders=('Annotations', 'JPEGImages'),
+) -> Path:  # fmt: skip
+    """A VOC-style folder: each image has one object, of the classes in turn."""
+    annotations, images = (root / folder for folder in folders)
+    annotations.mkdir(parents=True)
+    for i, name in enumerate(names):
+        write_image(images / f'{name}{suffix}', number=i)
+        xml = voc_xml(voc_object(classes[i % len(classes)]))
+        (annotations / f'{name}.xml').write_text(xml)
+    for part, members in (lists or {}).items():
+        path = root / 'ImageSets' / 'Main' / f'{part}.txt'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(''.join(f'{name}\n' for name in members))
+    return root
+
+
+def coco_document(names, classes=('cat', 'dog'), first_id=1) -> dict:
+    """A COCO json: each image has one object, of the classes in turn."""
+    images, annotations = [], []
+    for i, name in enumerate(names):
+        images.append(dict(id=i, file_name=name, width=SIZE[0], height=SIZE[1]))
+        annotations.append(
+            dict(
+                id=i + first_id, image_id=i, category_id=i % len(classes) + 1,
+                bbox=[10, 10, 30, 20], area=600, iscrowd=0,
+            )
+        )  # fmt: skip
+    categories = [dict(id=i + 1, name=name) for i, name in enumerate(classes)]
+    return dict(images=images, annotations=annotations, categories=categories)
+
+
+def write_coco(path: Path, images: Path, names, **options) -> dict:
+    """A COCO json and its images; the json is returned, for changes."""
+    document = coco_document(names, **options)
+    for i, name in enumerate(names):
+        write_image(images / name, number=i)
+    save_json(path, document)
+    return document
+
+
+def save_json(path: Path, document: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document))

@@ -1,0 +1,566 @@
+"""The benchmark: who takes turns with whom, on what, and what is said of it. Never how long."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from argparse import Namespace
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmdet.registry import MODELS
+from rich.console import Console
+
+import ssd_plugin  # noqa: F401 - first: makes MMDetection importable without compiled ops
+
+ROOT = Path(__file__).resolve().parents[2]
+
+import benchmark  # noqa: E402
+from _bench import (  # noqa: E402
+    acceptance,
+    bare,
+    configs,
+    environment,
+    images,
+    loss,
+    pipeline,
+    plot,
+    postprocess,
+    report,
+    step,
+    training,
+)
+from _bench.timing import (  # noqa: E402
+    BARE,
+    FLOOR,
+    MMDET,
+    NO_LOADING,
+    OURS,
+    TORCHVISION,
+    Case,
+    Stopwatch,
+)
+
+ONCE = dict(repeats=1, warmup=0)
+
+
+@pytest.fixture(scope='module')
+def root(tmp_path_factory):
+    """Three images of each size."""
+    return images.write_images(tmp_path_factory.mktemp('bench') / 'images', per_size=3)
+
+
+def made_case(part='loss', name='forward + backward, batch 32, contiguous', **samples):
+    samples = samples or {OURS: [1.0, 3.0, 2.0], MMDET: [8.0, 9.0, 4.0], TORCHVISION: [2.0] * 3}
+    return Case(part, name, 'batch', samples, dict(objects=7))
+
+
+# ------------------------------------------------------------------------------- timing
+
+
+def test_contestants_alternate_and_warm_up_rounds_do_not_count():
+    turns, told, seconds = [], [], iter(range(100))
+
+    def clock(work):
+        work()
+        return next(seconds)
+
+    works = {name: (lambda name=name: turns.append(name)) for name in 'ABC'}
+    stopwatch = Stopwatch(
+        repeats=3, warmup=2, clock=clock, tell=lambda who, turn: told.append((who, turn))
+    )
+    samples = stopwatch.alternate(works, per=2)
+    assert turns == list('ABC') * 5
+    assert told[:3] == [('A', -1), ('B', -1), ('C', -1)]
+    assert told[-1] == ('C', 3)
+    assert samples == {'A': [3, 4.5, 6], 'B': [3.5, 5, 6.5], 'C': [4, 5.5, 7]}
+
+
+def test_median_spread_and_ratio():
+    case = made_case(**{OURS: [4.0, 1.0, 2.0, 3.0, 5.0], MMDET: [6.0, 7.0, 6.0, 90.0, 5.0]})
+    assert case.median(OURS) == 3
+    assert case.spread(OURS) == dict(min=1, q1=2, q3=4, max=5)
+    assert case.ratio(MMDET) == 2
+    assert made_case(**{OURS: [2.0]}).spread(OURS) == dict(min=2, q1=2, q3=2, max=2)
+
+
+def test_the_clock_times_the_work(monkeypatch):
+    from _bench import timing
+
+    now = iter([10.0, 12.5])
+    monkeypatch.setattr(timing.time, 'perf_counter', lambda: next(now))
+    assert timing.cpu_clock(lambda: None) == 2.5
+
+
+# --------------------------------------------------------------------------- acceptance
+
+
+def test_the_worst_case_decides():
+    fast, slow = {OURS: [1.0], MMDET: [3.0]}, {OURS: [1.0], MMDET: [2.0]}
+    cases = [
+        made_case(name='forward + backward, batch 32, contiguous', **fast),
+        made_case(name='forward, batch 32, contiguous', **{OURS: [1.0], MMDET: [0.1]}),
+    ]
+    (verdict,) = acceptance.judge(cases, 'cpu')
+    assert (verdict.measured, verdict.verdict) == (3, 'met')
+    cases.append(made_case(name='forward + backward, batch 32, channels_last', **slow))
+    (verdict,) = acceptance.judge(cases, 'cpu')
+    assert (verdict.measured, verdict.verdict) == (2, 'missed')
+    (verdict,) = acceptance.judge(cases, 'cuda')
+    assert verdict.wanted == 'MMDetection / ours >= 10'
+
+
+def test_a_floor_bounds_our_time_from_above():
+    pipelines = [
+        made_case('pipeline', 'small', **{OURS: [2.0], FLOOR: [1.0]}),
+        made_case('pipeline', 'large', **{OURS: [3.0], FLOOR: [1.0]}),
+    ]
+    (verdict,) = acceptance.judge(pipelines, 'cpu')
+    assert verdict.wanted == 'ours / decode + resize <= 2.5'
+    assert (verdict.measured, verdict.verdict) == (3, 'missed')
+
+
+def test_what_is_asked_for_with_amp_is_judged_only_with_amp():
+    cases = [made_case('step', 'model alone, batch 2', **{OURS: [1.0], MMDET: [5.0]})]
+    assert acceptance.judge(cases, 'cpu')[0].verdict == 'asked for with --amp'
+    assert acceptance.judge(cases, 'cpu', amp=True)[0].verdict == 'met'
+
+
+# ------------------------------------------------------------------------------- report
+
+
+def test_json_holds_every_sample_the_environment_and_what_follows():
+    cases = [made_case()]
+    verdicts = acceptance.judge(cases, 'cpu')
+    facts = environment.describe('cpu')
+    document = json.loads(json.dumps(report.to_json(facts, dict(device='cpu'), cases, verdicts)))
+    (case,) = document['cases']
+    assert case['samples'][MMDET] == [8, 9, 4]
+    assert case['median'] == {OURS: 2, MMDET: 8, TORCHVISION: 2}
+    assert case['spread'][OURS] == dict(min=1, q1=1.5, q3=2.5, max=3)
+    assert case['times_ours'] == {MMDET: 4, TORCHVISION: 1}
+    assert (case['unit'], case['facts']) == ('batch', dict(objects=7))
+    assert document['settings'] == dict(device='cpu')
+    assert [line['verdict'] for line in document['acceptance']] == ['met', 'missed']
+    for package in ('torch', 'torchvision', 'mmengine', 'mmdet', 'mmcv', 'opencv', 'ssd_plugin'):
+        assert document['environment'][package]
+    assert document['environment']['threads'] == str(torch.get_num_threads())
+
+
+def test_tables_show_times_and_ratios():
+    console = Console(width=120, record=True, file=io.StringIO())
+    report.print_part(console, 'loss', [made_case()])
+    report.print_verdicts(console, acceptance.judge([made_case()], 'cpu'))
+    text = console.export_text()
+    row = next(line for line in text.splitlines() if MMDET in line)
+    figures = ['8000', '6000', '-', '8500', '4000', '-', '9000', '0.125', '4.00', 'x']
+    assert row.split() == [MMDET, *figures]
+    assert 'objects 7' in text
+    assert 'missed' in text
+
+
+@pytest.mark.parametrize('suffix', benchmark.PLOT_TYPES)
+def test_the_plot_is_written(tmp_path, suffix):
+    path = tmp_path / f'chart{suffix}'
+    cases = [made_case(), made_case('pipeline', 'images', **{OURS: [1.0], FLOOR: [0.5]})]
+    plot.save_plot(path, cases, dict(device='a computer', threads='1'))
+    assert path.stat().st_size > 5000
+    if suffix == '.png':
+        assert cv2.imread(str(path)).std() > 0
+
+
+# ----------------------------------------------------------------------------- images
+
+
+def test_images_are_like_photographs_and_the_same_each_time(root, tmp_path):
+    paths = images.image_paths(root)
+    assert [cv2.imread(str(path)).shape for path in paths] == [(375, 500, 3)] * 3 + [
+        (480, 640, 3)
+    ] * 3
+    sizes = [path.stat().st_size for path in paths]
+    assert min(sizes) > 45_000
+    assert max(sizes) < 130_000
+    again = images.image_paths(images.write_images(tmp_path / 'again', per_size=3))
+    assert [path.read_bytes() for path in paths] == [path.read_bytes() for path in again]
+
+
+def test_boxes_lie_in_their_image():
+    boxes = images.random_boxes(np.random.default_rng(0), 2000, 500, 375)
+    assert (boxes[:, :2] >= 0).all()
+    assert (boxes[:, 2:] < (500, 375)).all()
+    assert (boxes[:, 2:] - boxes[:, :2] >= 12).all()
+
+
+# ----------------------------------------------------------------------------- pipeline
+
+
+def test_every_pipeline_loads_the_same_files(root):
+    contestants = pipeline.make_contestants(root)
+    assert {len(samples) for samples in contestants.values()} == {6}
+    paths = [str(path) for path in images.image_paths(root)]
+    ours, theirs = contestants[OURS], contestants[MMDET]
+    for other in (theirs.get_data_info(i) for i in range(6)):
+        info = ours.get_data_info(other['sample_idx'])
+        assert other['instances'] == info['instances']
+        assert other['img_path'] == info['img_path']
+    assert [info['img_path'] for info in contestants[TORCHVISION].infos] == paths
+    assert contestants[FLOOR].paths == paths
+    for i in range(6):
+        for who in (OURS, MMDET):
+            assert contestants[who][i]['inputs'].shape == (3, 300, 300)
+        image, target = contestants[TORCHVISION][i]
+        assert (image.shape, image.dtype) == ((3, 300, 300), torch.uint8)
+        assert len(target['boxes']) == len(target['labels'])
+        assert contestants[FLOOR][i].shape == (300, 300, 3)
+
+
+def test_mmdetections_pipeline_is_its_own(root):
+    names = [transform['type'] for transform in configs.mmdet_config().train_pipeline]
+    assert names == [
+        *('LoadImageFromFile', 'LoadAnnotations', 'Expand', 'MinIoURandomCrop', 'Resize'),
+        *('RandomFlip', 'PhotoMetricDistortion', 'PackDetInputs'),
+    ]
+    built = configs.build_dataset(configs.with_images(configs.mmdet_config(), root)).pipeline
+    assert [type(transform).__name__ for transform in built.transforms] == names
+
+
+def test_pipelines_are_timed_in_one_thread(root):
+    seen = []
+
+    def clock(work):
+        work()
+        seen.append((cv2.getNumThreads(), torch.get_num_threads()))
+        return 1.5
+
+    before = cv2.getNumThreads(), torch.get_num_threads()
+    small, large = pipeline.run(Stopwatch(clock=clock, **ONCE), root)
+    assert set(seen) == {(1, 1)}
+    assert (cv2.getNumThreads(), torch.get_num_threads()) == before
+    assert small.samples == {who: [0.5] for who in (OURS, MMDET, TORCHVISION, FLOOR)}
+    assert (small.name, large.name) == ('JPEG 500x375 to sample', 'JPEG 640x480 to sample')
+
+
+# ----------------------------------------------------------------- loss, postprocessing
+
+
+@pytest.mark.parametrize('memory_format', loss.FORMATS.values(), ids=loss.FORMATS)
+def test_every_loss_is_of_the_same_batch(memory_format):
+    inputs = loss.make_inputs(2, 'cpu', memory_format=memory_format)
+    assert all(m.is_contiguous(memory_format=memory_format) for m in inputs.cls_scores)
+    losses = loss.make_losses(inputs)
+    (our_loss, our_maps), (their_loss, their_maps) = losses[OURS], losses[MMDET]
+    assert all(one is other for one, other in zip(our_maps, their_maps))
+    their_own = losses[TORCHVISION][1]
+    assert all(one is other for one, other in zip(our_maps[6:], their_own[6:])), 'offsets'
+    values = [one().item() for one, _ in losses.values()]
+    assert values == pytest.approx([values[0]] * 3, rel=0.01)
+    gradients = loss.training_step(our_loss, our_maps)()
+    expected = loss.training_step(their_loss, their_maps)()
+    for one, other in zip(gradients, expected):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+def test_torchvision_has_the_same_priors_and_background_first():
+    inputs = loss.make_inputs(1, 'cpu')
+    scores = inputs.cls_scores[0].detach().unflatten(1, (4, 21))
+    moved = configs.background_first(inputs.cls_scores)[0].unflatten(1, (4, 21))
+    torch.testing.assert_close(moved[:, :, 0], scores[:, :, 20])
+    torch.testing.assert_close(moved[:, :, 1:], scores[:, :, :20])
+    for size, count in ((300, 8732), (512, 24564)):
+        inputs = loss.make_inputs(1, 'cpu', objects=1, input_size=size)
+        ssd, head = configs.torchvision_ssd(size), configs.our_head(size)
+        (theirs,) = ssd.anchor_generator(loss.blank_images(inputs), inputs.cls_scores)
+        ours = head.get_priors(inputs.cls_scores)
+        assert ours.shape == (count, 4)
+        torch.testing.assert_close(theirs, ours, rtol=0, atol=1e-3)
+
+
+def test_loss_cases_and_growth():
+    names = [case.name for case in loss.run(Stopwatch(**ONCE), batch=1)]
+    assert names == [
+        f'{what}, batch 1, {memory_format}'
+        for memory_format in ('contiguous', 'channels_last')
+        for what in ('forward', 'forward + backward')
+    ]
+    (case,) = loss.run_growth(Stopwatch(**ONCE), settings=[(1, 3, 512)])
+    assert (case.part, case.name) == ('growth', 'forward + backward, batch 1, 3 objects, 512 px')
+    assert set(case.samples) == {OURS, MMDET, TORCHVISION}
+    assert len(loss.make_inputs(1, 'cpu', objects=40).gt_instances[0]) == 40
+
+
+def test_trained_scores_are_background_but_for_the_objects():
+    inputs = loss.make_inputs(4, 'cpu')
+    postprocess.make_trained(inputs)
+    flat = [m.permute(0, 2, 3, 1).reshape(4, -1, 21) for m in inputs.cls_scores]
+    scores = torch.cat(flat, dim=1).softmax(-1)
+    background, foreground = scores[..., 20], scores[..., :20]
+    assert (background > 0.9).float().mean() > 0.99
+    candidates = (foreground > 0.01).sum(dim=(1, 2))
+    assert ((candidates > 200) & (candidates < 1000)).all(), candidates
+    assert postprocess.count_candidates(inputs) == candidates.sum()
+    found = configs.our_head().predict_by_feat(
+        inputs.cls_scores, inputs.bbox_preds, inputs.metas, rescale=False
+    )
+    for objects, detections in zip(inputs.gt_instances, found):
+        sure = detections[detections.scores > 0.2]
+        assert set(sure.labels.tolist()) <= set(objects.labels.tolist())
+        assert len(sure) > 0
+
+
+def test_detections_are_compared_with_torchvisions():
+    cases = postprocess.run(Stopwatch(**ONCE), batches=(1,))
+    assert [case.name for case in cases] == [
+        f'batch 1, {scores} scores' for scores in ('random', 'background-heavy', 'trained')
+    ]
+    for case in cases:
+        assert set(case.samples) == {OURS, MMDET, TORCHVISION}
+        assert case.facts[f'detections of {OURS}'] == 200
+        assert case.facts['share of ours that torchvision has'] > 0.95
+
+
+def test_peers_detect_with_the_same_limits():
+    ours, theirs, ssd = configs.our_head(), configs.mmdet_head(), configs.torchvision_ssd()
+    assert theirs.test_cfg == ours.test_cfg
+    limits = ssd.score_thresh, ssd.topk_candidates, ssd.nms_thresh, ssd.detections_per_img
+    cfg = ours.test_cfg
+    assert limits == (cfg.score_thr, cfg.nms_pre, cfg.nms.iou_threshold, cfg.max_per_img)
+
+
+# --------------------------------------------------------------------------------- step
+
+
+@pytest.fixture
+def tiny_recipes(monkeypatch):
+    """Both recipes with a very small network under their heads."""
+
+    def shrunk(read):
+        def config(*path):
+            cfg = read(*path)
+            cfg.model.backbone = dict(
+                type='ResNet', depth=18, base_channels=8, out_indices=(1, 2, 3), norm_eval=False
+            )
+            cfg.model.neck = dict(
+                type='ChannelMapper', in_channels=[16, 32, 64], out_channels=8, num_outs=6
+            )
+            cfg.model.bbox_head.in_channels = [8] * 6
+            cfg.model.bbox_head.anchor_generator.strides = [8, 16, 32, 64, 128, 256]
+            return cfg
+
+        return config
+
+    monkeypatch.setattr(training, 'our_config', shrunk(configs.our_config))
+    monkeypatch.setattr(training, 'mmdet_config', shrunk(configs.mmdet_config))
+
+
+def stands_still(process, patience=10):
+    """Whether a process is stopped, or will be within some seconds: signals take their time."""
+    for _ in range(100 * patience):
+        stat = Path(f'/proc/{process.pid}/stat').read_text()
+        if stat.rpartition(')')[2].split()[0] == 'T':
+            return True
+        time.sleep(0.01)
+    return False
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')
+def test_trainers_take_turns_and_loaders_wait_for_theirs(root, tmp_path, tiny_recipes, monkeypatch):
+    monkeypatch.setattr(step, 'torchvision_step', lambda samples, device: lambda: None)
+    with (
+        closing(training.our_trainer(root, tmp_path / 'a', 2, 1, amp=False)) as ours,
+        closing(training.mmdet_trainer(root, tmp_path / 'b', 2, 1)) as theirs,
+    ):
+        assert type(ours.runner.model.bbox_head).__name__ == 'SSDMultiBoxHead'
+        assert type(theirs.runner.model.bbox_head).__name__ == 'SSDHead'
+        settings = step.Settings(batch=2, workers=1, iterations=2)
+        samples = step.fixed_samples(root, settings)
+        still = []
+
+        def clock(work):
+            work()
+            workers = ours.loop.workers + theirs.loop.workers
+            still.append([stands_still(worker) for worker in workers])
+            return 8.0
+
+        stopwatch = Stopwatch(clock=clock, **ONCE)
+        from_files = step.time_from_files(stopwatch, ours, theirs, samples, settings)
+        assert (ours.loop.iter, theirs.loop.iter) == (2, 2)
+        assert still == [[True, True]] * 3
+        assert from_files.samples == {OURS: [2.0], MMDET: [2.0], NO_LOADING: [2.0]}
+
+        weight = ours.runner.model.bbox_head.cls_convs[0][0].weight
+        before = weight.detach().clone()
+        alone = step.time_model(stopwatch, ours, theirs, samples, settings)
+        assert set(alone.samples) == {OURS, MMDET, TORCHVISION, BARE}
+        assert not torch.equal(weight, before), 'the optimiser steps'
+
+
+def test_a_config_without_peers_is_timed_by_itself(root, tmp_path, tiny_recipes):
+    def of(config):
+        path = ROOT / 'configs' / f'{config}.py'
+        return step.Settings(batch=1, workers=0, iterations=1, config=path)
+
+    def clock(work):
+        work()
+        return 8.0
+
+    stopwatch = Stopwatch(clock=clock, **ONCE)
+    cases = step.run(stopwatch, root, tmp_path, of('ssd300_r50_voc'))
+    assert [case.name for case in cases] == [
+        f'ssd300_r50_voc, {what}, batch 1' for what in ('model alone', 'from files')
+    ]
+    assert [set(case.samples) for case in cases] == [{OURS}, {OURS, NO_LOADING}]
+    assert acceptance.judge(cases, 'cuda') == []
+    (sample,) = step.fixed_samples(root, of('ssd512_voc'))
+    assert sample['inputs'].shape == (3, 512, 512)
+
+
+@pytest.mark.filterwarnings('ignore:this CPU has no AVX-512')
+def test_amp_is_what_the_plugin_makes_of_it(root, tmp_path, tiny_recipes):
+    trainer = training.our_trainer(root, tmp_path, batch=1, workers=0, amp=True)
+    samples = step.fixed_samples(root, step.Settings(batch=1, workers=0, iterations=1))
+    dtype, memory_format = trainer.observed_format(trainer.collate(samples))
+    assert dtype == torch.bfloat16
+
+    seen = []
+
+    class Bare(torch.nn.Conv2d):
+        def __init__(self):
+            super().__init__(3, 16, 3, stride=8)
+
+        def forward(self, x):
+            y = super().forward(x)
+            seen.append((y.dtype, x.is_contiguous(memory_format=memory_format)))
+            return [y]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(step, 'BareSSD300', Bare)
+        step.bare_step(trainer, samples, memory_format, 'cpu')()
+    assert seen == [(torch.bfloat16, True)], 'the bare convolutions run as ours do'
+
+
+def test_the_bare_convolutions_are_those_of_the_model(root, tmp_path):
+    cfg = configs.our_config()
+    cfg.model.backbone.init_cfg = None
+    with torch.device('meta'):
+        model, convolutions = MODELS.build(cfg.model).to('meta'), bare.BareSSD300()
+        images = torch.zeros(2, 3, 300, 300)
+        maps = convolutions(images)
+        scores, offsets = model(images, mode='tensor')
+    ours = [m for m in model.modules() if isinstance(m, torch.nn.Conv2d)]
+    theirs = [m for m in convolutions.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert sorted(map(described, ours)) == sorted(map(described, theirs))
+    assert [m.shape for m in maps[::2]] == [m.shape for m in scores]
+    assert [m.shape for m in maps[1::2]] == [m.shape for m in offsets]
+
+
+def described(conv):
+    return conv.weight.shape, conv.stride, conv.padding, conv.dilation
+
+
+def test_recipes_keep_all_but_where_the_images_come_from(root, tmp_path):
+    for read in (configs.our_config, configs.mmdet_config):
+        before, cfg = read(), training.recipe(read(), root, tmp_path, batch=4, workers=2)
+        assert cfg.train_dataloader.dataset.pipeline == before.train_pipeline
+        assert cfg.train_dataloader.dataset.data_root == f'{root}/'
+        assert cfg.train_dataloader.persistent_workers == before.train_dataloader.persistent_workers
+        assert (cfg.train_dataloader.batch_size, cfg.train_dataloader.num_workers) == (4, 2)
+        for kept in ('optim_wrapper', 'param_scheduler', 'default_hooks', 'env_cfg'):
+            assert cfg[kept] == before[kept]
+        assert cfg.model.bbox_head == before.model.bbox_head
+
+
+def test_torchvision_trains_on_the_same_images(root, monkeypatch):
+    given = []
+
+    class Model(torch.nn.Linear):
+        def __init__(self, **config):
+            super().__init__(1, 1)
+            assert config == dict(weights=None, weights_backbone=None, num_classes=21)
+
+        def forward(self, images, targets):
+            given.append((images, targets))
+            return dict(loss=super().forward(torch.ones(1)).sum())
+
+    monkeypatch.setattr(step, 'ssd300_vgg16', Model)
+    samples = step.fixed_samples(root, step.Settings(batch=2, workers=0, iterations=1))
+    step.torchvision_step(samples, 'cpu')()
+    ((images, targets),) = given
+    for image, target, sample in zip(images, targets, samples, strict=True):
+        torch.testing.assert_close(image.flip(0) * 255, sample['inputs'].float())
+        objects = sample['data_samples'].gt_instances
+        assert torch.equal(target['labels'], objects.labels + 1)
+        assert torch.equal(target['boxes'], step.boxes_of(objects))
+
+
+# ------------------------------------------------------------------------------ command
+
+
+def command(*args, cwd, fails=False):
+    env = dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT), CUDA_VISIBLE_DEVICES='')
+    done = subprocess.run(
+        [sys.executable, ROOT / 'tools' / 'benchmark.py', *map(str, args)],
+        cwd=cwd, env=env, text=True, timeout=200, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert bool(done.returncode) == fails, done.stdout
+    return done.stdout
+
+
+MISTAKES = {
+    'few rounds': (['loss', '--repeats', 6], '--repeats must be 7 or more'),
+    'no batch': (['step', '--batch', 0], '--batch'),
+    'no worker': (['step', '--workers', -1], '--workers'),
+    'no folder': (['loss', '--json', 'nowhere/out.json'], "can't write nowhere/out.json"),
+    'no config': (['step', '--config', 'nowhere.py'], '--config: there is no file nowhere.py'),
+    'a folder': (['all', '--json', '.'], "can't write ."),
+    'no image': (['loss', '--plot', 'chart.txt'], '.png'),
+    'no GPU': (['loss', '--device', 'cuda'], '--device cuda needs a GPU'),
+}
+
+
+@pytest.mark.parametrize('case', MISTAKES)
+def test_a_users_mistake_is_one_line(case, tmp_path):
+    args, said = MISTAKES[case]
+    output = command(*args, cwd=tmp_path, fails=True)
+    assert len(output.splitlines()) == 1, output
+    assert said in output
+
+
+def test_a_whole_run_prints_and_writes_what_it_found(tmp_path, monkeypatch, capsys):
+    one = made_case()
+    monkeypatch.setattr(benchmark, 'measure', lambda part, args: [replace(one, part=part)])
+    files = ['--json', str(tmp_path / 'out.json'), '--plot', str(tmp_path / 'out.png')]
+    monkeypatch.setattr(sys, 'argv', ['benchmark.py', 'all', *files])
+    monkeypatch.setattr(benchmark.signal, 'signal', lambda *_: None)
+    monkeypatch.setitem(os.environ, 'CUDA_VISIBLE_DEVICES', '')
+    benchmark.main()
+    output = capsys.readouterr().out
+    first = [output.index(word) for word in ('device', 'pipeline', 'postprocess', 'acceptance')]
+    assert first == sorted(first)
+    document = json.loads((tmp_path / 'out.json').read_text())
+    assert [case['part'] for case in document['cases']] == list(benchmark.ALL)
+    assert document['settings']['device'] == 'cpu'
+    assert (tmp_path / 'out.png').stat().st_size > 5000
+
+
+def test_parts_get_their_defaults(tmp_path, monkeypatch):
+    given = {}
+    for module in (pipeline, step, loss, postprocess):
+        part = module.__name__.rpartition('.')[2]
+        monkeypatch.setattr(module, 'run', lambda *args, part=part: given.update({part: args}))
+    monkeypatch.setattr(images, 'write_images', lambda path: path)
+    args = Namespace(
+        device='cpu', repeats=None, batch=None, workers=None, amp=True, config=None
+    )  # fmt: skip
+    for part in benchmark.ALL:
+        benchmark.measure(part, args)
+        assert given[part][0].repeats >= benchmark.LEAST_REPEATS
+        assert given[part][0].warmup >= 1
+    settings = given['step'][-1]
+    assert (settings.batch, settings.amp) == (2, True)

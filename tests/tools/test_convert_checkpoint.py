@@ -1,0 +1,138 @@
+"""The command, as a user types it: weights there and back, and what it says of a wrong file."""
+
+import pickle
+import runpy
+import sys
+
+import cv2
+import pytest
+import torch
+from torchvision.models.detection import ssd300_vgg16
+
+from ssd_plugin.datasets.shapes import CLASSES, write_voc_shapes
+from tests.checkpoints.test_checkpoints import (
+    Payload,
+    assert_same_detections,
+    layout_of,
+    random_state,
+)
+from tests.support.commands import ROOT, run, run_warm
+from tests.support.peers import run_torchvision, torchvision_model
+
+CONVERT = ROOT / 'tools' / 'convert_checkpoint.py'
+CONFIG = """
+_base_ = '{root}/configs/ssd300_torchvision_coco.py'
+classes = {classes}
+model = dict(bbox_head=dict(num_classes=len(classes)))
+test_dataloader = dict(
+    batch_size=1, num_workers=0, persistent_workers=False,
+    dataset=dict(
+        _delete_=True, type='VOCDataset', data_root='shapes/', test_mode=True,
+        ann_file='ImageSets/Main/test.txt', data_prefix=dict(sub_data_root=''),
+        metainfo=dict(classes=classes), pipeline={{{{_base_.test_pipeline}}}}))
+test_evaluator = dict(_delete_=True, type='VOCMetric', metric='mAP')
+"""
+
+
+def test_a_torchvision_model_detects_the_same_with_our_test_tool(tmp_path):
+    data = write_voc_shapes(tmp_path / 'shapes', num_train=0, num_test=3, seed=0)
+    (tmp_path / 'config.py').write_text(CONFIG.format(root=ROOT, classes=CLASSES))
+    peer = torchvision_model(ssd300_vgg16, len(CLASSES) + 1, lead=13)
+    images = [cv2.imread(str(path))[..., ::-1] for path in sorted(data.glob('*Images/*.jpg'))]
+    expected = [run_torchvision(peer, rgb.copy())[2] for rgb in images]
+    assert len({rgb.shape for rgb in images}) > 1
+    torch.save(peer.state_dict(), tmp_path / 'in.pth')
+
+    # It does without MMDetection, whose import takes longer than the conversion.
+    (tmp_path / 'path').mkdir()
+    (tmp_path / 'path' / 'mmdet.py').write_text('raise RuntimeError("MMDetection was imported")')
+    said = run(
+        CONVERT, 'torchvision', 'in.pth', 'out.pth', '--classes', ','.join(CLASSES),
+        cwd=tmp_path, path=[tmp_path / 'path'],
+    )  # fmt: skip
+    assert "out.pth: torchvision's SSD300, 5 classes (circle, square, triangle, ...)" in said
+    assert "_base_ = 'configs/ssd300_torchvision_coco.py', model.bbox_head.num_classes=5" in said
+    run_warm(ROOT / 'tools' / 'test.py', 'config.py', 'out.pth', '--out', 'dets.pkl', cwd=tmp_path)
+
+    detections = pickle.loads((tmp_path / 'dets.pkl').read_bytes())
+    assert len(detections) == len(expected)
+    for found, theirs in zip(detections, expected):
+        found = found['pred_instances']
+        ours = (found['bboxes'], found['scores'], found['labels'])
+        assert_same_detections(ours, theirs, most=5e-3)
+
+
+def convert(monkeypatch, *args):
+    """Run the command in this process; what it ends with, if it is an error."""
+    monkeypatch.setattr(sys, 'argv', [str(CONVERT), *map(str, args)])
+    monkeypatch.syspath_prepend(CONVERT.parent)
+    try:
+        runpy.run_path(str(CONVERT), run_name='__main__')
+    except SystemExit as error:
+        return error.code
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """A file with weights of torchvision's SSD300 for two classes."""
+    layout = layout_of('torchvision')
+    torch.save(random_state(layout, 3), tmp_path / 'in.pth')
+    return tmp_path / 'in.pth'
+
+
+def test_there_and_back_on_the_command_line(weights, tmp_path, monkeypatch, capsys):
+    here, back = tmp_path / 'here.pth', tmp_path / 'back.pth'
+    assert convert(monkeypatch, 'auto', weights, here, '--classes', 'cat,dog') is None
+    converted = torch.load(here, weights_only=True)
+    assert converted['meta'] == dict(
+        source="torchvision's SSD300",
+        config='ssd300_torchvision_coco.py',
+        num_classes=2,
+        dataset_meta=dict(classes=('cat', 'dog')),
+    )
+    assert convert(monkeypatch, 'mmdet', here, back, '--to', 'torchvision') is None
+    assert 'load_state_dict' in capsys.readouterr().out
+    one, other = (torch.load(path, weights_only=True) for path in (weights, back))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+    again = tmp_path / 'again.pth'
+    assert convert(monkeypatch, 'auto', here, again) is None
+    assert torch.load(again, weights_only=True)['meta'] == converted['meta']
+
+
+def test_weights_of_a_config_s_own_classes_are_tested_by_a_command(tmp_path, monkeypatch, capsys):
+    torch.save(random_state(layout_of('ssd.pytorch'), 21), tmp_path / 'in.pth')
+    out = tmp_path / 'out.pth'
+    assert convert(monkeypatch, 'ssd.pytorch', tmp_path / 'in.pth', out) is None
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f'Next: python tools/test.py configs/ssd300_ssdpytorch_voc.py {out}'
+
+
+USER_ERRORS = {
+    'no file': (['auto', 'nowhere.pth', 'out.pth'], 'nowhere.pth'),
+    'no folder': (['auto', 'in.pth', 'nowhere/out.pth'], 'no folder nowhere'),
+    'a folder': (['auto', 'in.pth', 'folder'], 'folder is a folder'),
+    'of another': (['ssd.pytorch', 'in.pth', 'out.pth'], "L2Norm.weight: ssd.pytorch's SSD300"),
+    'no checkpoint': (['auto', 'text.pth', 'out.pth'], 'text.pth is not a checkpoint'),
+    'code': (['auto', 'code.pth', 'out.pth'], 'code.pth is refused'),
+    'class names': (['auto', 'in.pth', 'out.pth', '--classes', 'cat'], '1 class names for 3 sc'),
+}
+
+
+@pytest.mark.parametrize('case', USER_ERRORS)
+def test_a_users_mistake_is_one_line_and_leaves_the_output_alone(
+    case, weights, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'folder').mkdir()
+    (tmp_path / 'text.pth').write_text('no weights')
+    torch.save(dict(model=Payload(tmp_path / 'ran')), tmp_path / 'code.pth')
+    (tmp_path / 'out.pth').write_text('as it was')
+    args, said = USER_ERRORS[case]
+    message = convert(monkeypatch, *args)
+    assert said in message
+    assert '\n' not in message
+    assert (tmp_path / 'out.pth').read_text() == 'as it was'
+    assert not (tmp_path / 'ran').exists()
+    assert not capsys.readouterr().out

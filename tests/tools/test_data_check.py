@@ -1,0 +1,203 @@
+"""Missing data are reported before anything heavy is imported or built."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+TOOLS = Path(__file__).resolve().parents[2] / 'tools'
+CONFIGS = TOOLS.parent / 'configs'
+
+from _data_check import DataNotFoundError, check_data  # noqa: E402
+
+COMMAND = 'python tools/prepare_data.py voc data'
+
+
+def config(*datasets, split='train', **keys):
+    dataset = datasets[0] if len(datasets) == 1 else dict(type='ConcatDataset', datasets=datasets)
+    return Config({f'{split}_dataloader': dict(dataset=dataset), **keys})
+
+
+def coco(root, **keys):
+    return dict(
+        dict(
+            type='CocoDataset',
+            data_root=str(root),
+            ann_file='annotations/train.json',
+            data_prefix=dict(img='train/'),
+        ),
+        **keys,
+    )
+
+
+def voc(root, **keys):
+    return dict(
+        dict(
+            type='VOCDataset',
+            data_root=str(root),
+            ann_file='VOC2007/ImageSets/Main/trainval.txt',
+            data_prefix=dict(sub_data_root='VOC2007/'),
+        ),
+        **keys,
+    )
+
+
+@pytest.fixture
+def coco_root(tmp_path):
+    (tmp_path / 'coco' / 'train').mkdir(parents=True)
+    (tmp_path / 'coco' / 'annotations').mkdir()
+    (tmp_path / 'coco' / 'annotations' / 'train.json').touch()
+    return tmp_path / 'coco'
+
+
+@pytest.fixture
+def voc_root(tmp_path):
+    tree = tmp_path / 'VOCdevkit' / 'VOC2007'
+    for folder in ('JPEGImages', 'Annotations', 'ImageSets/Main'):
+        (tree / folder).mkdir(parents=True)
+    (tree / 'ImageSets' / 'Main' / 'trainval.txt').touch()
+    return tmp_path / 'VOCdevkit'
+
+
+def missing(cfg, path, splits=('train', 'val', 'test')):
+    """The one-line message about this path."""
+    with pytest.raises(DataNotFoundError) as caught:
+        check_data(cfg, splits)
+    message = str(caught.value)
+    assert isinstance(caught.value, FileNotFoundError)
+    assert message.startswith(f'{path} is missing')
+    assert '\n' not in message
+    return message
+
+
+def test_data_that_are_there_pass(coco_root, voc_root):
+    check_data(config(coco(coco_root), voc(voc_root)))
+    check_data(Config())
+    check_data(config(coco(coco_root), val_dataloader=None))
+
+
+def test_the_message_names_the_split_and_the_command(tmp_path):
+    path = tmp_path / 'annotations' / 'train.json'
+    message = missing(config(coco(tmp_path), split='val', prepare_data=COMMAND), path)
+    assert '(val data)' in message and f'`{COMMAND}`' in message
+    message = missing(config(coco(tmp_path)), path)
+    assert '(train data)' in message and 'set data_root' in message and '`' not in message
+
+
+@pytest.mark.parametrize('gone', ['annotations/train.json', 'train/'])
+def test_each_path_of_a_coco_set_is_looked_for(gone, coco_root):
+    (coco_root / gone).rename(coco_root / 'elsewhere')
+    missing(
+        config(coco(coco_root)), coco_root / gone if gone != 'train/' else f'{coco_root}/train/'
+    )
+
+
+@pytest.mark.parametrize('gone', ['ImageSets/Main/trainval.txt', 'JPEGImages', 'Annotations'])
+def test_each_path_of_a_voc_tree_is_looked_for(gone, voc_root):
+    (voc_root / 'VOC2007' / gone).rename(voc_root / 'elsewhere')
+    missing(config(voc(voc_root)), voc_root / 'VOC2007' / gone)
+
+
+def test_folders_of_a_voc_tree_may_have_other_names(voc_root):
+    tree = voc_root / 'VOC2007'
+    (tree / 'JPEGImages').rename(tree / 'images')
+    (tree / 'Annotations').rename(tree / 'xml')
+    check_data(config(voc(voc_root, img_subdir='images', ann_subdir='xml')))
+    missing(config(voc(voc_root, img_subdir='images')), tree / 'Annotations')
+
+
+def test_a_voc_tree_may_be_the_data_root_itself(voc_root):
+    tree = voc_root / 'VOC2007'
+    keys = dict(ann_file='ImageSets/Main/trainval.txt', data_prefix=dict(sub_data_root=''))
+    check_data(config(voc(tree, **keys)))
+    (tree / 'JPEGImages').rmdir()
+    missing(config(voc(tree, **keys)), tree / 'JPEGImages')
+
+
+@pytest.mark.parametrize(
+    'wrap',
+    [
+        lambda dataset, there: dict(type='RepeatDataset', times=3, dataset=dataset),
+        lambda dataset, there: dict(type='ClassBalancedDataset', dataset=dataset),
+        lambda dataset, there: dict(type='ConcatDataset', datasets=[there, dataset]),
+        lambda dataset, there: dict(
+            type='RepeatDataset', dataset=dict(type='ConcatDataset', datasets=[there, dataset])
+        ),
+        lambda dataset, there: [there, dataset],
+    ],
+)
+def test_wrappers_are_looked_into(wrap, coco_root, tmp_path):
+    gone = tmp_path / 'gone'
+    check_data(config(wrap(coco(coco_root), coco(coco_root))))
+    missing(config(wrap(coco(gone), coco(coco_root))), gone / 'annotations/train.json')
+
+
+def test_only_the_splits_asked_for_are_checked(coco_root, tmp_path):
+    cfg = config(coco(coco_root), val_dataloader=dict(dataset=coco(tmp_path / 'gone')))
+    check_data(cfg, ('train',))
+    check_data(cfg, ('train', 'test'))
+    missing(cfg, tmp_path / 'gone/annotations/train.json', ('train', 'val'))
+
+
+def test_an_absolute_path_is_not_joined_with_the_root(coco_root, tmp_path):
+    absolute = dict(
+        ann_file=str(coco_root / 'annotations/train.json'),
+        data_prefix=dict(img=str(coco_root / 'train')),
+    )
+    check_data(config(coco(tmp_path / 'gone', **absolute)))
+    absolute['data_prefix'] = dict(img=str(coco_root / 'gone'))
+    missing(config(coco(coco_root, **absolute)), coco_root / 'gone')
+
+
+def test_paths_without_a_root_are_relative_to_the_working_directory(coco_root, monkeypatch):
+    monkeypatch.chdir(coco_root)
+    check_data(config(coco('')))
+    monkeypatch.chdir(coco_root.parent)
+    missing(config(coco('')), 'annotations/train.json')
+
+
+@pytest.mark.parametrize(
+    'keys',
+    [
+        dict(data_root='s3://bucket/coco'),
+        dict(backend_args=dict(backend='petrel')),
+        dict(ann_file='http://host/train.json', data_prefix=dict(img='s3://bucket/train')),
+        dict(ann_file='', data_prefix=dict(img='train.lmdb')),
+    ],
+)
+def test_other_storage_is_not_looked_for(keys, tmp_path):
+    check_data(config(coco(tmp_path / 'gone', **keys)))
+
+
+def test_paths_are_those_that_mmengine_reads(coco_root, voc_root):
+    """What the check looks for against what a data set of MMDetection joins."""
+    from _data_check import _needed_paths
+    from mmdet.registry import DATASETS
+
+    import ssd_plugin  # noqa: F401
+
+    for dataset in (coco(coco_root), voc(voc_root), coco(coco_root, ann_file='/abs.json')):
+        built = DATASETS.build(dict(dataset, lazy_init=True))
+        needed = list(_needed_paths(dataset))
+        assert needed[:2] == [built.ann_file, *built.data_prefix.values()]
+
+
+@pytest.mark.parametrize('path', sorted(CONFIGS.glob('*.py')), ids=lambda path: path.stem)
+def test_the_projects_configs_say_how_to_get_their_data(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cfg = Config.fromfile(path, import_custom_modules=False)
+    for split in ('train', 'val', 'test'):
+        with pytest.raises(DataNotFoundError, match='get the data with `.+`'):
+            check_data(cfg, (split,))
+
+
+def test_the_check_imports_nothing_heavy():
+    code = (
+        'import sys; from mmengine.config import Config; from _data_check import check_data;'
+        'Config.fromfile(sys.argv[1], import_custom_modules=False);'
+        'sys.exit(bool({"torch", "mmdet", "ssd_plugin"} & set(sys.modules)))'
+    )
+    command = [sys.executable, '-c', code, str(CONFIGS / 'ssd300_voc.py')]
+    assert subprocess.run(command, cwd=TOOLS, timeout=60).returncode == 0

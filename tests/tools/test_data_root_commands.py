@@ -1,0 +1,161 @@
+"""--data-root as a user types it: from a folder to a detector that has been tested."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.datasets.own_data.test_own_data import NAMES, table_rows
+from tests.support.commands import run, run_warm
+from tests.support.data_folders import (
+    coco_document,
+    save_json,
+    voc_object,
+    voc_xml,
+    write_coco,
+    write_voc,
+)
+from tests.tools.test_tools import TEST, TRAIN, assert_same, load, mean_ap
+
+CONFIG = TRAIN.parent.parent / 'configs' / 'demo_shapes.py'
+# An epoch of one process, as quick as can be.
+QUICK = [
+    'train_cfg.max_epochs=1', 'train_cfg.val_interval=1', 'default_hooks.checkpoint.interval=1',
+    'default_hooks.logger.interval=1', 'model.test_cfg.score_thr=0', 'model.test_cfg.max_per_img=9',
+    *(f'{split}_dataloader.num_workers=0' for split in ('train', 'val', 'test')),
+    *(f'{split}_dataloader.persistent_workers=False' for split in ('train', 'val', 'test')),
+]  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def voc(tmp_path_factory):
+    """PNGs without lists; one annotation is broken, one box has no area."""
+    root = tmp_path_factory.mktemp('commands') / 'pets'
+    write_voc(root, NAMES, classes=('cat', 'dog', 'cow'), suffix='.png')
+    (root / 'Annotations' / f'{NAMES[0]}.xml').write_text('<annotation>')
+    faulty = voc_xml(voc_object('cat'), voc_object('dog', box=(9, 9, 9, 20)))
+    (root / 'Annotations' / f'{NAMES[1]}.xml').write_text(faulty)
+    return root
+
+
+@pytest.fixture(scope='module')
+def trained(voc):
+    """Work directory and output of training on two of the classes."""
+    output = run_warm(
+        TRAIN, CONFIG, '--data-root', voc.name, '--classes', 'dog,cat', '--work-dir', 'work',
+        '--cfg-options', *QUICK, cwd=voc.parent,
+    )  # fmt: skip
+    return voc.parent / 'work', output
+
+
+def test_a_folder_is_trained_on_and_told_about(trained):
+    work_dir, output = trained
+    table = output.split('System environment')[0]
+    rows = {row[0]: sum(map(int, row[1:])) for row in table_rows(table)}
+    assert rows == {
+        'images': 9, 'dog': 3, 'cat': 4, 'other classes, left out': 3,
+        'unreadable annotations': 1, 'boxes without area': 1,
+    }  # fmt: skip
+    assert '20% of the images for val' in table
+    meta = load(work_dir / 'epoch_1.pth')['meta']
+    assert meta['dataset_meta']['classes'] == ('dog', 'cat')
+    assert float(mean_ap(output)) >= 0
+    lists = [(work_dir / 'data' / f'{part}.txt').read_text() for part in ('train', 'val')]
+    assert [text.count('\n') for text in lists] in ([7, 2], [8, 1])
+
+
+def test_the_config_that_is_written_repeats_the_run(trained, tmp_path):
+    """From anywhere, without an option."""
+    work_dir, output = trained
+    config = re.search(r'To repeat this run: python tools/train.py (.*)', output)[1]
+    assert config == 'work/demo_shapes_on_pets.py'
+    run_warm(TRAIN, work_dir / Path(config).name, '--work-dir', tmp_path, cwd=tmp_path)
+    first, again = load(work_dir / 'epoch_1.pth'), load(tmp_path / 'epoch_1.pth')
+    assert_same(first['state_dict'], again['state_dict'])
+    assert_same(first['optimizer'], again['optimizer'])
+
+
+def test_evaluation_has_the_classes_of_the_checkpoint(trained, voc, tmp_path):
+    """And the images that training has evaluated on; what repeats the training stays."""
+    work_dir, training = trained
+    before = {path: path.read_bytes() for path in (work_dir / 'data').iterdir()}
+    config = work_dir / 'demo_shapes_on_pets.py'
+    before[config] = config.read_bytes()
+    output = run_warm(
+        TEST, config, work_dir / 'epoch_1.pth', '--data-root', voc, '--work-dir', work_dir,
+        '--cfg-options', *QUICK, cwd=tmp_path,
+    )  # fmt: skip
+    rows = table_rows(output.split('System environment')[0])
+    assert [row[0] for row in rows[:3]] == ['images', 'dog', 'cat']
+    assert mean_ap(output) == mean_ap(training)
+    written = [(work_dir / folder / 'val.txt').read_text() for folder in ('data', 'test_data')]
+    assert written[0] == written[1]
+    assert {path: path.read_bytes() for path in before} == before, 'training could not be repeated'
+
+
+def test_a_folder_without_a_class_of_the_checkpoint_is_refused(trained, tmp_path):
+    other = write_voc(tmp_path / 'other', NAMES[:2], classes=('pig',))
+    checkpoint = trained[0] / 'epoch_1.pth'
+    output = run_warm(TEST, CONFIG, checkpoint, '--data-root', other, cwd=tmp_path, fails=True)
+    assert output.splitlines()[-1] == f'{other} has pig, and the checkpoint knows dog, cat'
+
+
+def test_a_coco_json_is_trained_and_evaluated_on(tmp_path):
+    names = [f'{name}.jpg' for name in NAMES]
+    write_coco(tmp_path / 'mine' / 'train.json', tmp_path / 'mine' / 'images', names)
+    # To evaluate on: categories in another order, of which one is new.
+    document = coco_document(names[:2], classes=('cow', 'cat', 'dog'))
+    save_json(tmp_path / 'mine' / 'val.json', document)
+    output = run_warm(
+        TRAIN, CONFIG, '--data-root', 'mine', '--classes', 'dog,cat', '--cfg-options', *QUICK,
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert 'coco/bbox_mAP: ' in output
+    work_dir = tmp_path / 'work_dirs' / 'demo_shapes'
+    assert load(work_dir / 'epoch_1.pth')['meta']['dataset_meta']['classes'] == ('dog', 'cat')
+    written = json.loads((work_dir / 'data' / 'val.json').read_text())
+    assert [category['name'] for category in written['categories']] == ['dog', 'cat', 'cow']
+
+
+USER_ERRORS = {
+    'no folder': (['--data-root', 'nowhere'], 'no folder nowhere'),
+    'nothing in it': (['--data-root', 'empty'], 'Looked for VOC: '),
+    'no such class': (['--data-root', 'DATA', '--classes', 'pig,cat'], 'has no pig; it has cat, '),
+    'classes of what': (['--classes', 'cat'], '--classes needs --data-root'),
+}
+
+
+@pytest.fixture(scope='module')
+def nothing_heavy(tmp_path_factory):
+    """A directory for the front of sys.path, in which torch and mmdet fail to import."""
+    folder = tmp_path_factory.mktemp('path')
+    for name in ('torch', 'mmdet'):
+        (folder / f'{name}.py').write_text('raise RuntimeError(f"{__name__} was imported")')
+    return folder
+
+
+BOTH = {'train': [TRAIN], 'test': [TEST, 'checkpoint.pth']}
+# What classes a checkpoint has takes PyTorch to read.
+CASES = [(case, tool) for case in USER_ERRORS for tool in BOTH]
+CASES.remove(('no such class', 'test'))
+
+
+@pytest.mark.parametrize('case, tool', CASES)
+def test_a_user_s_mistake_is_one_line_at_once(case, tool, voc, tmp_path, nothing_heavy):
+    args, expected = USER_ERRORS[case]
+    tool = BOTH[tool]
+    (tmp_path / 'empty').mkdir()
+    (tmp_path / 'checkpoint.pth').touch()
+    args = [voc if arg == 'DATA' else arg for arg in args]
+    output = run(tool[0], CONFIG, *tool[1:], *args, cwd=tmp_path, path=[nothing_heavy], fails=True)
+    assert len(output.splitlines()) == 1, output
+    assert expected in output
+
+
+@pytest.mark.parametrize('names', ['', 'cat,', 'cat,cat'])
+def test_classes_are_a_list_of_different_names(names, tmp_path):
+    output = run_warm(
+        TRAIN, CONFIG, '--data-root', '.', '--classes', names, cwd=tmp_path, fails=True
+    )
+    assert 'is no list of different names' in output.splitlines()[-1]

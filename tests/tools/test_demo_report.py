@@ -1,0 +1,131 @@
+"""The demo's last step: images with detections, and a summary."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmdet.visualization import DetLocalVisualizer
+from mmengine.config import Config
+
+from ssd_plugin.datasets.shapes import CLASSES, write_voc_shapes
+
+ROOT = Path(__file__).resolve().parents[2]
+
+import demo_report  # noqa: E402
+
+DEMO_CONFIG = ROOT / 'configs' / 'demo_shapes.py'
+CONFIG = 'demo_shapes.py'  # in the test's directory: the same, with few detections an image
+
+
+def write_metrics(work_dir, time, metrics):
+    path = work_dir / time / f'{time}.json'
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(metrics))
+    os.utime(path, (int(time), int(time)))
+
+
+@pytest.fixture
+def demo(tmp_path, monkeypatch):
+    """A directory as the demo leaves it, with an untrained detector; its work dir."""
+    from mmdet.registry import MODELS
+    from mmengine.registry import init_default_scope
+
+    init_default_scope('mmdet')
+    monkeypatch.chdir(tmp_path)
+    few = 'model = dict(test_cfg=dict(max_per_img=4))'
+    Path(CONFIG).write_text(f'_base_ = [{str(DEMO_CONFIG)!r}]\n{few}\n')
+    write_voc_shapes('data/shapes', num_train=1, num_test=9)
+    work_dir = tmp_path / 'work_dirs' / 'demo_shapes'
+    write_metrics(work_dir, '100', {'pascal_voc/mAP': 0.125})
+    torch.manual_seed(0)
+    model = MODELS.build(Config.fromfile(CONFIG).model)
+    meta = dict(dataset_meta=dict(classes=CLASSES))
+    torch.save(dict(state_dict=model.state_dict(), meta=meta), work_dir / 'epoch_1.pth')
+    (work_dir / 'last_checkpoint').write_text(str(work_dir / 'epoch_1.pth'))
+    return work_dir
+
+
+def run(monkeypatch, *args):
+    monkeypatch.setattr(sys, 'argv', ['demo_report.py', *map(str, args)])
+    demo_report.main()
+
+
+def test_images_and_summary(demo, monkeypatch, capsys):
+    run(monkeypatch, CONFIG, '--score-thr', 0.02)
+    output = capsys.readouterr().out
+    assert '0.125' in output
+    assert 'work_dirs/demo_shapes/epoch_1.pth' in output
+    assert 'work_dirs/demo_shapes/detections/detections.png' in output
+    assert output.count(' tools/') == 4
+
+    images = {path.stem: path for path in (demo / 'detections').iterdir()}
+    sheet = cv2.imread(str(images.pop('detections')))
+    assert sheet.shape == (2 * 360 + 8, 3 * 480 + 2 * 8, 3)
+    tested = Path('data/shapes/ImageSets/Main/test.txt').read_text().split()
+    assert 4 <= len(images) <= 6 and set(images) <= set(tested)
+    for name, path in images.items():
+        plain = cv2.imread(f'data/shapes/JPEGImages/{name}.jpg')
+        plain = cv2.resize(plain, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+        drawn = cv2.imread(str(path))
+        assert drawn.shape == plain.shape
+        changed = (abs(drawn.astype(int) - plain) > 8).any(axis=2).mean()
+        assert 0.001 < changed < 0.9  # boxes and labels, on the same image
+
+
+def test_no_detection_leaves_the_image_as_it_is(demo, monkeypatch):
+    run(monkeypatch, CONFIG, demo / 'epoch_1.pth', '--score-thr', 1, '--num', 1, '--out-dir', 'out')
+    (name,) = (path.stem for path in Path('out').iterdir() if path.stem != 'detections')
+    plain = cv2.imread(f'data/shapes/JPEGImages/{name}.jpg')
+    plain = cv2.resize(plain, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+    canvas = DetLocalVisualizer(image=plain)  # Matplotlib 3.10 resamples it, 3.11 does not
+    assert abs(cv2.imread(f'out/{name}.png').astype(int) - canvas.get_image()).max() <= 1
+
+
+def test_boxes_are_drawn_where_they_are():
+    image = np.zeros((200, 300, 3), np.uint8)
+    boxes = np.array([[100.0, 80.0, 220.0, 160.0]])
+    drawn = demo_report.draw(DetLocalVisualizer(), image, boxes, ['star'], ['#ff0000'])
+    rows, columns = np.nonzero((drawn[..., 0] > 100) & (drawn[..., 1] < 50))  # box and label
+    assert abs(columns.min() - 100) < 5 and abs(columns.max() - 220) < 5
+    assert abs(rows.max() - 160) < 5 and 40 < rows.min() < 76
+
+
+def test_map_comes_from_the_newest_evaluation(tmp_path):
+    write_metrics(tmp_path, '200', {'pascal_voc/mAP': 0.25})
+    write_metrics(tmp_path, '300', {'pascal_voc/mAP': 0.75})
+    write_metrics(tmp_path, '100', {'pascal_voc/mAP': 0.5})
+    write_metrics(tmp_path, '400', {'loss': 1.0})
+    assert demo_report.read_map(tmp_path) == 0.75
+
+
+@pytest.mark.parametrize(
+    'gone, remedy',
+    [
+        ('work_dirs/demo_shapes/last_checkpoint', 'run tools/train.py'),
+        ('work_dirs/demo_shapes/epoch_1.pth', 'no checkpoint file'),
+        ('work_dirs/demo_shapes/100/100.json', 'run tools/test.py'),
+        ('data/shapes/ImageSets/Main/test.txt', 'python tools/prepare_data.py shapes data/shapes'),
+    ],
+)
+def test_what_is_missing_is_named_in_one_line(gone, remedy, demo, monkeypatch):
+    Path(gone).unlink()
+    with pytest.raises(SystemExit) as caught:
+        run(monkeypatch, CONFIG)
+    assert remedy in caught.value.code and '\n' not in caught.value.code
+
+
+def test_the_contact_sheet_has_a_cell_for_each_image():
+    images = [np.full((240, 320, 3), value, np.uint8) for value in (10, 20, 30, 40)]
+    images[1] = np.full((300, 300, 3), 20, np.uint8)
+    sheet = demo_report.contact_sheet(images)
+    assert sheet.shape == (2 * 360 + 8, 3 * 480 + 2 * 8, 3)
+    cells = [sheet[0:360, 0:480], sheet[0:360, 488:968], sheet[0:360, 976:], sheet[368:, 0:480]]
+    assert [(cell == value).mean() for cell, value in zip(cells, (10, 20, 30, 40))] == [
+        1, 0.75, 1, 1
+    ]  # fmt: skip
+    assert (sheet[368:, 488:] == 255).all()

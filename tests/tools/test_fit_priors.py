@@ -1,0 +1,138 @@
+"""The command that fits priors, on made sets of boxes."""
+
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from mmdet.registry import TASK_UTILS
+from mmengine.config import Config
+
+from ssd_plugin.datasets.shapes import CLASSES
+from tests.support.boxed_images import write_boxes
+
+ROOT = Path(__file__).resolve().parents[2]
+
+import fit_priors  # noqa: E402
+
+DEMO_CONFIG = ROOT / 'configs' / 'demo_shapes.py'
+
+
+def thin_images(number=40, seed=0):
+    """Images of the demo's input size with four objects each, seven times as long as wide."""
+    rng = np.random.default_rng(seed)
+    images = []
+    for _ in range(number):
+        objects = []
+        for _ in range(4):
+            sides = np.array([84, 12]) * rng.uniform(0.85, 1.15)
+            sides = sides[:: rng.choice([1, -1])]
+            low = rng.uniform(0, 160 - sides)
+            objects.append((CLASSES[rng.integers(2)], [*low, *(low + sides)], False))
+        images.append(((160, 160), objects))
+    images[0][1].append(('star', (50, 50, 50, 90), False))  # without area
+    return images
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working directory with a data set of thin objects and a config that trains on it."""
+    monkeypatch.chdir(tmp_path)
+    write_boxes('thin', thin_images())
+    data = "train_dataloader = dict(dataset=dict(data_root='thin/'))"
+    Path('thin.py').write_text(f'_base_ = [{str(DEMO_CONFIG)!r}]\n{data}\n')
+    return tmp_path
+
+
+def run(monkeypatch, capsys, *args):
+    monkeypatch.setattr(sys, 'argv', ['fit_priors.py', *map(str, args)])
+    fit_priors.main()
+    return capsys.readouterr().out
+
+
+def before_and_after(output, row='all'):
+    """The share at IoU 0.5 in the table, in percent."""
+    (line,) = (line for line in output.splitlines() if line.split()[:1] == [row])
+    before, arrow, after = line.split()[2:5]
+    assert arrow == '→'
+    return float(before), float(after)
+
+
+def read_generator(path):
+    cfg = Config.fromfile(path, import_custom_modules=False)
+    return cfg, TASK_UTILS.build(cfg.model.bbox_head.anchor_generator)
+
+
+def test_long_thin_objects(folder, monkeypatch, capsys):
+    output = run(monkeypatch, capsys, 'thin.py')
+    assert '160 objects in 40 images; left out: 1 without area' in output
+    before, after = before_and_after(output)
+    assert before < 10 and after > 80
+    for name in ('circle', 'square'):
+        assert before_and_after(output, name)[1] > 80
+    assert 'work_dirs/thin/fitted_priors.py' in output
+
+    cfg, fitted = read_generator('work_dirs/thin/fitted_priors.py')
+    _, given = read_generator(DEMO_CONFIG)
+    assert cfg.train_dataloader.dataset.data_root == 'thin/'  # inherits from the config
+    assert fitted.num_base_priors == given.num_base_priors
+    assert fitted.strides == given.strides
+    image = cv2.imread('work_dirs/thin/fitted_priors.png')
+    assert image.shape == (759, 1276, 3)
+    assert len(np.unique(image.reshape(-1, 3), axis=0)) > 50
+
+
+def test_the_written_config_has_nothing_left_to_gain(folder, monkeypatch, capsys):
+    first = run(monkeypatch, capsys, 'thin.py', '--out', 'new/fitted.py')
+    again = run(monkeypatch, capsys, 'new/fitted.py', '--out', 'again.py')
+    if 'Nothing better' in again:
+        assert not Path('again.py').exists()
+    else:
+        assert before_and_after(again)[0] == before_and_after(first)[1]
+        assert before_and_after(again)[1] - before_and_after(again)[0] < 5
+    assert Path('again.png').is_file()
+
+
+def test_it_says_so_when_nothing_better_is_found(folder, monkeypatch, capsys):
+    """Objects that are priors themselves."""
+    _, generator = read_generator(DEMO_CONFIG)
+    priors = np.concatenate(
+        [level.numpy() for level in generator.grid_priors([(20, 20), (10, 10), (5, 5), (3, 3)],
+                                                          device='cpu')]
+    )  # fmt: skip
+    inside = priors[((priors >= 0) & (priors <= 160)).all(1)][::25]
+    objects = [('circle', box.round(), False) for box in inside]
+    write_boxes('fitting', [((160, 160), objects)])
+    options = ('--cfg-options', 'train_dataloader.dataset.data_root=fitting/')
+    output = run(monkeypatch, capsys, 'thin.py', *options, '--out', 'none.py')
+    assert 'Nothing better was found' in output
+    assert '→' not in output
+    assert not Path('none.py').exists() and Path('none.png').is_file()
+
+
+def test_the_same_seed_writes_the_same_config(folder, monkeypatch, capsys):
+    for name in ('one.py', 'other.py'):
+        run(monkeypatch, capsys, 'thin.py', '--seed', 5, '--max-images', 10, '--out', name)
+    assert Path('one.py').read_text() == Path('other.py').read_text()
+
+
+@pytest.mark.parametrize(
+    'args, said',
+    [
+        (['nothing.py'], 'no config file nothing.py'),
+        (['thin.py', '--cfg-options', 'train_dataloader.dataset.data_root=x/'], 'x/'),
+        (['empty.py'], 'no object that can be used'),
+        (['--out', 'priors.json', 'thin.py'], None),
+    ],
+)
+def test_a_users_mistake_is_one_line(args, said, folder, monkeypatch, capsys):
+    write_boxes('empty', [((160, 160), [])])
+    data = "train_dataloader = dict(dataset=dict(data_root='empty/'))"
+    Path('empty.py').write_text(f'_base_ = [{str(DEMO_CONFIG)!r}]\n{data}\n')
+    with pytest.raises(SystemExit) as caught:
+        run(monkeypatch, capsys, *args)
+    if said is None:  # argparse says it
+        assert '--out is a config' in capsys.readouterr().err
+    else:
+        assert said in caught.value.code and '\n' not in caught.value.code

@@ -1,0 +1,245 @@
+"""--data-root: what tools/train.py and tools/test.py do with it.
+
+Its errors end the program with one line, as those of `_common` do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from _common import merge_options, read_config, renamed
+from mmengine.config import Config
+from rich.console import Console
+from rich.progress import track
+
+from ssd_plugin.datasets.own_data.config import (
+    describe_schedule,
+    find_leaf,
+    fit_batch,
+    fit_data,
+    scale_learning_rate,
+)
+from ssd_plugin.datasets.own_data.files import write_text
+from ssd_plugin.datasets.own_data.recognise import recognise
+from ssd_plugin.datasets.own_data.summary import DataSet, list_faults, make_table
+from ssd_plugin.errors import DataRootError
+
+FEW = 2000  # images that are read before a bar could tell anything
+# Where launchers tell a process its number, and how many there are.
+VARIABLES = dict(
+    pytorch=('RANK', 'WORLD_SIZE'),
+    slurm=('SLURM_PROCID', 'SLURM_NTASKS'),
+    mpi=('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE'),
+)
+RATE_OPTIONS = ('optim_wrapper.optimizer.lr', 'auto_scale_lr.enable')
+
+
+def fit_for_training(cfg: Config, args: argparse.Namespace) -> Config:
+    """Fit a config to the folder that the user names, and tell about it.
+
+    1. Find out what the folder is, and read all that training and evaluation will.
+    2. Write down, in ``data`` in the work directory, which images are in which part, and what
+       is wrong with them.
+    3. Set data sets, classes and evaluators, then once more what the user sets by
+       ``--cfg-options``, then the batch and the learning rate for it.
+
+    Returns:
+        The config, under a name of its own: so MMEngine will write it into the work directory.
+    """
+    rank, processes = place_among_processes(args.launcher)
+    folder = Path(cfg.work_dir, 'data')
+    with one_line_errors():
+        source = recognise(Path(args.data_root))
+        data = DataSet(source, source.parts.names, progress(rank))
+        leaf = find_leaf(cfg.train_dataloader.dataset)
+        classes = choose_classes(data, args.classes, leaf.get('metainfo', {}).get('classes'))
+        if args.strict:
+            require_no_faults(data, classes)
+        num_images = count_trained_on(data, classes, leaf.get('filter_cfg') or {})
+        fit_data(cfg, source, classes, write_parts(data, classes, folder))
+    merge_options(cfg, args)
+    if not cfg.get('randomness', {}).get('seed'):
+        cfg.merge_from_dict({'randomness.seed': 0})  # so that the config repeats the run
+    options = args.cfg_options or {}
+    given = any(option.startswith(RATE_OPTIONS) for option in options)
+    own_batch = read_config(args.config).train_dataloader.batch_size
+    name = name_for(cfg, source.root)
+    lines = [
+        f'Parts: {source.parts.origin}.',
+        fit_batch(cfg, num_images, processes),
+        scale_learning_rate(cfg, own_batch, processes, given),
+        describe_schedule(cfg, num_images, processes),
+        f'To repeat this run: python tools/train.py {Path(cfg.work_dir, name)}',
+    ]
+    if rank == 0:
+        with one_line_errors():
+            report(data, classes, folder, lines)
+    return renamed(cfg, name)
+
+
+def read_for_testing(args: argparse.Namespace) -> DataSet:
+    """Read the part of the user's folder that a trained detector is tested on."""
+    with one_line_errors():
+        source = recognise(Path(args.data_root))
+        rank, _ = place_among_processes(args.launcher)
+        return DataSet(source, [source.parts.evaluated], progress(rank))
+
+
+def fit_for_testing(cfg: Config, args: argparse.Namespace, data: DataSet) -> None:
+    """Have a config test on data that have been read, with the classes of the checkpoint."""
+    rank, _ = place_among_processes(args.launcher)
+    folder = Path(cfg.work_dir, 'test_data')  # beside those that training has written
+    with one_line_errors():
+        classes = classes_of(args.checkpoint, args.classes)
+        require_common_classes(data, classes)
+        if args.strict:
+            require_no_faults(data, classes)
+        fit_data(cfg, data.source, classes, write_parts(data, classes, folder))
+        merge_options(cfg, args)
+        if rank == 0:
+            report(data, classes, folder, [f'Parts: {data.source.parts.origin}.'])
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """End the program with one line where the folder is at fault, or can't be written to."""
+    try:
+        yield
+    except DataRootError as error:
+        sys.exit(str(error))
+    except OSError as error:
+        sys.exit(f'--data-root: {error}')
+
+
+def place_among_processes(launcher: str) -> tuple[int, int]:
+    """The number of this process and how many there are, before they are joined."""
+    if launcher == 'none':
+        return 0, 1
+    rank, processes = VARIABLES[launcher]
+    return int(os.environ.get(rank, 0)), int(os.environ.get(processes, 1))
+
+
+def progress(rank: int) -> Callable[[list], Iterable]:
+    """What shows progress on the screen, of one process and where there is much to read."""
+
+    def show(jobs: list) -> Iterable:
+        return track(
+            jobs,
+            f'Reading {len(jobs)} images',
+            console=Console(stderr=True),
+            transient=True,
+            disable=rank > 0 or len(jobs) < FEW,
+        )
+
+    return show
+
+
+def choose_classes(
+    data: DataSet, wanted: Sequence[str] | None, configured: Sequence[str] | None
+) -> list[str]:
+    """Those that the user wants, else all, in the order of the config if it has the same."""
+    root = data.source.root
+    found = data.classes()
+    if not found:
+        raise DataRootError(f'{root}: there are images, but no objects')
+    unknown = [name for name in wanted or () if name not in found]
+    if unknown:
+        raise DataRootError(f'{root} has no {", ".join(unknown)}; it has {", ".join(found)}')
+    if not wanted and set(configured or ()) == set(found):
+        return list(configured)
+    return list(wanted or found)
+
+
+def count_trained_on(data: DataSet, classes: Sequence[str], filter_cfg: dict) -> int:
+    """How many images training will see: those without objects may be left out."""
+    wanted = set(classes)
+    images = data.images['train']
+    with_objects = [p for p in images if any(o.name in wanted for o in p.objects)]
+    if not with_objects:
+        raise DataRootError(f'{data.source.root}: no {" or ".join(classes)} to train on')
+    return len(with_objects if filter_cfg.get('filter_empty_gt') else images)
+
+
+def require_no_faults(data: DataSet, classes: Sequence[str]) -> None:
+    """For --strict: the first of the faults ends the program."""
+    found = [fault for faults in data.all_faults(classes).values() for fault in faults]
+    if found:
+        kind, path, detail = found[0]
+        reason = f'{kind}, {detail}' if detail else kind
+        more = f', and {len(found) - 1} more' if len(found) > 1 else ''
+        raise DataRootError(
+            f'--strict: {data.source.root / path}: {reason}{more}; without --strict, they are '
+            'skipped and reported'
+        )
+
+
+def write_parts(data: DataSet, classes: Sequence[str], folder: Path) -> dict[str, Path]:
+    """By part, the file that says what is in it."""
+    return {
+        part: data.source.write(part, images, classes, folder)
+        for part, images in data.images.items()
+    }
+
+
+def name_for(cfg: Config, root: Path) -> str:
+    """The file name of a config that is fitted to a folder; testing writes none of this name."""
+    stem, ending = Path(cfg.filename).stem, '_on_' + re.sub(r'\W+', '_', root.absolute().name)
+    return f'{stem.removesuffix(ending)}{ending}.py'
+
+
+def report(data: DataSet, classes: Sequence[str], folder: Path, lines: Sequence) -> None:
+    """Print what was found, and write it down beside the faults themselves."""
+    found = data.all_faults(classes)
+    table = make_table(data, classes, found)
+    lines = [line for line in lines if line]
+    fault_file = folder / 'faults.txt'
+    fault_file.unlink(missing_ok=True)  # of an earlier run
+    if any(found.values()):
+        write_text(fault_file, list_faults(found))
+        lines.insert(0, f'Faults: each is listed in {fault_file}.')
+    untrained = [name for name in classes if not data.count_objects().get('train', {name: 1})[name]]
+    if untrained:
+        lines.insert(0, f'Nothing to train on: {", ".join(untrained)}.')
+    lines[:0] = data.source.notes
+    text = io.StringIO()
+    for console in (Console(width=None if sys.stdout.isatty() else 120), Console(file=text)):
+        say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+        say(f'{data.source.root}: {data.source.description}')
+        console.print(table)
+        for line in lines:
+            say(line)
+    sys.stdout.flush()
+    write_text(folder / 'summary.txt', text.getvalue())
+
+
+def classes_of(checkpoint: str, wanted: Sequence[str] | None) -> list[str]:
+    """The names of a checkpoint's classes, or the user's where it has none."""
+    from mmengine.runner.checkpoint import CheckpointLoader
+
+    from ssd_plugin.checkpoints.files import classes_in
+
+    loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
+    classes = classes_in(loaded.get('meta', {}))
+    if not classes and not wanted:
+        raise DataRootError(f"{checkpoint} doesn't name its classes: do it by --classes, in order")
+    if classes and wanted and list(classes) != list(wanted):
+        raise DataRootError(f'--classes has {", ".join(wanted)}, {checkpoint} {", ".join(classes)}')
+    return list(classes or wanted)
+
+
+def require_common_classes(data: DataSet, classes: Sequence[str]) -> None:
+    """A detector that knows none of the classes can't be tested."""
+    found = data.classes()
+    if not set(found) & set(classes):
+        raise DataRootError(
+            f'{data.source.root} has {", ".join(found) or "no objects"}, '
+            f'and the checkpoint knows {", ".join(classes)}'
+        )
