@@ -24,6 +24,7 @@ test-matrix: $(READY)
 lint: $(READY)
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
+	.venv/bin/lint-imports --no-logo
 
 # uv takes a quarter of pip's time. Where it cannot work, behind a mirror for instance, pip does.
 $(READY): setup.py pyproject.toml constraints.txt
