@@ -7,6 +7,18 @@ class SSDPluginError(Exception):
     """Base class of the errors below; the message is one line that says what to do."""
 
 
+class ConfigError(SSDPluginError, ValueError):
+    """A config does not suit what is asked of it."""
+
+
+class InputError(SSDPluginError, ValueError):
+    """What a user names can't be used: an image, a folder, a device, an exported file, a log."""
+
+
+class MissingPackageError(SSDPluginError, ImportError):
+    """An optional package is not installed."""
+
+
 class CheckpointError(SSDPluginError, ValueError):
     """A file is not the checkpoint that it should be."""
 

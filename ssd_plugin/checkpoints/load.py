@@ -44,7 +44,7 @@ def class_names(model: nn.Module, meta: dict, cfg: Config) -> Sequence[str]:
         cfg: Of the detector; its data set is not read.
 
     Raises:
-        ValueError: They are not as many as the model's classes.
+        CheckpointError: They are not as many as the model's classes.
     """
     classes = classes_in(meta)
     if not classes:
@@ -52,7 +52,7 @@ def class_names(model: nn.Module, meta: dict, cfg: Config) -> Sequence[str]:
         classes = tuple(dataset.metainfo.get('classes') or ())
     number = getattr(getattr(model, 'bbox_head', None), 'num_classes', len(classes))
     if len(classes) != number:
-        raise ValueError(
+        raise CheckpointError(
             f'{number} classes of the model and {len(classes)} names: the checkpoint names none, '
             "set test_dataloader.dataset.metainfo.classes to the classes' names"
         )

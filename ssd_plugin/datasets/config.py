@@ -8,6 +8,8 @@ from mmcv.image import rescale_size
 from mmengine.config import Config, ConfigDict
 from torch.nn.modules.utils import _pair
 
+from ssd_plugin.errors import ConfigError
+
 
 def plain_test_set(cfg: Config) -> ConfigDict:
     """The data set, inside of wrappers, whose pipeline says how images to detect on are read.
@@ -15,27 +17,32 @@ def plain_test_set(cfg: Config) -> ConfigDict:
     It is that of the tests, or of the validation where there are none.
 
     Raises:
-        ValueError: If there is neither.
+        ConfigError: If there is neither.
     """
     loader = cfg.get('test_dataloader') or cfg.get('val_dataloader')
     if not loader:
-        raise ValueError('no test_dataloader, whose pipeline says how images are read')
-    dataset = loader.dataset
-    while 'dataset' in dataset or 'datasets' in dataset:  # RepeatDataset, ConcatDataset
-        dataset = dataset['dataset'] if 'dataset' in dataset else dataset['datasets'][0]
-    return dataset
+        raise ConfigError('no test_dataloader, whose pipeline says how images are read')
+    return leaf_datasets(loader.dataset)[0]
+
+
+def leaf_datasets(dataset: ConfigDict) -> list[ConfigDict]:
+    """The configs of data sets inside wrappers (RepeatDataset, ConcatDataset, ...)."""
+    inner = dataset.get('datasets') or [dataset.get('dataset')]
+    if inner == [None]:
+        return [dataset]
+    return [leaf for one in inner for leaf in leaf_datasets(one)]
 
 
 def resize_of(cfg: Config) -> Mapping:
     """The ``Resize`` that images go through before they are detected on.
 
     Raises:
-        ValueError: If there is none, or one without a fixed ``scale``.
+        ConfigError: If there is none, or one without a fixed ``scale``.
     """
     for transform in plain_test_set(cfg).pipeline:
         if str(transform.type).endswith('Resize') and transform.get('scale') is not None:
             return transform
-    raise ValueError('the test pipeline has no Resize with a scale, which is the input size')
+    raise ConfigError('the test pipeline has no Resize with a scale, which is the input size')
 
 
 def input_size(cfg: Config) -> tuple[int, int]:

@@ -16,6 +16,8 @@ from mmengine.fileio import get
 from mmengine.registry import init_default_scope
 from torch.utils.data import Dataset
 
+from ssd_plugin.errors import InputError
+
 LOOKED_AT = 1000  # images of a large data set, to choose one of
 
 
@@ -39,11 +41,11 @@ def read_image(path: str) -> np.ndarray:
     """An image (h, w, 3) uint8 RGB, from a file or from where MMEngine finds it.
 
     Raises:
-        ValueError: If it can't be read as an image.
+        InputError: If it can't be read as an image.
     """
     image = imfrombytes(get(path))
     if image is None:
-        raise ValueError(f'{path} is no image')
+        raise InputError(f'{path} is no image')
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 

@@ -12,6 +12,7 @@ from mmengine.device import get_device
 from mmengine.runner import Runner
 
 from ssd_plugin.engine.runner import ResumableRunner
+from ssd_plugin.errors import ConfigError
 from ssd_plugin.models.head import SSDMultiBoxHead
 from ssd_plugin.models.preprocessor import SSDDataPreprocessor
 
@@ -24,13 +25,13 @@ def join_cpu_processes(cfg: Config) -> None:
     of the model. It does neither where the group exists and the config names the devices.
 
     Raises:
-        ValueError: If the launcher is one that needs an accelerator.
+        ConfigError: If the launcher is one that needs an accelerator.
     """
     launcher = cfg.get('launcher', 'none')
     if launcher == 'none' or get_device() != 'cpu':
         return
     if launcher != 'pytorch':
-        raise ValueError(f'without a GPU, use torchrun with --launcher pytorch, not {launcher}')
+        raise ConfigError(f'without a GPU, use torchrun with --launcher pytorch, not {launcher}')
     dist.init_process_group('gloo')
     atexit.register(_leave_processes)
     cfg.merge_from_dict({'env_cfg.dist_cfg.backend': 'gloo'})
@@ -73,7 +74,7 @@ def check_preprocessor(cfg: Config) -> None:
     """Refuse a model that would find its images and its annotations on two devices.
 
     Raises:
-        ValueError: If ``SSDDataPreprocessor`` serves another head than ``SSDMultiBoxHead``, where
+        ConfigError: If ``SSDDataPreprocessor`` serves another head than ``SSDMultiBoxHead``, where
             there is an accelerator.
     """
     preprocessor = cfg.model.get('data_preprocessor') or {}
@@ -82,7 +83,7 @@ def check_preprocessor(cfg: Config) -> None:
     name = cfg.model.get('bbox_head', {}).get('type')
     head = MODELS.get(name) if isinstance(name, str) else name
     if not (isinstance(head, type) and issubclass(head, SSDMultiBoxHead)):
-        raise ValueError(
+        raise ConfigError(
             'model.data_preprocessor.type=SSDDataPreprocessor leaves annotations on the host, for '
             f'SSDMultiBoxHead; the head is {name}: set it to DetDataPreprocessor'
         )
