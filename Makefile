@@ -5,7 +5,7 @@ READY := .venv/ready
 PACKAGES := --editable '.[lite,test]' --constraint constraints.txt
 DEMO := work_dirs/demo_shapes
 
-.PHONY: demo test test-matrix lint clean
+.PHONY: demo test test-matrix mutation lint clean
 
 demo: $(READY)
 	$(PY) tools/prepare_data.py shapes data/shapes
@@ -20,6 +20,10 @@ test: $(READY)
 # Needs Pythons 3.10, 3.12 and 3.13 on PATH and a C++ compiler.
 test-matrix: $(READY)
 	$(PY) -m tests.long.matrix
+
+# Plants faults in the core, a sample of them one at a time: do the tests notice?
+mutation: $(READY)
+	$(PY) -m tests.long.mutation
 
 lint: $(READY)
 	$(PY) -m ruff check
@@ -55,4 +59,4 @@ $(PY) -c 'import cv2' 2>/dev/null || { \
 endef
 
 clean:
-	rm -rf .venv build *.egg-info data/shapes $(DEMO)
+	rm -rf .venv build mutants *.egg-info data/shapes $(DEMO)
