@@ -67,19 +67,20 @@ def main() -> None:
         sys.exit(f'no folder {folder} for {args.out}')
     if Path(args.out).is_dir():
         sys.exit(f'{args.out} is a folder: name a file in it')
-    from ssd_plugin.checkpoints import files as checkpoints
+    from ssd_plugin.checkpoints.convert import convert, recognise, to_torchvision
+    from ssd_plugin.checkpoints.files import read, save
     from ssd_plugin.errors import CheckpointError
 
     try:
-        state, meta = checkpoints.read(args.checkpoint)
-        layout = checkpoints.recognise(state, args.source)
-        converted = checkpoints.convert(state, layout, meta, args.classes)
+        state, meta = read(args.checkpoint)
+        layout = recognise(state, args.source)
+        converted = convert(state, layout, meta, args.classes)
         if args.to == 'torchvision':
-            output = checkpoints.to_torchvision(converted)
+            output = to_torchvision(converted)
             following = "torchvision's model.load_state_dict(...), see docs/checkpoints.md"
         else:
             output, following = converted, next_step(converted, args.out)
-        checkpoints.save(output, args.out)
+        save(output, args.out)
     except (CheckpointError, OSError) as error:
         sys.exit(str(error))
     print(f'{args.out}: {describe(converted)}')

@@ -77,7 +77,7 @@ def export(
     """Write the file to ``part`` and check it: the graph's shapes, and the difference."""
     import onnx
 
-    from ssd_plugin.checkpoints.detector import load_detector
+    from ssd_plugin.checkpoints.load import load_detector
     from ssd_plugin.datasets.config import input_size
     from ssd_plugin.export.check import check_file
     from ssd_plugin.export.graph import BoxesAndScores, Detections

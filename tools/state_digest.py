@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import pickle
 import sys
 
 import _common as common
@@ -31,20 +30,14 @@ def main() -> None:
     path = parser.parse_args().checkpoint
     common.require_checkpoint(path)
 
-    import torch
-
-    from ssd_plugin.compat.torch_load import code_asked_for  # with what MMEngine's checkpoints hold
+    from ssd_plugin.checkpoints.files import read
+    from ssd_plugin.errors import SSDPluginError
 
     try:
-        checkpoint = torch.load(path, map_location='cpu', weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        code = code_asked_for(error)
-        if code:
-            sys.exit(f'{path} is refused: to read it would run {code}')
-        sys.exit(f"{path} can't be loaded: {str(error).splitlines()[0]}")
-    if 'state_dict' not in checkpoint:
-        sys.exit(f'{path} has no state_dict: it is no checkpoint of a training run')
-    print(state_digest(checkpoint['state_dict']))
+        state, _ = read(path)
+    except (SSDPluginError, OSError) as error:
+        sys.exit(str(error))
+    print(state_digest(state))
 
 
 if __name__ == '__main__':

@@ -80,6 +80,7 @@ def main() -> None:
     from mmdet.evaluation import DumpDetResults
 
     from ssd_plugin.engine.amp import enable_amp_evaluation
+    from ssd_plugin.engine.hooks import StrictLoadHook
     from ssd_plugin.engine.launch import build_runner
 
     if args.amp:
@@ -88,6 +89,7 @@ def main() -> None:
         common.require_sound_data(cfg, ('test',))
     with common.refusals():
         runner = build_runner(cfg)
+    runner.register_hook(StrictLoadHook())
     if args.out:
         runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
     with common.refusals():

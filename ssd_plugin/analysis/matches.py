@@ -12,8 +12,9 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
-from mmengine.runner import load_checkpoint
 from torch import nn
+
+from ssd_plugin.checkpoints.load import load_detector
 
 
 class Matches(NamedTuple):
@@ -35,11 +36,9 @@ def build_model(cfg: Config, checkpoint: str | None) -> nn.Module:
         ValueError: If its head does not match priors by ``assign_batch``.
     """
     init_default_scope(cfg.get('default_scope', 'mmdet'))
-    model = MODELS.build(cfg.model).eval()
+    model = load_detector(cfg, checkpoint)[0] if checkpoint else MODELS.build(cfg.model).eval()
     if not hasattr(getattr(getattr(model, 'bbox_head', None), 'assigner', None), 'assign_batch'):
         raise ValueError('its head does not match priors as SSDMultiBoxHead does')
-    if checkpoint:
-        load_checkpoint(model, checkpoint, map_location='cpu')
     return model
 
 

@@ -1,41 +1,28 @@
-"""Weights from other SSDs and for them: reading, recognising, checking and converting a file.
-
-What the implementations call their parameters, and how they order them, is in `layouts`.
-
-Imports torch and little else, so that a command can start at once.
-"""
+"""Checkpoint files: reading the weights in them, running nothing, and writing them."""
 
 from __future__ import annotations
 
 import argparse
 import os
-import pickle
+import re
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
-from statistics import mode
 
 import torch
 from torch import Tensor
 
-from ssd_plugin.checkpoints.layouts import CLASS_LAYER, LAYOUTS, Layout
-from ssd_plugin.compat.torch_load import code_asked_for
+from ssd_plugin.compat.torch_load import require_no_code
 from ssd_plugin.errors import CheckpointError
 
 State = dict[str, Tensor]
-
-# The score of torchvision's COCO outputs that stand for no class. Softmax makes exactly 0 of it.
-UNUSED_SCORE = -1e4
-
-
-# --- files -----------------------------------------------------------------------------------
 
 
 def read(path: str | Path) -> tuple[State, dict]:
     """Read the state dict and the ``meta`` of a checkpoint, running nothing that it holds.
 
     The state dict may lie in it under ``state_dict`` (MMEngine) or ``model`` (torchvision's
-    training script).
+    training script), and its names may begin with ``module.``, as those of a model that was wrapped
+    for several processes do.
 
     Raises:
         CheckpointError: The file is not a checkpoint, or would run code.
@@ -45,21 +32,11 @@ def read(path: str | Path) -> tuple[State, dict]:
         loaded = load_data(path)
     except OSError:
         raise
-    except Exception as error:  # of what is no checkpoint, PyTorch raises nearly anything
-        code = code_asked_for(error)
-        if code:
-            raise CheckpointError(f'{path} is refused: to read it would run {code}') from error
+    except Exception as error:  # for what is no checkpoint, PyTorch raises nearly anything
+        require_no_code(path, error)
         raise CheckpointError(f'{path} is not a checkpoint of PyTorch') from error
-    contents = loaded if isinstance(loaded, dict) else {}
-    wrapped = [contents[key] for key in ('state_dict', 'model') if key in contents]
-    state, meta = (wrapped or [contents])[0], contents.get('meta')
-    if not (isinstance(state, dict) and state):
-        raise CheckpointError(f'{path} holds no state dict, as it is or as state_dict or model')
-    for name, value in state.items():
-        if not isinstance(value, Tensor):
-            kind = type(value).__name__
-            raise CheckpointError(f'{path} holds no state dict: {name!r} is of type {kind}')
-    return state, meta if isinstance(meta, dict) else {}
+    meta = loaded.get('meta') if isinstance(loaded, dict) else None
+    return weights_in(loaded, path), meta if isinstance(meta, dict) else {}
 
 
 def load_data(path: str | Path) -> object:
@@ -69,14 +46,29 @@ def load_data(path: str | Path) -> object:
         torch.serialization.add_safe_globals([argparse.Namespace])
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # about old formats, beside the error that follows
-        try:
-            return torch.load(path, map_location='cpu', weights_only=True)
-        except pickle.UnpicklingError:
-            # MMEngine stores its log history beside the weights; compat allows for that.
-            from ssd_plugin.compat import apply
+        return torch.load(path, map_location='cpu', weights_only=True)
 
-            apply()
-            return torch.load(path, map_location='cpu', weights_only=True)
+
+def weights_in(loaded: object, path: str | Path) -> State:
+    """The state dict in what a checkpoint's file holds; see :func:`read`.
+
+    Args:
+        loaded: The contents of the file.
+        path: What the message calls the file.
+
+    Raises:
+        CheckpointError: There is none.
+    """
+    contents = loaded if isinstance(loaded, dict) else {}
+    wrapped = [contents[key] for key in ('state_dict', 'model') if key in contents]
+    state = (wrapped or [contents])[0]
+    if not (isinstance(state, dict) and state):
+        raise CheckpointError(f'{path} holds no state dict, as it is or as state_dict or model')
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            kind = type(value).__name__
+            raise CheckpointError(f'{path} holds no state dict: {name!r} is of type {kind}')
+    return {re.sub(r'^module\.', '', name): value for name, value in state.items()}
 
 
 def save(checkpoint: dict, path: str | Path) -> None:
@@ -93,134 +85,6 @@ def save(checkpoint: dict, path: str | Path) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-
-
-# --- what a state dict is --------------------------------------------------------------------
-
-
-def recognise(state: State, source: str = 'auto') -> Layout:
-    """The layout, of those of a source, whose names a state dict's agree with best.
-
-    Raises:
-        CheckpointError: ``source`` is 'auto', and they agree with none.
-    """
-
-    def agreement(layout: Layout) -> float:
-        names = layout.parameters(1).keys()
-        return len(names & state.keys()) / len(names | state.keys())
-
-    candidates = [layout for layout in LAYOUTS if source in ('auto', layout.source)]
-    # One that fits ends the search: the last ones take an import of seconds.
-    fitting = (layout for layout in candidates if agreement(layout) == 1)
-    best = next(fitting, None) or max(candidates, key=agreement)
-    if source == 'auto' and not agreement(best):
-        known = ', '.join(map(str, LAYOUTS))
-        raise CheckpointError(f'{next(iter(state))!r} is a parameter in none of: {known}')
-    return best
-
-
-def check(state: State, layout: Layout) -> int:
-    """Make sure that a state dict is what a layout says; the number of scores of a prior, K.
-
-    Raises:
-        CheckpointError: A parameter is missing, has another shape, or doesn't belong there.
-    """
-    per_class = {  # channels of each class layer for one class
-        theirs: shape[0]
-        for theirs, (ours, shape) in layout.parameters(1).items()
-        if CLASS_LAYER.fullmatch(ours)
-    }
-    numbers = [state[name].shape[:1].numel() / n for name, n in per_class.items() if name in state]
-    # Of layers that disagree, most are right.
-    outputs = mode(numbers) if numbers else 0.0
-    known = outputs >= 1 and outputs.is_integer()
-    parameters = layout.parameters(int(outputs) if known else 1)
-    for name, (_, shape) in parameters.items():
-        found = tuple(state[name].shape) if name in state else 'missing'
-        if found != shape:
-            unit = '' if known or name not in per_class else f'{shape[0]} x outputs; of 1: '
-            raise CheckpointError(f'{name}: {layout} has shape {unit}{shape}, this file: {found}')
-    for name in state:
-        if name not in parameters:
-            raise CheckpointError(f'{name}: {layout} has no such parameter')
-    return int(outputs)
-
-
-# --- conversion ------------------------------------------------------------------------------
-
-
-def convert(
-    state: State, layout: Layout, meta: dict | None = None, classes: Sequence[str] | None = None
-) -> dict:
-    """An MMEngine checkpoint of this plugin's detector from another implementation's weights.
-
-    Args:
-        state: The weights, under the layout's names.
-        layout: From :func:`recognise`.
-        meta: What the file says beside the weights.
-        classes: Names of the classes, where it doesn't say them.
-
-    Returns:
-        ``state_dict``, and ``meta`` with ``source``, ``config``, ``num_classes`` and, where the
-        names are known, ``dataset_meta``.
-
-    Raises:
-        CheckpointError: The state dict isn't what the layout says, or the names are not as many
-            as its classes.
-    """
-    outputs = check(state, layout)
-    meta = dict(meta or {})
-    classes = tuple(classes or classes_in(meta) or layout.classes(outputs) or ())
-    order = layout.class_order(outputs, classes)
-    num_classes = len(order) - 1
-    if classes and len(classes) != num_classes:
-        raise CheckpointError(
-            f'{len(classes)} class names for {outputs} scores, which are {num_classes} classes '
-            'and background'
-        )
-    converted = {}
-    for theirs, (ours, _) in layout.parameters(outputs).items():
-        value = state[theirs]
-        if CLASS_LAYER.fullmatch(ours):
-            value = value.unflatten(0, (-1, outputs))[:, order].flatten(0, 1)  # (A * K, ...)
-        converted[ours] = value
-    if not {'source', 'config', 'num_classes'} <= meta.keys():
-        # Else it is of an earlier conversion, which knew better.
-        meta.update(source=str(layout), config=layout.config(outputs))
-    meta['num_classes'] = num_classes
-    if classes:
-        meta['dataset_meta'] = dict(classes=classes)
-    return dict(meta=meta, state_dict=converted)
-
-
-def to_torchvision(checkpoint: dict) -> State:
-    """torchvision's state dict from a checkpoint of :func:`convert`, its inverse.
-
-    A detector of COCO's 80 classes gets torchvision's 91 outputs, of which those that stand for
-    no class never have a score.
-
-    Raises:
-        CheckpointError: torchvision has no such architecture.
-    """
-    state, classes = checkpoint['state_dict'], classes_in(checkpoint['meta'])
-    architecture = recognise(state, 'mmdet').architecture
-    layouts = {layout.architecture: layout for layout in LAYOUTS if layout.source == 'torchvision'}
-    if architecture not in layouts:
-        raise CheckpointError(f'torchvision has no {architecture}')
-    layout, num_scores = layouts[architecture], checkpoint['meta']['num_classes'] + 1
-    is_coco = num_scores == 81 and classes == layout.classes(91)
-    outputs = 91 if is_coco else num_scores
-    order = layout.class_order(outputs, classes)
-    converted = {}
-    for theirs, (ours, shape) in layout.parameters(outputs).items():
-        value = state[ours]
-        if CLASS_LAYER.fullmatch(ours):
-            unused = UNUSED_SCORE if theirs.endswith('bias') else 0
-            scores = value.unflatten(0, (-1, num_scores))
-            value = value.new_full(shape, unused)
-            value.unflatten(0, (-1, outputs))[:, order] = scores
-        converted[theirs] = value
-    return converted
 
 
 def classes_in(meta: dict) -> tuple[str, ...] | None:

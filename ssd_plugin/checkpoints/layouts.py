@@ -2,8 +2,6 @@
 
 :data:`ARCHITECTURES` has the names and shapes that a detector's parameters have in this plugin,
 :data:`LAYOUTS` what each implementation calls them and in which order its scores are.
-
-Imports no more than the standard library; torchvision where it is asked.
 """
 
 from __future__ import annotations
@@ -12,6 +10,9 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
 from typing import NamedTuple
+
+import torch
+from torchvision.models.detection import SSD300_VGG16_Weights, ssdlite320_mobilenet_v3_large
 
 Shapes = dict[str, tuple[int, ...]]
 Names = tuple[tuple[str, str], ...]  # beginnings of names: (theirs, ours)
@@ -64,9 +65,6 @@ def vgg_shapes(outputs: int, num_priors: Sequence[int], last_kernel: int) -> Sha
 @cache
 def ssdlite_shapes(outputs: int) -> Shapes:
     """Parameters of SSDLite on MobileNetV3 with the reduced tail, as torchvision builds it."""
-    import torch
-    from torchvision.models.detection import ssdlite320_mobilenet_v3_large  # here: takes seconds
-
     with torch.device('meta'):  # shapes without numbers
         model = ssdlite320_mobilenet_v3_large(
             weights=None, weights_backbone=None, num_classes=outputs
@@ -95,8 +93,6 @@ ARCHITECTURES: dict[str, Callable[[int], Shapes]] = {
 
 def coco_categories() -> dict[int, str]:
     """Ids and names of COCO's 80 classes; the ids go up to 90, with gaps."""
-    from torchvision.models.detection import SSD300_VGG16_Weights  # here: it takes seconds
-
     names = SSD300_VGG16_Weights.COCO_V1.meta['categories']
     return {i: name for i, name in enumerate(names) if name not in ('__background__', 'N/A')}
 

@@ -1,4 +1,4 @@
-"""Checkpoints are read as data and run no code: `compat`'s entries about that."""
+"""Checkpoints are read as data and run no code: `compat`'s entries about `torch.load`."""
 
 from __future__ import annotations
 
@@ -6,18 +6,24 @@ import argparse
 import codecs
 import functools
 import inspect
+import io
 import pickle
 import re
+import types
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import BinaryIO
 
 import numpy as np
 import torch
 
-from ssd_plugin.compat.restricted_pickle import RestrictedPickle
+from ssd_plugin.errors import CheckpointError
+
+# --- entries -------------------------------------------------------------------------------------
+# MMEngine is imported inside of them: that works only once OpenCV is known to load.
 
 
-def allow_what_mmengine_checkpoints_hold() -> None:
+def allow_mmengine_types() -> None:
     """Let `torch.load` read MMEngine's checkpoints with `weights_only` on.
 
     Broken: PyTorch >= 2.6 loads only tensors and plain containers unless told otherwise, and
@@ -25,39 +31,39 @@ def allow_what_mmengine_checkpoints_hold() -> None:
     testing fail.
     We: allow-list exactly those types. They are data; nothing on the list calls code that a
     checkpoint chooses. The history names its methods with the built-in `getattr`, which would let
-    a checkpoint reach anything: `_checkpoint_attribute` stands in for it, and knows only them.
+    a checkpoint reach anything: `checkpoint_attribute` stands in for it, and knows only them.
     Until: MMEngine does the same.
     """
     if torch.__version__ < (2, 6):
         return
-    named = _what_mmengine_checkpoints_hold().items()
-    torch.serialization.add_safe_globals([(found, name) for name, found in named])
+    types_by_name = _types_in_mmengine_checkpoints().items()
+    torch.serialization.add_safe_globals([(found, name) for name, found in types_by_name])
 
 
-def read_no_code_on_older_pytorch() -> None:
-    """Have `torch.load` read data only, where PyTorch's own does otherwise.
+def restrict_older_pytorch() -> None:
+    """Have `torch.load` read data only, where PyTorch's own default is to run code.
 
     Broken: reading a pickle runs what it asks for, and `weights_only` is off by default; turned
     on, it refuses MMEngine's checkpoints.
     Versions: PyTorch < 2.6.
-    We: unless it is told `weights_only=False` or another `pickle_module`, it reads with a pickle
-    that knows PyTorch's list and MMEngine's types and nothing else, as PyTorch 2.6 does.
+    We: unless told `weights_only=False` or another `pickle_module`, read with a pickle that knows
+    PyTorch's list and MMEngine's types and nothing else, as PyTorch 2.6 does.
     Until: PyTorch 2.6 is the oldest that we support.
     """
     if torch.__version__ >= (2, 6):
         return
-    from torch._weights_only_unpickler import _get_allowed_globals
+    from torch._weights_only_unpickler import _get_allowed_globals  # older PyTorch only
 
     allowed = {
         **_get_allowed_globals(),
         # On the list of PyTorch 2.6: NumPy's bytes are written as text to encode, and a
-        # MultiStepLR counts its milestones. With 2.6 `checkpoints.load_data` puts Namespace there.
+        # MultiStepLR counts its milestones. With 2.6, `checkpoints.files` adds Namespace.
         '_codecs.encode': codecs.encode,
         'collections.Counter': Counter,
         'argparse.Namespace': argparse.Namespace,
-        **_what_mmengine_checkpoints_hold(),
+        **_types_in_mmengine_checkpoints(),
     }
-    data_only = RestrictedPickle(allowed)
+    restricted = RestrictedPickle(allowed)
     load = torch.load
 
     @functools.wraps(load)
@@ -70,13 +76,13 @@ def read_no_code_on_older_pytorch() -> None:
         **kwargs,
     ) -> object:
         if weights_only is not False and pickle_module is None:
-            weights_only, pickle_module = False, data_only
+            weights_only, pickle_module = False, restricted
         return load(f, map_location, pickle_module, weights_only=bool(weights_only), **kwargs)
 
     torch.load = load_data
 
 
-def read_no_code_from_addresses() -> None:
+def restrict_downloads() -> None:
     """Have MMEngine read a checkpoint from the web as it reads a file: data, no code.
 
     Broken: MMEngine gets it by `torch.hub`, which turns `weights_only` off.
@@ -90,7 +96,7 @@ def read_no_code_from_addresses() -> None:
         checkpoint.load_url = functools.partial(checkpoint.load_url, weights_only=True)
 
 
-def read_no_code_after_all() -> None:
+def forbid_pickle_fallback() -> None:
     """Have the fork `onedl-mmengine` refuse what PyTorch refuses.
 
     Broken: it warns, and reads the checkpoint once more with `weights_only` off. Where nothing is
@@ -103,14 +109,14 @@ def read_no_code_after_all() -> None:
         checkpoint._safe_torch_load = torch.load
 
 
-def name_what_is_refused() -> None:
+def explain_weights_only_errors() -> None:
     """Have MMEngine say which checkpoint is refused and why, in one line.
 
     Broken: PyTorch's error does not name the file, is ten lines long, and tells how to run the
     code after all.
     Versions: PyTorch >= 2.6.
     We: `CheckpointLoader.load_checkpoint`, by which all of MMEngine's checkpoints come, raises
-    `ssd_plugin.checkpoints.files.CheckpointError` where code is asked for.
+    `CheckpointError` where a checkpoint asks for code.
     Until: PyTorch's error is a user's to read.
     """
     from mmengine.runner.checkpoint import CheckpointLoader
@@ -122,25 +128,68 @@ def name_what_is_refused() -> None:
         try:
             return load_checkpoint(filename, *args, **kwargs)
         except pickle.UnpicklingError as error:
-            code = code_asked_for(error)
-            if code is None:
-                raise
-            from ssd_plugin.errors import CheckpointError
-
-            message = f'{filename} is refused: to read it would run {code}'
-            raise CheckpointError(message) from error
+            require_no_code(filename, error)
+            raise
 
     CheckpointLoader.load_checkpoint = staticmethod(load)
 
 
-def code_asked_for(error: Exception) -> str | None:
-    """The full name of what a pickle was refused for; None if the error is about something else."""
+# --- what the entries share ----------------------------------------------------------------------
+
+
+def require_no_code(path: object, error: Exception) -> None:
+    """Raise a one-line error if reading a checkpoint failed because it asks for code to run.
+
+    Args:
+        path: Of the checkpoint.
+        error: What reading it has raised.
+
+    Raises:
+        CheckpointError: It names the class or function that the checkpoint asks for.
+    """
     found = re.search(r'Unsupported (?:global: GLOBAL|class) ([\w.]+)', str(error))
-    return found and found[1]
+    if found:
+        raise CheckpointError(f'{path} is refused: to read it would run {found[1]}') from error
 
 
-def _what_mmengine_checkpoints_hold() -> dict[str, object]:
-    """What MMEngine's checkpoints need beside tensors and containers, by its name in a pickle."""
+class RestrictedPickle(types.ModuleType):
+    """A `pickle_module` for `torch.load` that reads data and calls nothing but what is allowed.
+
+    A pickle names the classes and functions that it is put together with, and reading it calls
+    them. Here it gets those of `allowed`, and no others ("Restricting Globals" in the
+    documentation of Python's `pickle`).
+
+    Args:
+        allowed: Classes and functions by their full names in pickles, 'module.name'.
+    """
+
+    def __init__(self, allowed: Mapping[str, object]) -> None:
+        super().__init__('restricted_pickle')  # PyTorch asks for the name
+
+        class Unpickler(pickle.Unpickler):
+            def find_class(self, module: str, name: str) -> object:
+                if f'{module}.{name}' in allowed:
+                    return allowed[f'{module}.{name}']
+                # In PyTorch's words, which `require_no_code` looks for.
+                raise pickle.UnpicklingError(f'Unsupported global: GLOBAL {module}.{name}')
+
+        self.Unpickler = Unpickler
+
+    def load(self, file: BinaryIO, **kwargs) -> object:
+        """`pickle.load`.
+
+        Raises:
+            pickle.UnpicklingError: The pickle names what is not allowed.
+        """
+        return self.Unpickler(file, **kwargs).load()
+
+    def loads(self, data: bytes, **kwargs) -> object:
+        """`pickle.loads`; raises as `load` does."""
+        return self.load(io.BytesIO(data), **kwargs)
+
+
+def _types_in_mmengine_checkpoints() -> dict[str, object]:
+    """What MMEngine's checkpoints hold beside tensors and containers, by its name in a pickle."""
     from mmengine.logging import HistoryBuffer
     from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 
@@ -155,8 +204,8 @@ def _what_mmengine_checkpoints_hold() -> dict[str, object]:
     ]
     return {
         **{f'{found.__module__}.{found.__qualname__}': found for found in classes},
-        'builtins.getattr': _checkpoint_attribute,
-        '__builtin__.getattr': _checkpoint_attribute,  # as it is written, for Python 2 to read
+        'builtins.getattr': checkpoint_attribute,
+        '__builtin__.getattr': checkpoint_attribute,  # as it is written, for Python 2 to read
         # NumPy 2 moved these two; a checkpoint has the name of the NumPy that wrote it.
         'numpy.core.multiarray.scalar': scalar,
         'numpy._core.multiarray.scalar': scalar,
@@ -165,11 +214,11 @@ def _what_mmengine_checkpoints_hold() -> dict[str, object]:
     }
 
 
-def _checkpoint_attribute(owner: type, name: str) -> Callable:
+def checkpoint_attribute(owner: type, name: str) -> Callable:
     """`getattr` as checkpoints may use it: for the methods that MMEngine stores by name.
 
     Raises:
-        pickle.UnpicklingError: any other attribute is asked for.
+        pickle.UnpicklingError: Any other attribute is asked for.
     """
     from mmengine.logging import HistoryBuffer
     from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler

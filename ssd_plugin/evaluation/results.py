@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import init_default_scope
-from mmengine.runner import Runner, load_checkpoint
+from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from torch.utils.data import DataLoader
+
+from ssd_plugin.checkpoints.load import load_detector
 
 
 class Result(NamedTuple):
@@ -49,8 +50,8 @@ def detect_all(
         loader: From :func:`build_loader`.
         device: Where to compute; by default where MMEngine would.
     """
-    model = MODELS.build(cfg.model).eval().to(device or get_device())
-    load_checkpoint(model, checkpoint, map_location='cpu')
+    model, _ = load_detector(cfg, checkpoint)
+    model.to(device or get_device())
     index = 0
     for batch in loader:
         for sample in model.test_step(batch):

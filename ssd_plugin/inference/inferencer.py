@@ -8,17 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 from mmdet.apis import DetInferencer
-from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import pseudo_collate
-from mmengine.fileio import get_local_path
 from mmengine.structures import InstanceData
 from torch import nn
 
-from ssd_plugin.checkpoints.files import read
-from ssd_plugin.checkpoints.load import class_names, load_whole
+from ssd_plugin.checkpoints.load import load_detector
 from ssd_plugin.datasets.config import plain_test_set
 
 
@@ -64,13 +61,9 @@ class StreamInferencer(DetInferencer):
         return [sample.pred_instances.cpu().numpy() for sample in self.forward(data)]
 
     def _init_model(self, cfg: ConfigDict, weights: str, device: str) -> nn.Module:
-        cfg.model.pop('pretrained', None)  # the checkpoint has all weights
-        model = MODELS.build(cfg.model)
-        with get_local_path(weights) as path:
-            state, meta = read(path)
-        load_whole(model, state, weights)
-        model.cfg, model.dataset_meta = cfg, dict(classes=class_names(model, meta, cfg))
-        return model.to(device).eval()
+        model, classes = load_detector(cfg, weights)
+        model.cfg, model.dataset_meta = cfg, dict(classes=classes)
+        return model.to(device)
 
     def _init_collate(self, cfg: ConfigDict) -> Callable:
         # MMEngine's inferencer looks one up by name, where its runner takes a dict with a type.

@@ -8,6 +8,7 @@ from ssd_plugin.engine.hooks.nonfinite_loss_hook import NonFiniteLossHook
 from ssd_plugin.engine.hooks.norm_stats_hook import NormStatsHook
 from ssd_plugin.engine.hooks.preemption_hook import PreemptionHook
 from ssd_plugin.engine.hooks.runtime_info_hook import DeferredRuntimeInfoHook
+from ssd_plugin.engine.hooks.strict_load_hook import StrictLoadHook
 
 __all__ = [
     'ChannelsLastHook',
@@ -19,4 +20,5 @@ __all__ = [
     'NonFiniteLossHook',
     'NormStatsHook',
     'PreemptionHook',
+    'StrictLoadHook',
 ]

@@ -1,7 +1,5 @@
 """Other implementations and ours, with the same weights: the same scores, offsets, detections."""
 
-import argparse
-import pickle
 from pathlib import Path
 
 import mmdet
@@ -11,7 +9,6 @@ from mmdet.datasets import CocoDataset, VOCDataset
 from mmdet.registry import MODELS, TASK_UTILS, TRANSFORMS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
-from mmengine.logging import HistoryBuffer
 from mmengine.registry import init_default_scope
 from torch.nn.functional import interpolate
 from torchvision.models.detection import (
@@ -20,8 +17,8 @@ from torchvision.models.detection import (
     ssdlite320_mobilenet_v3_large,
 )
 
-from ssd_plugin.checkpoints.files import check, convert, read, recognise, save, to_torchvision
-from ssd_plugin.checkpoints.layouts import CLASS_LAYER, LAYOUTS, VOC_CLASSES, Layout
+from ssd_plugin.checkpoints.convert import check, convert, recognise, to_torchvision
+from ssd_plugin.checkpoints.layouts import LAYOUTS, VOC_CLASSES
 from ssd_plugin.errors import CheckpointError
 from tests.support.helpers import to_flat
 from tests.support.peers import (
@@ -31,16 +28,12 @@ from tests.support.peers import (
     run_torchvision,
     torchvision_model,
 )
+from tests.support.weights import assert_same_detections, layout_of, random_state
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 MMDET_CONFIGS = Path(mmdet.__file__).parent / '.mim' / 'configs' / 'pascal_voc'
 RGB = random_image(seed=3)
 NUM_SCORES = 6
-
-
-def layout_of(source: str, architecture: str = 'SSD300') -> Layout:
-    (layout,) = (x for x in LAYOUTS if (x.source, x.architecture) == (source, architecture))
-    return layout
 
 
 def build(config: str, num_classes: int):
@@ -90,18 +83,6 @@ def run(model, rgb=RGB):
 def assert_close(ours, theirs, relative=1e-4):
     assert ours.shape == theirs.shape
     assert (ours - theirs).abs().max() <= relative * theirs.abs().max()
-
-
-def assert_same_detections(ours, theirs, most=1e-3):
-    """Each detection has one with the same label, score and box (in pixels) on the other side."""
-    (boxes, scores, labels), (their_boxes, their_scores, their_labels) = ours, theirs
-    assert len(scores) == len(their_scores) > 20
-    assert len(labels.unique()) > 2
-    differ = (boxes[:, None] - their_boxes).abs().amax(dim=2)
-    differ = differ.maximum((scores[:, None] - their_scores).abs())
-    differ[labels[:, None] != their_labels] = torch.inf
-    assert differ.amin(dim=0).max() < most
-    assert differ.amin(dim=1).max() < most
 
 
 # --------------------------------------------------------------------------------- torchvision
@@ -154,18 +135,6 @@ def test_torchvision_s_ssdlite_gives_the_same_here_and_after_the_way_back():
     _, _, (boxes, probabilities, labels) = run_torchvision(peer, rgb)
     labels = torch.tensor([used.index(i + 1) for i in labels.tolist()])
     assert_same_detections((boxes, probabilities, labels), found)
-
-
-def random_state(layout, num_scores):
-    """Weights of its layout's shapes; those of the class layers are random, the others 0."""
-    generator = torch.Generator().manual_seed(0)
-    state = {}
-    for theirs, (ours, shape) in layout.parameters(num_scores).items():
-        is_random = CLASS_LAYER.fullmatch(ours)
-        state[theirs] = (
-            torch.randn(shape, generator=generator) if is_random else torch.zeros(()).expand(shape)
-        )
-    return state
 
 
 def test_coco_s_ids_become_coco_s_classes_and_come_back():
@@ -381,78 +350,3 @@ def test_class_layers_that_tell_no_number_of_classes_are_named():
     state = {name: value for name, value in state.items() if 'cls_convs' not in name}
     with pytest.raises(CheckpointError, match=r'^bbox_head\.cls_convs\.0.*4 x outputs'):
         convert(state, recognise(state, 'mmdet'))
-
-
-# --------------------------------------------------------------------------------------- files
-
-
-class Payload:
-    """Writes a file when a pickle of it is loaded."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), 'w')
-
-
-STATE = {'weight': torch.arange(3.0)}
-
-
-@pytest.mark.parametrize(
-    'wrap, meta',
-    [
-        (lambda state: state, {}),
-        (lambda state: dict(state_dict=state, meta=dict(epoch=3)), dict(epoch=3)),
-        (lambda state: dict(model=state, args=argparse.Namespace(lr=0.1), epoch=7), {}),
-        (lambda state: dict(state_dict=state, message_hub=HistoryBuffer([1.0], [1])), {}),
-    ],
-    ids=['bare', 'MMEngine', "torchvision's training script", "MMEngine's training"],
-)
-def test_a_state_dict_is_found_in_what_wraps_it(wrap, meta, tmp_path):
-    torch.save(wrap(STATE), tmp_path / 'in.pth')
-    state, found = read(tmp_path / 'in.pth')
-    assert state.keys() == STATE.keys()
-    assert torch.equal(state['weight'], STATE['weight'])
-    assert found == meta
-
-
-def test_a_file_that_would_run_code_is_refused(tmp_path):
-    marker, path = tmp_path / 'ran', tmp_path / 'in.pth'
-    torch.save(dict(state_dict=STATE, meta=Payload(marker)), path)
-    with pytest.raises(CheckpointError, match=r'is refused: to read it would run \w*\.?open'):
-        read(path)
-    path.write_bytes(pickle.dumps(Payload(marker)))
-    reason = 'is not a checkpoint of PyTorch' if torch.__version__ >= (2, 6) else 'is refused'
-    with pytest.raises(CheckpointError, match=reason):
-        read(path)
-    assert not marker.exists()
-    pickle.loads(path.read_bytes())
-    assert marker.exists(), 'it is a file that runs code'
-
-
-@pytest.mark.parametrize('content', [b'', b'no checkpoint\n', b'PK\x03\x04', b'\x80\x02}q\x00.'])
-def test_what_is_no_checkpoint_is_said_in_a_line(content, tmp_path):
-    (tmp_path / 'in.pth').write_bytes(content)
-    with pytest.raises(CheckpointError) as error:
-        read(tmp_path / 'in.pth')
-    assert '\n' not in str(error.value)
-
-
-@pytest.mark.parametrize('content', [[1], {}, dict(state_dict={}), dict(epoch=3), torch.zeros(1)])
-def test_a_file_without_weights_is_not_taken(content, tmp_path):
-    torch.save(content, tmp_path / 'in.pth')
-    with pytest.raises(CheckpointError, match='holds no state dict'):
-        read(tmp_path / 'in.pth')
-
-
-def test_a_file_is_replaced_by_a_complete_one_only(tmp_path):
-    path = tmp_path / 'out.pth'
-    save(STATE, path)
-    before = path.read_bytes()
-    with pytest.raises((AttributeError, pickle.PicklingError)):
-        save(dict(STATE, broken=lambda: None), path)
-    assert path.read_bytes() == before
-    assert [file.name for file in tmp_path.iterdir()] == ['out.pth']
-    save({'weight': torch.zeros(2)}, path)
-    assert torch.load(path, weights_only=True)['weight'].tolist() == [0, 0]

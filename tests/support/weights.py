@@ -1,0 +1,47 @@
+"""Checkpoints for tests: weights in another implementation's layout, and files that run code."""
+
+import torch
+
+from ssd_plugin.checkpoints.layouts import CLASS_LAYER, LAYOUTS, Layout
+
+
+class Payload:
+    """Makes an empty file of a name when a pickle of it is read."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return open, (self.path, 'w')
+
+
+def layout_of(source: str, architecture: str = 'SSD300') -> Layout:
+    (layout,) = (x for x in LAYOUTS if (x.source, x.architecture) == (source, architecture))
+    return layout
+
+
+def random_state(layout, num_scores):
+    """Weights of its layout's shapes; those of the class layers are random, the others 0."""
+    generator = torch.Generator().manual_seed(0)
+    state = {}
+    for theirs, (ours, shape) in layout.parameters(num_scores).items():
+        is_random = CLASS_LAYER.fullmatch(ours)
+        state[theirs] = (
+            torch.randn(shape, generator=generator) if is_random else torch.zeros(()).expand(shape)
+        )
+    return state
+
+
+def assert_same_detections(ours, theirs, most=1e-3):
+    """Each detection has one with the same label, score and box (in pixels) on the other side.
+
+    Both are (boxes (n, 4), scores (n,), labels (n,)).
+    """
+    (boxes, scores, labels), (their_boxes, their_scores, their_labels) = ours, theirs
+    assert len(scores) == len(their_scores) > 20
+    assert len(labels.unique()) > 2
+    differ = (boxes[:, None] - their_boxes).abs().amax(dim=2)
+    differ = differ.maximum((scores[:, None] - their_scores).abs())
+    differ[labels[:, None] != their_labels] = torch.inf
+    assert differ.amin(dim=0).max() < most
+    assert differ.amin(dim=1).max() < most
