@@ -20,17 +20,18 @@ from mmengine.config import Config
 from rich.console import Console
 from rich.progress import track
 
+from ssd_plugin.datasets.config import leaf_datasets
+from ssd_plugin.datasets.faults import require_no_faults, write_faults
 from ssd_plugin.datasets.own_data.config import (
     describe_schedule,
-    find_leaf,
     fit_batch,
     fit_data,
     scale_learning_rate,
 )
 from ssd_plugin.datasets.own_data.files import write_text
 from ssd_plugin.datasets.own_data.recognise import recognise
-from ssd_plugin.datasets.own_data.summary import DataSet, list_faults, make_table
-from ssd_plugin.errors import DataRootError
+from ssd_plugin.datasets.own_data.summary import DataSet, make_table
+from ssd_plugin.errors import DataRootError, SSDPluginError
 
 FEW = 2000  # images that are read before a bar could tell anything
 # Where launchers tell a process its number, and how many there are.
@@ -59,10 +60,10 @@ def fit_for_training(cfg: Config, args: argparse.Namespace) -> Config:
     with one_line_errors():
         source = recognise(Path(args.data_root))
         data = DataSet(source, source.parts.names, progress(rank))
-        leaf = find_leaf(cfg.train_dataloader.dataset)
+        leaf = leaf_datasets(cfg.train_dataloader.dataset)[0]
         classes = choose_classes(data, args.classes, leaf.get('metainfo', {}).get('classes'))
         if args.strict:
-            require_no_faults(data, classes)
+            require_sound(data, classes)
         num_images = count_trained_on(data, classes, leaf.get('filter_cfg') or {})
         fit_data(cfg, source, classes, write_parts(data, classes, folder))
     merge_options(cfg, args)
@@ -101,7 +102,7 @@ def fit_for_testing(cfg: Config, args: argparse.Namespace, data: DataSet) -> Non
         classes = classes_of(args.checkpoint, args.classes)
         require_common_classes(data, classes)
         if args.strict:
-            require_no_faults(data, classes)
+            require_sound(data, classes)
         fit_data(cfg, data.source, classes, write_parts(data, classes, folder))
         merge_options(cfg, args)
         if rank == 0:
@@ -113,7 +114,7 @@ def one_line_errors() -> Iterator[None]:
     """End the program with one line where the folder is at fault, or can't be written to."""
     try:
         yield
-    except DataRootError as error:
+    except SSDPluginError as error:
         sys.exit(str(error))
     except OSError as error:
         sys.exit(f'--data-root: {error}')
@@ -162,23 +163,17 @@ def count_trained_on(data: DataSet, classes: Sequence[str], filter_cfg: dict) ->
     """How many images training will see: those without objects may be left out."""
     wanted = set(classes)
     images = data.images['train']
-    with_objects = [p for p in images if any(o.name in wanted for o in p.objects)]
+    with_objects = [p for p in images if any(box.name in wanted for box in p.boxes)]
     if not with_objects:
         raise DataRootError(f'{data.source.root}: no {" or ".join(classes)} to train on')
     return len(with_objects if filter_cfg.get('filter_empty_gt') else images)
 
 
-def require_no_faults(data: DataSet, classes: Sequence[str]) -> None:
+def require_sound(data: DataSet, classes: Sequence[str]) -> None:
     """For --strict: the first of the faults ends the program."""
-    found = [fault for faults in data.all_faults(classes).values() for fault in faults]
-    if found:
-        kind, path, detail = found[0]
-        reason = f'{kind}, {detail}' if detail else kind
-        more = f', and {len(found) - 1} more' if len(found) > 1 else ''
-        raise DataRootError(
-            f'--strict: {data.source.root / path}: {reason}{more}; without --strict, they are '
-            'skipped and reported'
-        )
+    root = data.source.root
+    faults = [fault for _, fault in data.all_faults(classes)]
+    require_no_faults([fault._replace(path=str(root / fault.path)) for fault in faults])
 
 
 def write_parts(data: DataSet, classes: Sequence[str], folder: Path) -> dict[str, Path]:
@@ -202,10 +197,10 @@ def report(data: DataSet, classes: Sequence[str], folder: Path, lines: Sequence)
     lines = [line for line in lines if line]
     fault_file = folder / 'faults.txt'
     fault_file.unlink(missing_ok=True)  # of an earlier run
-    if any(found.values()):
-        write_text(fault_file, list_faults(found))
+    if found:
+        write_faults(fault_file, found)
         lines.insert(0, f'Faults: each is listed in {fault_file}.')
-    untrained = [name for name in classes if not data.count_objects().get('train', {name: 1})[name]]
+    untrained = [name for name in classes if not data.count_boxes().get('train', {name: 1})[name]]
     if untrained:
         lines.insert(0, f'Nothing to train on: {", ".join(untrained)}.')
     lines[:0] = data.source.notes

@@ -37,13 +37,13 @@ def draw_detections(cfg: Config, args: argparse.Namespace) -> None:
 
 def augment_test(cfg: Config) -> None:
     """Test on several views: those of the config, by default the image and its mirror image."""
+    from ssd_plugin.datasets.config import leaf_datasets
+
     nms = {key: cfg.model.get('test_cfg', {}).get(key) for key in ('nms', 'max_per_img')}
     model = cfg.get('tta_model', dict(type='DetTTAModel', tta_cfg=nms))
-    dataset = cfg.test_dataloader.dataset
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
     cfg.model = dict(model, module=cfg.model)
-    dataset.pipeline = cfg.get('tta_pipeline') or [*dataset.pipeline[:-1], mirror_views()]
+    for dataset in leaf_datasets(cfg.test_dataloader.dataset):
+        dataset.pipeline = cfg.get('tta_pipeline') or [*dataset.pipeline[:-1], mirror_views()]
 
 
 def mirror_views() -> dict:

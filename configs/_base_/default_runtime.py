@@ -19,10 +19,8 @@ default_hooks = dict(
 )
 custom_hooks = [
     dict(type='NumClassCheckHook'),
-    dict(type='LabelRangeHook'),
     dict(type='NonFiniteLossHook', interval=50),
     dict(type='NormStatsHook'),
-    dict(type='FaultyBoxHook'),
     dict(type='DataFaultHook'),
 ]
 

@@ -1,4 +1,4 @@
-"""--strict: the data of a config are gone through before anything else, and have to be sound."""
+"""``--strict``: check every image and every box of a config's data sets, and refuse faults."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch.utils.data import Dataset
 
+from ssd_plugin.datasets.annotations import AnnotatedBox, AnnotatedImage
+from ssd_plugin.datasets.config import leaf_datasets
 from ssd_plugin.datasets.faults import (
-    OTHER_SIZE,
     DataFault,
     box_faults,
     known_faults,
-    leaf_datasets,
     read_image,
+    require_no_faults,
+    size_faults,
 )
-from ssd_plugin.errors import DataRefusedError
 
-NUM_THREADS = 4  # decoding takes no part of Python
+NUM_THREADS = 4  # OpenCV decodes without holding Python's lock
 
 
 def require_sound_data(cfg: Config, splits: Iterable[str]) -> None:
-    """Decode every image of some splits and look at every object.
+    """Build the data sets of some splits and raise if anything is wrong with them.
 
     Args:
         cfg: A config whose modules have been imported.
@@ -36,26 +37,15 @@ def require_sound_data(cfg: Config, splits: Iterable[str]) -> None:
         DataRefusedError: There is a fault; the message names the first and how many more.
     """
     init_default_scope(cfg.get('default_scope', 'mmdet'))
-    faults: dict[DataFault, None] = {}
-    for split in splits:
-        loader = cfg.get(f'{split}_dataloader')
-        if loader:
-            faults.update(dict.fromkeys(find_faults(DATASETS.build(loader.dataset))))
-    refuse(list(faults))
-
-
-def refuse(faults: list[DataFault]) -> None:
-    """Raise a ``DataRefusedError`` of one line, unless there are no faults."""
-    if not faults:
-        return
-    more = f', and {len(faults) - 1} more' if len(faults) > 1 else ''
-    raise DataRefusedError(
-        f'--strict: {faults[0]}{more}; without --strict, they are skipped and reported'
-    )
+    loaders = [cfg.get(f'{split}_dataloader') for split in splits]
+    faults = [
+        f for loader in loaders if loader for f in find_faults(DATASETS.build(loader.dataset))
+    ]
+    require_no_faults(list(dict.fromkeys(faults)))
 
 
 def find_faults(dataset: Dataset) -> Iterator[DataFault]:
-    """What reading a data set has found, then what is wrong with each image and its objects."""
+    """What reading a data set has found, then what is wrong with each image and its boxes."""
     yield from known_faults(dataset)
     for leaf in leaf_datasets(dataset):
         with ThreadPoolExecutor(NUM_THREADS) as pool:
@@ -65,13 +55,14 @@ def find_faults(dataset: Dataset) -> Iterator[DataFault]:
 
 def _faults_of_image(dataset: BaseDetDataset, index: int) -> list[DataFault]:
     info = dataset.get_data_info(index)
-    path = info['img_path']
-    image = read_image(path, dataset.backend_args)
-    if isinstance(image, DataFault):
-        return [image]
-    height, width = image.shape[:2]
-    found = list(box_faults(dict(info, width=width, height=height)))
-    if (width, height) != (info['width'], info['height']):
-        sizes = f'{info["width"]} x {info["height"]} instead of {width} x {height}'
-        found.insert(0, DataFault(OTHER_SIZE, path, sizes))
-    return found
+    path, classes = info['img_path'], dataset.metainfo['classes']
+    pixels = read_image(path, dataset.backend_args)
+    if isinstance(pixels, DataFault):
+        return [pixels]
+    boxes = [
+        AnnotatedBox(classes[i['bbox_label']], tuple(i['bbox']), bool(i['ignore_flag']))
+        for i in info['instances']
+    ]
+    size = pixels.shape[1::-1]
+    found = size_faults(path, (info['width'], info['height']), size)
+    return [*found, *box_faults(AnnotatedImage(path, size, boxes, found, info), classes)]

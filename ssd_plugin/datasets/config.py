@@ -1,8 +1,9 @@
-"""What a config says about its data: the set to detect on, and the size of the network input."""
+"""Data sets inside of wrappers, and what a config says about the size of the network input."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from mmcv.image import rescale_size
 from mmengine.config import Config, ConfigDict
@@ -11,10 +12,26 @@ from torch.nn.modules.utils import _pair
 from ssd_plugin.errors import ConfigError
 
 
+def leaf_datasets(dataset: Any) -> list:
+    """The data sets inside wrappers (RepeatDataset, ConcatDataset, ClassBalancedDataset, ...).
+
+    Args:
+        dataset: A config, a list of configs (which MMEngine concatenates), or a built data set.
+
+    Returns:
+        Configs, or built data sets; the data set itself if it is no wrapper.
+    """
+    if isinstance(dataset, (list, tuple)):
+        return [leaf for inner in dataset for leaf in leaf_datasets(inner)]
+    fields = dataset if isinstance(dataset, Mapping) else vars(dataset)
+    inner = fields.get('datasets', fields.get('dataset'))
+    return [dataset] if inner is None else leaf_datasets(inner)
+
+
 def plain_test_set(cfg: Config) -> ConfigDict:
     """The data set, inside of wrappers, whose pipeline says how images to detect on are read.
 
-    It is that of the tests, or of the validation where there are none.
+    It is that of the test, or of the validation where there is no test.
 
     Raises:
         ConfigError: If there is neither.
@@ -23,14 +40,6 @@ def plain_test_set(cfg: Config) -> ConfigDict:
     if not loader:
         raise ConfigError('no test_dataloader, whose pipeline says how images are read')
     return leaf_datasets(loader.dataset)[0]
-
-
-def leaf_datasets(dataset: ConfigDict) -> list[ConfigDict]:
-    """The configs of data sets inside wrappers (RepeatDataset, ConcatDataset, ...)."""
-    inner = dataset.get('datasets') or [dataset.get('dataset')]
-    if inner == [None]:
-        return [dataset]
-    return [leaf for one in inner for leaf in leaf_datasets(one)]
 
 
 def resize_of(cfg: Config) -> Mapping:

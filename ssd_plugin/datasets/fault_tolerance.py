@@ -1,4 +1,4 @@
-"""What a data set does with faults: it goes on, and says so."""
+"""How the package's data sets deal with faults: they record them and go on."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from mmengine.dataset import Compose
 from ssd_plugin.datasets.faults import (
     CUT_OFF,
     NOT_AN_IMAGE,
-    OTHER_SIZE,
     DataFault,
     file_is_cut_off,
     read_image,
+    size_faults,
 )
 from ssd_plugin.errors import DataRefusedError
 
 
 class FaultTolerance:
-    """What the package's data sets add to MMDetection's: a fault is recorded, and is no end.
+    """What the package's data sets add to MMDetection's: a fault is recorded and ends nothing.
 
-    1. What reading the annotations finds is in ``faults``, in each process.
-    2. In training, an image that can't be decoded is passed over: the next one takes its place,
+    1. ``faults`` lists what reading the annotations has found, in each process.
+    2. In training, an image that cannot be decoded is passed over: the next one takes its place,
        the same whatever the worker or the random numbers.
-    3. In evaluation every image counts. A black one stands in for one that can't be decoded,
-       with ``unreadable=True`` in its sample: ``DataFaultHook`` lets the model find nothing in it.
-    4. What is found while images are loaded travels with a sample, from whatever process: its
-       ``data_faults`` is a list of :class:`DataFault`. Most samples have none.
+    3. In evaluation every image counts. A black one stands in for one that cannot be decoded, with
+       ``unreadable=True`` in its sample: ``DataFaultHook`` removes the model's detections in it.
+    4. Faults that are found while images are loaded travel with a sample, from whatever process:
+       its ``data_faults`` is a list of :class:`DataFault`. Most samples have none.
 
     Raises:
-        DataRefusedError: When annotations are read: none is left.
+        DataRefusedError: When the annotations are read: no image is left.
     """
 
     def __init__(self, **kwargs) -> None:
@@ -49,7 +49,7 @@ class FaultTolerance:
         return data_list
 
     def prepare_data(self, idx: int) -> dict | None:
-        """An image through the pipeline; None if training has to take another."""
+        """An image through the pipeline; None if training has to take another one."""
         self._last_index = idx
         info = self.get_data_info(idx)
         fault, data = self._load(idx, info['img_path'])
@@ -59,53 +59,45 @@ class FaultTolerance:
             self._passed_over.append(fault)
         if data is None:
             return None
-        faults, self._passed_over = self._passed_over, []
+        passed_over, self._passed_over = self._passed_over, []
+        annotated = info['width'], info['height']
         for sample in _samples(data):
-            found = [*faults, *_size_fault(sample, info)]
+            size = sample.get('ori_shape', annotated[::-1])[1::-1]
+            found = passed_over + size_faults(info['img_path'], annotated, size)
             if found:
                 sample.set_metainfo(dict(data_faults=found))
         return data
 
     def _load(self, idx: int, path: str) -> tuple[DataFault | None, dict | None]:
-        """What keeps an image from being decoded, or else what the pipeline makes of it."""
+        """Why an image cannot be decoded, or else what the pipeline makes of it."""
         try:
             if self.backend_args is None and file_is_cut_off(path):
                 return DataFault(NOT_AN_IMAGE, path, CUT_OFF), None
             return None, super().prepare_data(idx)
-        except Exception:  # a loader may raise anything; if the image is sound, it is no fault
+        except Exception:  # loaders may raise anything; if the image is sound, it is no data fault
             image = read_image(path, self.backend_args)
             if not isinstance(image, DataFault):
                 raise
             return image, None
 
     def _stand_in(self, info: dict, fault: DataFault) -> dict:
-        """A black image through the pipeline, with the objects of one that can't be decoded."""
+        """A black image through the pipeline, with the annotation of one that cannot be decoded."""
         steps = [
             LoadImageFromNDArray() if isinstance(step, LoadImageFromFile) else step
             for step in self.pipeline.transforms
         ]
-        path = info['img_path']
         data = Compose(steps)(dict(info, img=np.zeros((1, 1, 3), np.uint8)))
         for sample in _samples(data):
-            sample.set_metainfo(dict(img_path=path, data_faults=[fault], unreadable=True))
+            meta = dict(img_path=info['img_path'], data_faults=[fault], unreadable=True)
+            sample.set_metainfo(meta)
         return data
 
     def _rand_another(self) -> int:
-        """The image in place of one that is passed over: MMEngine draws one, this is the next."""
+        """The index in place of one that is passed over: the next; MMEngine draws one."""
         return (self._last_index + 1) % len(self)
 
 
 def _samples(data: dict) -> list[DetDataSample]:
-    """Of what a pipeline ends with: one sample, or one for each view, or none."""
+    """The samples at the end of a pipeline: one, or one for each view, or none."""
     samples = data.get('data_samples', [])
     return samples if isinstance(samples, list) else [samples]
-
-
-def _size_fault(sample: DetDataSample, info: dict) -> list[DataFault]:
-    """Whether a decoded image has another size than its annotation says."""
-    annotated = info['height'], info['width']
-    size = sample.get('ori_shape', annotated)[:2]
-    if tuple(size) == annotated:
-        return []
-    sizes = '{1} x {0} instead of {3} x {2}'.format(*annotated, *size)
-    return [DataFault(OTHER_SIZE, info['img_path'], sizes)]

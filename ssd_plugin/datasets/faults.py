@@ -1,40 +1,56 @@
-"""Faults in data: the kinds that there are, and what is wrong with an image's file."""
+"""Faults in data: the kinds that there are, how they are found, written down and refused.
+
+``--data-root``, training, ``--strict`` and ``tools/show.py`` all use these.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from mmcv.image import imfrombytes
+from mmdet.structures import DetDataSample
 from mmengine.fileio import get
+from PIL import Image
 from torch.utils.data import Dataset
 
-# The words of --data-root, where it knows the kind too. These take an image out.
+from ssd_plugin.datasets.annotations import AnnotatedImage
+from ssd_plugin.datasets.config import leaf_datasets
+from ssd_plugin.errors import DataRefusedError
+
+# Kinds of faults, as users read them. These leave out an image.
 NO_IMAGE = 'missing images'
 NOT_AN_IMAGE = 'unreadable images'
 NO_ANNOTATION = 'missing annotations'
 NOT_AN_ANNOTATION = 'unreadable annotations'
-# These take an object out.
+# These leave out a ground-truth box.
 NOT_A_BOX = 'boxes without four numbers'
-UNKNOWN_CLASS = 'objects of no known class'
-UNKNOWN_IMAGE = 'objects of no known image'
+UNKNOWN_CLASS = 'boxes of unknown classes'
+UNKNOWN_IMAGE = 'boxes of unknown images'
 NO_AREA = 'boxes without area'
 OUTSIDE = 'boxes outside the image'
-# These take out nothing.
+NOT_FINITE = 'boxes with non-finite coordinates'
+TOO_LARGE = 'boxes too large to train on'
+# These leave out nothing.
 ACROSS_THE_EDGE = 'boxes partly outside'
-DUPLICATE = 'duplicate objects'
-OTHER_SIZE = 'annotated as of another size'
-NO_NUMBERS = 'objects without area, iscrowd or a number of their own'
+DUPLICATE = 'duplicate boxes'
+OTHER_SIZE = 'images of another size than annotated'
+INCOMPLETE = 'annotations without area, iscrowd or a unique id'
+ALSO_IN_TRAIN = 'images also in train'
 
 TOLERANCE = 1  # pixels that a box may lie outside: some tools count from 0, some from 1
 CUT_OFF = 'the file is cut off'
 JPEG_START, JPEG_SCAN, JPEG_END = b'\xff\xd8\xff', b'\xff\xda', b'\xff\xd9'
+EXIF_ORIENTATION = 0x0112  # from 5 on, the image is displayed turned by a quarter
+# A limit against images that are too large to decode; Pillow reads only headers here.
+Image.MAX_IMAGE_PIXELS = None
 
 
 class DataFault(NamedTuple):
-    """Something wrong with an image, its annotation or one of its objects."""
+    """Something wrong with an image, its annotation or one of its ground-truth boxes."""
 
     kind: str
     path: str
@@ -44,8 +60,11 @@ class DataFault(NamedTuple):
         return f'{self.path}: {self.kind}' + (f', {self.detail}' if self.detail else '')
 
 
+# ------------------------------------------------------------------------- images and their files
+
+
 def read_image(path: str, backend_args: dict | None = None) -> np.ndarray | DataFault:
-    """An image (h, w, 3) uint8 as ``LoadImageFromFile`` decodes it, or why it can't be decoded."""
+    """An image (h, w, 3) uint8 BGR as ``LoadImageFromFile`` decodes it, or why it cannot be."""
     try:
         content = get(path, backend_args)
         if not content:
@@ -55,16 +74,33 @@ def read_image(path: str, backend_args: dict | None = None) -> np.ndarray | Data
         image = imfrombytes(content)
     except FileNotFoundError:
         return DataFault(NO_IMAGE, path)
-    except Exception as error:  # of broken files, decoders and storage raise nearly anything
-        return DataFault(NOT_AN_IMAGE, path, ' '.join(str(error).split()))
+    except Exception as error:  # decoders and storage raise nearly anything for broken files
+        return DataFault(NOT_AN_IMAGE, path, str(error))
     return DataFault(NOT_AN_IMAGE, path, "OpenCV can't decode it") if image is None else image
 
 
-def is_cut_off(content: bytes) -> bool:
-    """Whether a JPEG ends before its image does; OpenCV 4 fills up what is missing with grey.
+def image_size(path: str) -> tuple[int, int] | DataFault:
+    """(w, h) that OpenCV will decode a local image to, from its header; or what is wrong with it.
 
-    Within the data of a scan the mark of the end can't occur. After it other things may follow,
-    and before it lies perhaps a preview, which has a mark of its own.
+    Damage behind the header is not found, but for a JPEG that is cut off.
+    """
+    try:
+        if file_is_cut_off(path):
+            return DataFault(NOT_AN_IMAGE, path, CUT_OFF)
+        with Image.open(path) as image:
+            turned = image.getexif().get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+            return image.size[::-1] if turned else image.size
+    except FileNotFoundError:
+        return DataFault(NO_IMAGE, path)
+    except Exception as error:  # Pillow's readers raise nearly anything for broken headers
+        return DataFault(NOT_AN_IMAGE, path, str(error))
+
+
+def is_cut_off(content: bytes) -> bool:
+    """Whether a JPEG ends before its image does; OpenCV 4 fills what is missing with grey.
+
+    The marker of the end cannot occur within the data of a scan. Other data may follow it, and an
+    embedded preview, with a marker of its own, may precede the scan.
     """
     if not content.startswith(JPEG_START) or content.endswith(JPEG_END):
         return False
@@ -72,7 +108,7 @@ def is_cut_off(content: bytes) -> bool:
 
 
 def file_is_cut_off(path: str) -> bool:
-    """:func:`is_cut_off` of a local file; of a whole one only both ends are read."""
+    """:func:`is_cut_off` of a local file; only both ends of a complete one are read."""
     with open(path, 'rb') as file:
         if file.read(len(JPEG_START)) != JPEG_START:
             return False
@@ -83,10 +119,28 @@ def file_is_cut_off(path: str) -> bool:
         return is_cut_off(file.read())
 
 
-def box_fault(bbox: Sequence[float], width: float, height: float) -> str | None:
-    """The kind of fault that a box xyxy has, by the size of its image; all in pixels."""
+def size_faults(
+    path: str, annotated: tuple[int, int] | None, size: tuple[int, int]
+) -> list[DataFault]:
+    """A fault if an image's (w, h) is not as annotated; None stands for no annotated size."""
+    if annotated is None or tuple(annotated) == tuple(size):
+        return []
+    sizes = '{} x {} instead of {} x {}'.format(*annotated, *size)
+    return [DataFault(OTHER_SIZE, path, sizes)]
+
+
+def image_name(sample: DetDataSample) -> str:
+    """The path of a sample's image, or its id where the pipeline keeps no path."""
+    return str(sample.get('img_path', sample.get('img_id')))
+
+
+# -------------------------------------------------------------------------- ground-truth boxes
+
+
+def box_fault(bbox: Iterable[float], width: float, height: float) -> str | None:
+    """The kind of fault that a box xyxy has in an image of this size, all in pixels."""
     x1, y1, x2, y2 = bbox
-    if x2 - x1 < 1 or y2 - y1 < 1:  # as MMDetection's CocoDataset has it
+    if x2 - x1 < 1 or y2 - y1 < 1:  # the rule of MMDetection's CocoDataset
         return NO_AREA
     if x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
         return OUTSIDE
@@ -94,32 +148,58 @@ def box_fault(bbox: Sequence[float], width: float, height: float) -> str | None:
     return ACROSS_THE_EDGE if beyond > TOLERANCE else None
 
 
-def box_faults(info: Mapping) -> Iterator[DataFault]:
-    """What is wrong with the objects of an image, or would be if they were to be perfect.
-
-    Args:
-        info: The image as MMDetection's data sets have it: ``img_path``, ``width``, ``height``
-            and ``instances``, each with ``bbox`` and ``bbox_label``.
-    """
-    width, height, seen = info['width'], info['height'], set()
-    for instance in info['instances']:
-        bbox = tuple(instance['bbox'])
+def box_faults(image: AnnotatedImage, classes: Collection[str]) -> Iterator[DataFault]:
+    """What is wrong with an image's boxes of the given classes, duplicates included."""
+    (width, height), seen = image.size, set()
+    for name, bbox, _ in image.boxes:
+        if name not in classes:
+            continue
         kind = box_fault(bbox, width, height)
-        if (bbox, instance['bbox_label']) in seen:
-            kind = kind or DUPLICATE
-        seen.add((bbox, instance['bbox_label']))
+        if kind is None and (name, bbox) in seen:
+            kind = DUPLICATE
+        seen.add((name, bbox))
         if kind:
-            yield DataFault(kind, info['img_path'], f'{bbox} in {width} x {height}')
+            yield DataFault(kind, image.path, f'{name} {bbox} in {width} x {height}')
 
 
-def leaf_datasets(dataset: Dataset) -> list[Dataset]:
-    """The data sets inside wrappers (RepeatDataset, ConcatDataset, ClassBalancedDataset, ...)."""
-    inner = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
-    if inner == [None]:
-        return [dataset]
-    return list(chain.from_iterable(map(leaf_datasets, inner)))
+# ------------------------------------------------------------------------------------- reports
 
 
 def known_faults(dataset: Dataset) -> list[DataFault]:
-    """What reading found, of a data set of the package's or of those inside wrappers."""
+    """What reading the annotations has found, of a built data set or of those inside wrappers."""
     return [fault for leaf in leaf_datasets(dataset) for fault in getattr(leaf, 'faults', ())]
+
+
+def count_kinds(faults: Iterable[DataFault]) -> str:
+    """How many faults there are of each kind, as words, the most frequent first."""
+    counts = Counter(fault.kind for fault in faults)
+    return ', '.join(f'{number} {kind}' for kind, number in counts.most_common())
+
+
+def name_files(paths: Iterable[str], most: int) -> str:
+    """The names of the first files, each once, and an ellipsis if there are more than ``most``."""
+    names = list(dict.fromkeys(Path(path).name for path in paths))
+    return ', '.join(names[:most]) + (', ...' if len(names) > most else '')
+
+
+def write_faults(path: Path, faults: Iterable[tuple[str, DataFault]]) -> None:
+    """Write a line for each: split, path, kind and detail, separated by tabs."""
+    lines = [
+        f'{split}\t{fault.path}\t{fault.kind}\t{" ".join(fault.detail.split())}\n'
+        for split, fault in faults
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(''.join(lines), encoding='utf-8')
+
+
+def require_no_faults(faults: list[DataFault]) -> None:
+    """For ``--strict``: raise a ``DataRefusedError`` of one line if there is a fault.
+
+    It names the first fault and says how many more there are.
+    """
+    if faults:
+        more = f', and {len(faults) - 1} more' if len(faults) > 1 else ''
+        first = ' '.join(str(faults[0]).split())
+        raise DataRefusedError(
+            f'--strict: {first}{more}; without --strict, they are skipped and reported'
+        )

@@ -1,4 +1,4 @@
-"""Images of a config's data sets with their objects, as they are and as training sees them."""
+"""Images of a config's data sets with their boxes, as on disk and as training sees them."""
 
 from __future__ import annotations
 
@@ -7,27 +7,26 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from mmcv.image import imfrombytes
 from mmdet.registry import DATASETS
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import get_box_tensor
 from mmengine.config import Config
-from mmengine.fileio import get
 from mmengine.registry import init_default_scope
 from torch.utils.data import Dataset
 
+from ssd_plugin.datasets import faults
 from ssd_plugin.errors import InputError
 
-LOOKED_AT = 1000  # images of a large data set, to choose one of
+MAX_CANDIDATES = 1000  # images of a large data set among which a typical one is chosen
 
 
 class Sample(NamedTuple):
-    """An image and its objects."""
+    """An image and its ground-truth boxes."""
 
     image: np.ndarray  # (h, w, 3) uint8, RGB
     bboxes: np.ndarray  # (G, 4) xyxy in pixels
     labels: np.ndarray  # (G,) int64
-    ignored: np.ndarray  # (I, 4), objects that are left out
+    ignored: np.ndarray  # (I, 4) xyxy, boxes that are left out
     name: str  # of the file
 
 
@@ -41,16 +40,16 @@ def read_image(path: str) -> np.ndarray:
     """An image (h, w, 3) uint8 RGB, from a file or from where MMEngine finds it.
 
     Raises:
-        InputError: If it can't be read as an image.
+        InputError: It cannot be read as an image.
     """
-    image = imfrombytes(get(path))
-    if image is None:
-        raise InputError(f'{path} is no image')
+    image = faults.read_image(path)
+    if isinstance(image, faults.DataFault):
+        raise InputError(f'{path} is no image: {image.detail or "there is no such file"}')
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def original(dataset: Dataset, index: int) -> Sample:
-    """An image of a data set as it lies on the disk, with all of its objects."""
+    """An image of a data set as it is on disk, with all of its boxes."""
     info = dataset.get_data_info(index)
     kept = [i for i in info['instances'] if not i['ignore_flag']]
     ignored = [i for i in info['instances'] if i['ignore_flag']]
@@ -68,35 +67,34 @@ def packed(item: dict) -> Sample:
     image = item['inputs'].permute(1, 2, 0).numpy()  # BGR, as LoadImageFromFile reads
     image = np.clip(np.rint(image), 0, 255).astype(np.uint8)
     sample: DetDataSample = item['data_samples']
-    objects = sample.gt_instances
-    ignored = sample.get('ignored_instances')
+    truth, ignored = sample.gt_instances, sample.get('ignored_instances')
     return Sample(
         cv2.cvtColor(image, cv2.COLOR_BGR2RGB),
-        get_box_tensor(objects.bboxes).numpy(),
-        objects.labels.numpy(),
+        get_box_tensor(truth.bboxes).numpy(),
+        truth.labels.numpy(),
         _boxes([]) if ignored is None else get_box_tensor(ignored.bboxes).numpy(),
         Path(sample.get('img_path', '')).name,
     )
 
 
 def typical(dataset: Dataset, wanted: int = 5) -> int:
-    """Index of an image with a number of objects that is easy to look at: about ``wanted``."""
-    counts = [num_objects(dataset, i) for i in range(min(len(dataset), LOOKED_AT))]
+    """Index of an image with about as many boxes as wanted: a number that is easy to look at."""
+    counts = [num_boxes(dataset, i) for i in range(min(len(dataset), MAX_CANDIDATES))]
     return int(np.abs(np.array(counts) - wanted).argmin())
 
 
 def spread(dataset: Dataset, number: int) -> list[int]:
-    """Indices of images evenly spaced through a data set, or the next ones with objects."""
+    """Indices of images evenly spaced through a data set, or of the next ones with boxes."""
     places = np.linspace(0, len(dataset) - 1, min(number, len(dataset))).round().astype(int)
     chosen = [
-        next((i for i in range(place, len(dataset)) if num_objects(dataset, i)), place)
+        next((i for i in range(place, len(dataset)) if num_boxes(dataset, i)), place)
         for place in places.tolist()
     ]
     return list(dict.fromkeys(chosen))
 
 
-def num_objects(dataset: Dataset, index: int) -> int:
-    """How many objects an image of a data set has, ignored ones among them."""
+def num_boxes(dataset: Dataset, index: int) -> int:
+    """How many boxes an image of a data set has, ignored ones included."""
     return len(dataset.get_data_info(index)['instances'])
 
 

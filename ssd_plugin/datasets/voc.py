@@ -1,16 +1,16 @@
-"""MMDetection's data sets with a tolerance for faults, and one that is given by a list of files."""
+"""Pascal VOC's annotations: the reader of an xml, and data sets that tolerate faults."""
 
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from functools import partial
+from math import inf
 from os.path import join
 
-from mmdet.datasets import CocoDataset, VOCDataset, XMLDataset
+from mmdet.datasets import VOCDataset, XMLDataset
 from mmdet.registry import DATASETS
 from mmengine.fileio import get_local_path, list_from_file
 
-from ssd_plugin.datasets.coco_document import NOT_EVALUATED, CleanCOCO
+from ssd_plugin.datasets.annotations import AnnotatedBox, AnnotatedImage
 from ssd_plugin.datasets.fault_tolerance import FaultTolerance
 from ssd_plugin.datasets.faults import (
     NO_ANNOTATION,
@@ -19,16 +19,18 @@ from ssd_plugin.datasets.faults import (
     DataFault,
     read_image,
 )
-from ssd_plugin.datasets.voc_annotation import ERRORS, annotated_size, read_annotation
-from ssd_plugin.errors import DataRefusedError
+
+# What reading a faulty file raises: LookupError for an unknown encoding, OverflowError for an
+# infinite coordinate.
+ERRORS = (OSError, ET.ParseError, ValueError, LookupError, OverflowError)
 
 
 class CheckedXMLDataset(FaultTolerance, XMLDataset):
-    """MMDetection's ``XMLDataset``, without the images whose annotation can't be read.
+    """MMDetection's ``XMLDataset``, without the images whose annotation cannot be read.
 
-    They are left out as a whole: what else is on them would become background. Where an
-    annotation states no size, the image is asked for it. Faults that take no part in training
-    alone, boxes without area and the like, are left to ``FaultyBoxHook``.
+    Such an image is left out as a whole: training would take its other ground-truth boxes for
+    background. Where an annotation states no size, the image file is asked for it. Boxes without
+    area and the like are kept: training leaves them out, and ``DataFaultHook`` reports them.
     """
 
     def load_data_list(self) -> list[dict]:
@@ -36,58 +38,63 @@ class CheckedXMLDataset(FaultTolerance, XMLDataset):
         return [info for info in super().load_data_list() if info is not None]
 
     def parse_data_info(self, img_info: dict) -> dict | None:
-        """Read one annotation; None if it can't be read."""
+        """Read one annotation; None if it cannot be read."""
         path = img_info['xml_path']
-        try:
-            with get_local_path(path, backend_args=self.backend_args) as local_path:
-                root = read_annotation(local_path)
-            size, instances = annotated_size(root), self._parse_instance_info(root)
-        except FileNotFoundError:
-            self.faults.append(DataFault(NO_ANNOTATION, path))
-            return None
-        except ERRORS as error:
-            self.faults.append(DataFault(NOT_AN_ANNOTATION, path, str(error)))
+        image = read_annotation(path, self.backend_args)
+        if isinstance(image, DataFault):
+            self.faults.append(image)
             return None
         img_path = join(self.sub_data_root, img_info['file_name'])
-        size = size or self._size_of(img_path)
+        size = image.size or self._decoded_size(img_path)
         if size is None:
             return None
-        self._note_unknown_classes(root, path)
+        self._note_unknown_classes(image)
         info = dict(img_path=img_path, img_id=img_info['img_id'], xml_path=path)
-        return dict(info, width=size[0], height=size[1], instances=instances)
+        return dict(info, width=size[0], height=size[1], instances=self._instances(image))
 
-    def _size_of(self, img_path: str) -> tuple[int, int] | None:
-        """Width and height of an image; None if it can't be decoded."""
+    def _decoded_size(self, img_path: str) -> tuple[int, int] | None:
+        """(w, h) of an image file; None if it cannot be decoded."""
         image = read_image(img_path, self.backend_args)
         if isinstance(image, DataFault):
             self.faults.append(image)
             return None
-        height, width = image.shape[:2]
-        return width, height
+        return image.shape[1], image.shape[0]
 
-    def _note_unknown_classes(self, root: ET.Element, path: str) -> None:
-        """MMDetection leaves out objects of classes that the data set has not."""
-        names = {element.findtext('name') for element in root.findall('object')}
-        unknown = sorted(names.difference(self.metainfo['classes']))
+    def _note_unknown_classes(self, image: AnnotatedImage) -> None:
+        """Record the classes that the data set has not, whose boxes are left out."""
+        unknown = sorted({box.name for box in image.boxes}.difference(self.metainfo['classes']))
         if unknown:
-            self.faults.append(DataFault(UNKNOWN_CLASS, path, ', '.join(unknown)))
+            self.faults.append(DataFault(UNKNOWN_CLASS, image.source, ', '.join(unknown)))
+
+    def _instances(self, image: AnnotatedImage) -> list[dict]:
+        """The boxes of known classes as MMDetection has them; it ignores small ones on request."""
+        least = -inf if self.bbox_min_size is None else self.bbox_min_size
+        return [
+            dict(
+                bbox=list(bbox),
+                bbox_label=self.cat2label[name],
+                ignore_flag=int(ignored or min(bbox[2] - bbox[0], bbox[3] - bbox[1]) < least),
+            )
+            for name, bbox, ignored in image.boxes
+            if name in self.cat2label
+        ]
 
 
 @DATASETS.register_module()
 class CheckedVOCDataset(CheckedXMLDataset, VOCDataset):
-    """MMDetection's ``VOCDataset``, without the images whose annotation can't be read."""
+    """MMDetection's ``VOCDataset``, without the images whose annotation cannot be read."""
 
 
 @DATASETS.register_module()
 class VOCListDataset(CheckedXMLDataset):
-    """VOC's annotations of listed images, wherever they lie and whatever their type is.
+    """VOC's annotations of listed images, wherever the images are and whatever their type is.
 
-    Each line of ``ann_file`` is the path of an image and the path of its annotation, with a tab
-    between, both relative to ``data_root``. MMDetection's ``VOCDataset`` builds both paths from a
+    Each line of ``ann_file`` is the path of an image and the path of its annotation, separated by
+    a tab, both relative to ``data_root``. MMDetection's ``VOCDataset`` builds both paths from one
     name, in one tree, and takes all images for JPEGs. ``img_id`` is the image's path as listed.
 
-    The classes are those of ``metainfo``; it has none by itself. Objects of others are no fault:
-    who writes a list chooses the classes. Other arguments are those of MMDetection's
+    The classes are those of ``metainfo``, which must be given. Boxes of other classes are no fault:
+    whoever writes a list chooses the classes. The other arguments are those of MMDetection's
     ``XMLDataset``.
     """
 
@@ -107,39 +114,55 @@ class VOCListDataset(CheckedXMLDataset):
             data_list.append(self.parse_data_info(info))
         return [info for info in data_list if info is not None]
 
-    def _note_unknown_classes(self, root: ET.Element, path: str) -> None:
+    def _note_unknown_classes(self, image: AnnotatedImage) -> None:
         """They are no fault."""
 
 
-@DATASETS.register_module()
-class CheckedCocoDataset(FaultTolerance, CocoDataset):
-    """MMDetection's ``CocoDataset``, of what is sound in a json: see ``coco_document.clean``.
+def read_annotation(path: str, backend_args: dict | None = None) -> AnnotatedImage | DataFault:
+    """Read an xml by the rules of MMDetection's ``XMLDataset``, or say why it cannot be read.
 
-    Raises:
-        DataRefusedError: When the json is read: it is none of COCO's kind, it lacks a class, or
-            it is for evaluation and ``CocoMetric``, which reads it by itself, would end in an
-            error.
+    A file that declares a document type is read no further, so entities in it never grow
+    ("billion laughs").
+
+    Returns:
+        The image's ``path`` is the file name that the xml states, '' if it states none; its
+        ``source`` is the path of the xml.
     """
+    try:
+        with get_local_path(path, backend_args=backend_args) as local_path:
+            root = ET.parse(local_path, parser=ET.XMLParser(target=_WithoutDoctype())).getroot()
+        boxes = [_read_box(element) for element in root.findall('object')]
+        return AnnotatedImage(root.findtext('filename') or '', _read_size(root), boxes, [], path)
+    except FileNotFoundError:
+        return DataFault(NO_ANNOTATION, path)
+    except ERRORS as error:
+        return DataFault(NOT_AN_ANNOTATION, path, str(error))
 
-    def load_data_list(self) -> list[dict]:
-        """Read what is sound in the json."""
-        self.COCOAPI = partial(CleanCOCO, faults=self.faults)
-        data_list = super().load_data_list()
-        missing = len(self.metainfo['classes']) - len(self.cat_ids)
-        if missing:
-            raise DataRefusedError(
-                f'{self.ann_file} has {len(self.cat_ids)} of the {len(self.metainfo["classes"])} '
-                "classes of the config among its categories: make the data set's "
-                "metainfo.classes the categories' names, in their order"
-            )
-        if self.test_mode:
-            self._require_what_can_be_evaluated()
-        return data_list
 
-    def _require_what_can_be_evaluated(self) -> None:
-        for kind, path, detail in self.faults:
-            if kind in NOT_EVALUATED:
-                raise DataRefusedError(
-                    f'{self.ann_file} can not be evaluated on by CocoMetric: {kind}, {path}, '
-                    f'{detail}; correct it, or have --data-root write a copy without its faults'
-                )
+class _WithoutDoctype(ET.TreeBuilder):
+    """Stops at a document type: annotations need none, and entities are declared in one."""
+
+    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
+        raise ValueError('it declares a document type, in which entities may hide')
+
+
+def _read_size(root: ET.Element) -> tuple[int, int] | None:
+    size = root.find('size')
+    if size is None:
+        return None
+    return int(float(_text(size, 'width'))), int(float(_text(size, 'height')))
+
+
+def _read_box(element: ET.Element) -> AnnotatedBox:
+    corners = (_text(element, f'bndbox/{name}') for name in ('xmin', 'ymin', 'xmax', 'ymax'))
+    bbox = tuple(int(float(corner)) - 1 for corner in corners)  # VOC counts from 1
+    difficult = element.find('difficult') is not None and int(_text(element, 'difficult'))
+    return AnnotatedBox(_text(element, 'name'), bbox, bool(difficult))
+
+
+def _text(element: ET.Element, path: str) -> str:
+    """The text of an element below this one; ``ValueError`` if it is missing or blank."""
+    text = element.findtext(path)
+    if not (text or '').strip():
+        raise ValueError(f'<{element.tag}> has no {path.split("/")[-1]}')
+    return text

@@ -169,7 +169,7 @@ class SSDMultiBoxHead(BaseDenseHead):
             DataRefusedError: On a CPU, if a label is not 0 to ``num_classes`` - 1.
         """
         priors = self.get_priors(cls_scores, batch_img_metas)  # (P, 4)
-        if values_are_free(priors):  # elsewhere LabelRangeHook has looked, before the copy
+        if values_are_free(priors):  # elsewhere DataFaultHook has looked, before the copy
             images = [meta.get('img_path', f'image {i}') for i, meta in enumerate(batch_img_metas)]
             check_labels([i.labels for i in batch_gt_instances], self.num_classes, images)
         gt = batch_ground_truth(batch_gt_instances, batch_img_metas, priors.device)

@@ -18,13 +18,13 @@ from PIL import Image
 from pycocotools.coco import COCO as COCOApi
 from torch.utils.data import DataLoader
 
-from ssd_plugin.datasets.check import find_faults as find_all_faults
+from ssd_plugin.datasets.check import find_faults
 from ssd_plugin.datasets.faults import is_cut_off, known_faults
 from ssd_plugin.datasets.own_data.recognise import recognise
 from ssd_plugin.datasets.own_data.summary import DataSet
-from ssd_plugin.datasets.voc_annotation import read_annotation
-from ssd_plugin.engine.hooks.faulty_box_hook import find_faults
-from ssd_plugin.errors import DataRefusedError, DataRootError
+from ssd_plugin.datasets.voc import read_annotation
+from ssd_plugin.engine.hooks.data_fault_hook import find_faulty_boxes
+from ssd_plugin.errors import DataRefusedError, SSDPluginError
 from tests.support.data_folders import SIZE, save_json
 from tests.support.faulty_data import BOMB, COCO, FAULTS, SOUND, VOC, encode, noise, write_faulty
 
@@ -75,12 +75,11 @@ def outcome(folder):
     except DataRefusedError:
         return 'refused', '-'
     samples = samples_of(dataset)
-    boxes = find_faults(samples)
+    boxes = find_faulty_boxes(samples)
     found = [*known_faults(dataset), *(f for s in samples for f in s.get('data_faults', ()))]
-    files = ['data_faults.txt'] * bool(found) + ['faulty_boxes.txt'] * bool(boxes)
     for name in SOUND:
         assert any(sample.img_path.endswith(f'{name}.jpg') for sample in samples)
-    return fate(folder, dataset, samples, boxes), ', '.join(files) or '-'
+    return fate(folder, dataset, samples, boxes), 'data_faults.txt' if found or boxes else '-'
 
 
 def fate(folder, dataset, samples, boxes):
@@ -144,7 +143,7 @@ def evaluate(metric, samples):
 def counted(folder, sample):
     """Whether the metric counts an object that training doesn't."""
     if isinstance(folder, VOC):
-        return bool(find_faults([sample]))
+        return bool(find_faulty_boxes([sample]))
     document = COCOApi(str(folder.root / 'val.json'))
     ids = document.getAnnIds([sample.img_id], document.getCatIds(CLASSES), iscrowd=False)
     return len(ids) > len(sample.gt_instances)
@@ -154,15 +153,15 @@ def said_of_the_folder(folder):
     try:
         data = DataSet(recognise(folder.root), ['train'])
         command.choose_classes(data, None, None)
-    except DataRootError:
+    except SSDPluginError:
         return 'refused'
-    kinds = {fault.kind for fault in data.all_faults(data.classes())['train']}
+    kinds = {fault.kind for _, fault in data.all_faults(data.classes())}
     return ', '.join(sorted(kinds)) or '-'
 
 
 def strict(folder):
     try:
-        found = list(find_all_faults(build(folder)))
+        found = list(find_faults(build(folder)))
     except DataRefusedError:
         return 'refused'
     return 'refused' if found else 'passes'
@@ -257,8 +256,8 @@ def test_entities_never_grow(tmp_path):
     path = tmp_path / 'bomb.xml'
     for encoding in ('utf-8', 'utf-16'):
         path.write_text(BOMB.replace('"1.0"', f'"1.0" encoding="{encoding}"'), encoding=encoding)
-        with pytest.raises(ValueError, match='document type'):
-            read_annotation(str(path))
+        fault = read_annotation(str(path))
+        assert fault.kind == 'unreadable annotations' and 'document type' in fault.detail
 
 
 def test_a_jpeg_with_something_behind_its_end_is_whole_and_one_with_a_preview_is_not():

@@ -201,11 +201,11 @@ def evaluated_config(head):
 
 def test_its_evaluations_are_in_mixed_precision_and_its_model_has_channels_last():
     cfg = evaluated_config('SSDMultiBoxHead')
-    cfg.custom_hooks = [dict(type='FaultyBoxHook')]
+    cfg.custom_hooks = [dict(type='DataFaultHook')]
     amp.enable_amp(cfg)
     amp.enable_amp(cfg)
     assert cfg.val_cfg.fp16 is True
-    hooks = [dict(type='FaultyBoxHook'), dict(type='ChannelsLastHook')]
+    hooks = [dict(type='DataFaultHook'), dict(type='ChannelsLastHook')]
     assert [hook.to_dict() for hook in cfg.custom_hooks] == hooks
 
 

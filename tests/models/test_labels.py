@@ -47,10 +47,13 @@ def test_the_head_refuses_them_on_a_cpu(label):
 def see(model, *labels):
     """The hook before an iteration with an image of each list of labels."""
     samples = [
-        DetDataSample(metainfo=dict(img_path=f'{i}.jpg'), gt_instances=instances([BOX] * len(n), n))
+        DetDataSample(
+            metainfo=dict(img_path=f'{i}.jpg', img_shape=(64, 64)),
+            gt_instances=instances([BOX] * len(n), n),
+        )
         for i, n in enumerate(labels)
     ]
-    hook = HOOKS.build(dict(type='LabelRangeHook'))
+    hook = HOOKS.build(dict(type='DataFaultHook'))
     runner = type('Runner', (), dict(model=model))
     hook.before_train_iter(runner, 0, dict(data_samples=samples))
 
@@ -91,7 +94,7 @@ def test_a_training_run_ends_with_one_line(tmp_path):
 data = dict(type='BaseDetDataset', ann_file={str(tmp_path / 'labels.json')!r},
             metainfo=dict(classes=classes), pipeline=pipeline)
 train_dataloader['dataset'] = data
-custom_hooks = [dict(type='NumClassCheckHook'), dict(type='LabelRangeHook')]
+custom_hooks = [dict(type='NumClassCheckHook'), dict(type='DataFaultHook')]
 """
     config = write_training(tmp_path, extra)
     images = sorted((tmp_path / 'data/JPEGImages').glob('*.jpg'))[:4]

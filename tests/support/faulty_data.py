@@ -231,7 +231,7 @@ BOTH = {
     '16-bit image': image(
         lambda: encode(Image.fromarray(np.full(SIZE[::-1], 40000, np.uint16)), 'PNG')
     ),
-    'RGBAn image': image(lambda: encode(noise().convert('RGBA'), 'PNG')),
+    'RGBA image': image(lambda: encode(noise().convert('RGBA'), 'PNG')),
     'image turned by EXIF, annotated as displayed': turned_as_displayed,
     'image turned by EXIF, annotated as stored': turned_as_stored,
     'animated GIF': image(lambda: animation('GIF')),

@@ -67,7 +67,7 @@ param_scheduler = [dict(type='LinearLR', start_factor=0.1, end=6, by_epoch=False
 default_hooks = dict(
     logger=dict(type='LoggerHook', interval=1), checkpoint=dict(type='CheckpointHook', interval=1),
     visualization=dict(type='DetVisualizationHook'))
-custom_hooks = [dict(type='FaultyBoxHook')]
+custom_hooks = [dict(type='DataFaultHook')]
 visualizer = dict(type='DetLocalVisualizer')
 randomness = dict(seed=0)
 auto_scale_lr = dict(enable=False, base_batch_size=4)
@@ -126,7 +126,7 @@ def test_training_writes_checkpoints_evaluates_and_reports_faulty_boxes(trained)
     assert float(mean_ap(output)) >= 0
     assert output.count('1 without area') == 1
     assert 'in 1 of 6 images: 000003.jpg' in output
-    assert '000003.jpg' in (work_dir / 'faulty_boxes.txt').read_text()
+    assert '000003.jpg' in (work_dir / 'data_faults.txt').read_text()
 
 
 def test_resumed_training_ends_where_uninterrupted_training_does(trained, config, tmp_path):

@@ -11,8 +11,7 @@ import torch
 from mmengine.dataset import BaseDataset
 from torch.utils.data import Dataset
 
-from ssd_plugin.datasets.config import resized
-from ssd_plugin.datasets.faults import leaf_datasets
+from ssd_plugin.datasets.config import leaf_datasets, resized
 from ssd_plugin.datasets.transforms.train_on_difficult import TrainOnDifficult
 from ssd_plugin.models.ground_truth import has_area, valid_gt_mask
 

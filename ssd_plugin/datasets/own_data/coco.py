@@ -1,24 +1,25 @@
-"""COCO's kind of data: a json for each part, or one for all, and folders of images."""
+"""Own data in COCO's format: a json for each part, or one for all, and folders of images."""
 
 from __future__ import annotations
 
 import json
-import os
 import posixpath
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from ssd_plugin.datasets.own_data import faults
-from ssd_plugin.datasets.own_data.coco_json import Document, box_of
-from ssd_plugin.datasets.own_data.files import image_size, subfolder, write_text
+from ssd_plugin.datasets.annotations import AnnotatedImage
+from ssd_plugin.datasets.coco import CocoDocument, complete, number_anew
+from ssd_plugin.datasets.faults import DataFault
+from ssd_plugin.datasets.own_data.files import subfolder, subfolders, write_text
 from ssd_plugin.datasets.own_data.parts import CANONICAL, choose_parts
-from ssd_plugin.datasets.own_data.records import Fault, Image, Object, Parts
+from ssd_plugin.datasets.own_data.records import Parts, look_at
 from ssd_plugin.errors import DataRootError
 
-FEW = 4  # names that an error tells
+MAX_NAMES = 4  # that an error lists
 SAMPLE = 20  # images that are looked for in each folder
 ORDER = ('train', 'trainval', '', 'val', 'test')  # of the jsons; '': of no part
 
@@ -27,27 +28,28 @@ def find_coco(root: Path) -> COCOSource | None:
     """The COCO data in a folder, or None if no json is where one is looked for.
 
     Raises:
-        DataRootError: There are several for the same, or one is not of COCO's kind.
+        DataRootError: There are several for the same part.
+        DataRefusedError: One is no COCO json.
     """
     files = list(json_files(root))
     files = [path for path in files if path.name.startswith('instances_')] or files
     by_part: dict[str, list[Path]] = {}
     for path in files:
         by_part.setdefault(part_of(path), []).append(path)
-    if len(by_part) > 1:  # some say what they are for; the others are for something else
+    if len(by_part) > 1:  # where some say what they are for, the others are for something else
         by_part.pop('', None)
     for part, paths in by_part.items():
         if len(paths) > 1:
-            names = ', '.join(path.relative_to(root).as_posix() for path in paths[:FEW])
-            names += ', ...' if len(paths) > FEW else ''
+            names = ', '.join(path.relative_to(root).as_posix() for path in paths[:MAX_NAMES])
+            names += ', ...' if len(paths) > MAX_NAMES else ''
             what = f'several json files for {part}' if part else 'json files of which none is train'
             raise DataRootError(f'{root} has {what}: {names}; expected train.json and val.json')
-    documents = {part: Document(by_part[part][0]) for part in ORDER if part in by_part}
+    documents = {part: CocoDocument(by_part[part][0]) for part in ORDER if part in by_part}
     return COCOSource(root, documents) if documents else None
 
 
 def json_files(root: Path) -> Iterator[Path]:
-    """Those in a folder, in its annotations, and one in a folder named train, val or test."""
+    """Those in a folder and in its annotations, and single ones in folders named for a part."""
     yield from sorted(root.glob('*.json'))
     annotations = subfolder(root, 'annotations')
     if annotations:
@@ -59,17 +61,17 @@ def json_files(root: Path) -> Iterator[Path]:
 
 
 def part_of(path: Path) -> str:
-    """What a file's name, or else its folder's, says that it is for; '' if they don't say."""
+    """The part that a file's name, or else its folder's, says; '' if they say none."""
     words = [*re.findall('[a-z]+', path.stem.lower()), path.parent.name.lower()]
     return next((CANONICAL[word] for word in words if word in CANONICAL), '')
 
 
-def find_images(root: Path, document: Document) -> str:
+def find_images(root: Path, document: CocoDocument) -> str:
     """The folder below ``root`` that has most of a json's images, relative to it.
 
-    Of several with the same names, the one that is named for the json's part.
+    Of several with the same images, it is the one that is named for the json's part.
     """
-    names = [image['file_name'] for image in document.images]
+    names = [image['file_name'] for image in document.images.values()]
     sample = names[:: len(names) // SAMPLE + 1]
     folders = [root, *subfolders(root)]
     folders += [path for folder in folders[1:] for path in subfolders(folder)]
@@ -82,32 +84,29 @@ def find_images(root: Path, document: Document) -> str:
     return '' if best == root else best.relative_to(root).as_posix()
 
 
-def subfolders(folder: Path) -> list[Path]:
-    with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if entry.is_dir())
-    return [folder / name for name in names if not name.startswith('.')]
-
-
 @dataclass
 class COCOSource:
     """COCO data; an image's name is its path below the root."""
 
     root: Path
-    documents: dict[str, Document]  # by what they are for, in `ORDER`
+    documents: dict[str, CocoDocument]  # by part, in `ORDER`
     kind: str = 'COCO'
     benchmark: bool = False
     evaluator: dict = field(default_factory=lambda: dict(type='CocoMetric', metric='bbox'))
 
     def __post_init__(self) -> None:
         self._folders: dict[str, str] = {}
-        self._images: dict[str, dict[str, dict]] = {}  # by document, then by name
+        self._images: dict[str, dict[str, dict]] = {}  # entries by the document's part and name
         for part, document in self.documents.items():
             folder = self._folders[part] = find_images(self.root, document)
-            paths = (posixpath.join(folder, image['file_name']) for image in document.images)
-            self._images[part] = dict(zip(map(posixpath.normpath, paths), document.images))
+            self._images[part] = {
+                posixpath.normpath(posixpath.join(folder, image['file_name'])): image
+                for image in document.images.values()
+            }
 
     @property
     def description(self) -> str:
+        """The format and the files."""
         files = (document.path.relative_to(self.root) for document in self.documents.values())
         return f'COCO ({", ".join(path.as_posix() for path in files)})'
 
@@ -119,57 +118,37 @@ class COCOSource:
 
     @property
     def notes(self) -> list[str]:
-        """None: all that is in a json belongs to a part."""
+        """None: all images of a json belong to a part."""
         return []
 
     def _key(self, part: str, name: str) -> str:
-        """The document that an image of a part is in."""
+        """The key of the document that has an image of a part."""
         return next(key for key in (part, *self._images) if name in self._images.get(key, ()))
 
-    def read(self, part: str, name: str) -> Image | Fault:
+    def read(self, part: str, name: str) -> AnnotatedImage | DataFault:
         """Look at an image and collect its annotations."""
-        try:
-            size = image_size(self.root / name)
-        except FileNotFoundError:
-            return Fault(faults.NO_IMAGE, name)
-        except OSError as error:
-            return Fault(faults.NOT_AN_IMAGE, name, str(error))
         key = self._key(part, name)
-        document, image = self.documents[key], self._images[key][name]
-        objects, found = [], []
-        annotated_size = (image.get('width'), image.get('height'))
-        if annotated_size not in ((None, None), size):
-            found.append(Fault(faults.OTHER_SIZE, name, f'{annotated_size} instead of {size}'))
-        for annotation in document.annotations(image):
-            box, category = box_of(annotation), annotation.get('category_id')
-            if box is None:
-                found.append(Fault(faults.NOT_A_BOX, name, repr(annotation.get('bbox'))))
-            elif category not in document.names:
-                found.append(Fault(faults.UNKNOWN_CLASS, name, f'category {category}'))
-            else:
-                crowd = bool(annotation.get('iscrowd'))
-                objects.append(Object(document.names[category], box, crowd))
-        return Image(name, size, objects, found, image)
+        image = self.documents[key].annotated(self._images[key][name])
+        return look_at(self.root, name, image)
 
-    def strays(self, part: str) -> list[Fault]:
-        """Annotations in the part's json, or in that of all parts, whose image is not in it."""
+    def strays(self, part: str) -> list[DataFault]:
+        """What is wrong in the part's json, or in that of all parts, and belongs to no image."""
         key = part if part in self.documents else '' if part == 'train' else None
-        document = self.documents.get(key)
-        if document is None:
-            return []
-        path = document.path.relative_to(self.root).as_posix()
-        return [Fault(faults.UNKNOWN_IMAGE, path, text) for text in document.strays()]
+        found = self.documents[key].strays() if key in self.documents else []
+        path = self.root.as_posix() + '/'
+        return [fault._replace(path=fault.path.removeprefix(path)) for fault in found]
 
     def classes(self, found: set[str]) -> list[str]:
         """The categories, in the order of the json that is trained on."""
-        return list(dict.fromkeys(name for d in self.documents.values() for name in d.categories))
+        documents = self.documents.values()
+        return list(dict.fromkeys(entry['name'] for d in documents for entry in d.categories))
 
     def write(
-        self, part: str, images: Sequence[Image], classes: Sequence[str], folder: Path
+        self, part: str, images: Sequence[AnnotatedImage], classes: Sequence[str], folder: Path
     ) -> Path:
         """The json itself if it is fit for use and all of it is used, else a copy."""
         document = self.documents[self._key(part, images[0].path)]
-        copy = document.copy(images, classes)
+        copy = copy_for(document, images, classes)
         if copy == document.content:
             return document.path.absolute()
         path = (folder / f'{part}.json').absolute()
@@ -177,8 +156,54 @@ class COCOSource:
         return path
 
     def dataset(self, part: str) -> dict:
-        """The package's data set, which goes on where an image can't be decoded."""
+        """The package's data set, which goes on where an image cannot be decoded."""
         key = self._key(part, self.parts.names[part][0])
         prefix = dict(img=posixpath.join(self._folders[key], ''))
         root = f'{self.root.absolute()}/'
         return dict(type='CheckedCocoDataset', data_root=root, data_prefix=prefix)
+
+
+def copy_for(
+    document: CocoDocument, images: Sequence[AnnotatedImage], classes: Iterable[str]
+) -> dict:
+    """The contents of a json for these images alone, fit for MMDetection and pycocotools.
+
+    1. Each image has its size in pixels, by which ``CocoDataset`` judges boxes.
+    2. Each annotation has a box and a category; an area and ``iscrowd``, which evaluation needs;
+       and an id of its own that is not 0, which evaluation takes for none.
+    3. The first categories are the classes in their order: ``CocoDataset`` numbers them by their
+       order here, whatever the order of its ``metainfo``.
+
+    Where all that holds already, the copy equals the document.
+    """
+    entries = [dict(i.source, width=i.size[0], height=i.size[1]) for i in images]
+    kept = {entry['id'] for entry in entries}
+    by_name: dict[str, dict] = {}
+    for category in document.categories:
+        by_name.setdefault(category['name'], category)
+    annotations = []
+    for annotation in document.content['annotations']:
+        if document.fault_of(annotation) is None and annotation['image_id'] in kept:
+            category = by_name[document.class_names[annotation['category_id']]]
+            annotations.append(dict(complete(annotation), category_id=category['id']))
+    annotations = number_anew(annotations, Counter(a.get('id') for a in annotations))
+    categories = ordered_categories(document, by_name, list(classes))
+    return dict(document.content, images=entries, annotations=annotations, categories=categories)
+
+
+def ordered_categories(
+    document: CocoDocument, by_name: dict[str, dict], classes: list[str]
+) -> list[dict]:
+    """A json's categories, each name once, the classes first; as they are if they are so already.
+
+    Args:
+        document: The json.
+        by_name: Its categories; of several with one name, the first.
+        classes: Names, some of which may be of no category yet.
+    """
+    known = [name for name in by_name if name in classes]
+    if known == classes and len(by_name) == len(document.content['categories']):
+        return document.content['categories']
+    unused = max(document.class_names, default=0) + 1
+    first = [by_name.get(name, dict(id=unused + i, name=name)) for i, name in enumerate(classes)]
+    return [*first, *(entry for name, entry in by_name.items() if name not in classes)]

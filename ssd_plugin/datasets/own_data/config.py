@@ -1,4 +1,4 @@
-"""A config, fitted to other data than it was written for."""
+"""Fitting a config to other data than it was written for."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
+from ssd_plugin.datasets.config import leaf_datasets
 from ssd_plugin.datasets.own_data.records import Source
 from ssd_plugin.errors import DataRootError
 
 COCO_DATASETS = ('CheckedCocoDataset', 'CocoDataset')
 VOC_METRICS = ('VOCDetMetric', 'VOCMetric')
 KEPT = ('pipeline', 'filter_cfg', 'test_mode', 'indices')  # of a data set's settings
-VOC_PASSES = 232  # that VOC's 120,000 iterations of 32 images make over its 16,551
-LEAST_ITERATIONS = 1000  # of a shorter schedule that is proposed
+VOC_PASSES = 232  # over VOC's 16,551 images, in its 120,000 iterations of 32 images
+MIN_ITERATIONS = 1000  # of a shorter schedule that is proposed
 
 
 def fit_data(
@@ -27,8 +28,8 @@ def fit_data(
         cfg: The config, changed in place.
         source: The data set.
         classes: In the order of their labels.
-        files: Of each part of the data set, what says which images are in it. A config's test
-            data are ``val`` where there is no ``test``.
+        files: The file that says which images are in a part, by part. A config's test data are
+            ``val`` where there is no ``test``.
 
     Raises:
         DataRootError: The model is not one of those whose number of classes can be set.
@@ -44,14 +45,14 @@ def fit_data(
         dataset = dict(
             **source.dataset(part),
             ann_file=str(files[part]),
-            # Colours to draw in: those of MMDetection's data sets are for 20 or 80 classes.
+            # No palette: those of MMDetection's data sets are for 20 or 80 classes.
             metainfo=dict(classes=tuple(classes), palette=None),
         )
         replace_dataset(cfg[f'{split}_dataloader'], dataset, source)
         if split != 'train':
             evaluator = cfg.get(f'{split}_evaluator')
             cfg[f'{split}_evaluator'] = fit_evaluator(evaluator, source, files[part])
-    # What the config says besides, of the data that it was written for.
+    # Other settings of the config that are about the data it was written for.
     cfg.pop('prepare_data', None)
     values = dict(source.dataset('val' if 'val' in files else 'test'), classes=tuple(classes))
     for name, value in (('dataset_type', 'type'), ('data_root',) * 2, ('classes',) * 2):
@@ -59,24 +60,17 @@ def fit_data(
             cfg[name] = values[value]
 
 
-def find_leaf(dataset: Mapping) -> Mapping:
-    """The data set in wrappers, of several the first."""
-    while 'dataset' in dataset or 'datasets' in dataset:
-        dataset = dataset['dataset'] if 'dataset' in dataset else dataset['datasets'][0]
-    return dataset
-
-
 def replace_dataset(loader: ConfigDict, dataset: dict, source: Source) -> None:
-    """Put another data set into a loader's; repetitions stay, concatenations go."""
+    """Replace the data set of a loader; repetitions of it stay, concatenations go."""
     holder = loader
     while 'dataset' in holder.dataset:
         holder = holder.dataset
-    old = find_leaf(holder.dataset)
+    old = leaf_datasets(holder.dataset)[0]
     new = ConfigDict(dataset, **{key: old[key] for key in KEPT if key in old})
-    if source.kind == 'COCO':  # of whose marks TrainOnDifficult would make objects of the crowds
+    if source.kind == 'COCO':  # TrainOnDifficult would train on crowds
         new.pipeline = [step for step in old.pipeline if step.type != 'TrainOnDifficult']
     else:
-        if new.get('filter_cfg'):  # it goes by the sizes that annotations say, and some say 0
+        if new.get('filter_cfg'):  # min_size goes by annotated sizes, of which some are 0
             new.filter_cfg.pop('min_size', None)
         if old.type in COCO_DATASETS and not old.get('test_mode'):
             new.pipeline = train_on_difficult(old.pipeline)
@@ -84,7 +78,7 @@ def replace_dataset(loader: ConfigDict, dataset: dict, source: Source) -> None:
 
 
 def train_on_difficult(pipeline: Sequence[dict]) -> list[dict]:
-    """A pipeline for COCO, with the step that SSD's recipe for VOC has more."""
+    """A pipeline for COCO, with the step that SSD's recipe for VOC adds."""
     steps = []
     for step in pipeline:
         steps.append(step)
@@ -94,7 +88,7 @@ def train_on_difficult(pipeline: Sequence[dict]) -> list[dict]:
 
 
 def fit_evaluator(evaluator: dict | list | None, source: Source, file: Path) -> dict | list:
-    """The config's evaluator if it is for this kind of data, else one that is."""
+    """The config's evaluator if it is for this format, else one that is."""
     metrics = evaluator if isinstance(evaluator, list) else [evaluator or {}]
     if source.kind == 'VOC':
         if any(not metric or metric.get('ann_file') for metric in metrics):
@@ -111,7 +105,7 @@ def fit_evaluator(evaluator: dict | list | None, source: Source, file: Path) -> 
 
 
 def fit_batch(cfg: Config, num_images: int, processes: int) -> str | None:
-    """Keep batches within the data set; a sentence about it if something had to change."""
+    """Limit batches to the size of the data set; a sentence about it if that changes them."""
     loader = cfg.train_dataloader
     own = math.ceil(num_images / processes)  # images of a process in an epoch
     if loader.batch_size > own:
@@ -119,7 +113,7 @@ def fit_batch(cfg: Config, num_images: int, processes: int) -> str | None:
         return f'Batch: {own} images a process, since there are no more.'
     last = own % loader.batch_size
     if last == 1 and loader.get('sampler', {}).get('type') == 'DefaultSampler':
-        # Of one image, batch normalisation can't take the variance on maps of 1 x 1.
+        # Batch normalisation has no variance over one image's map of 1 x 1.
         loader.setdefault('drop_last', True)
         if loader.drop_last:
             return "Batch: an epoch's last, of one image, is left out."
@@ -127,12 +121,12 @@ def fit_batch(cfg: Config, num_images: int, processes: int) -> str | None:
 
 
 def scale_learning_rate(cfg: Config, base: int, processes: int, given: bool) -> str:
-    """Have MMEngine scale the learning rate with the batch, and say what comes of it.
+    """Have MMEngine scale the learning rate with the batch, and say what it becomes.
 
     Args:
         cfg: The config, changed in place.
-        base: The batch that its learning rate is for, where it has no ``auto_scale_lr``.
-        processes: How many train together.
+        base: The batch that its learning rate is for, if it has no ``auto_scale_lr``.
+        processes: How many processes train together.
         given: Whether the user has set the learning rate, or its scaling.
     """
     rate, batch = cfg.optim_wrapper.optimizer.lr, cfg.train_dataloader.batch_size * processes
@@ -149,7 +143,7 @@ def scale_learning_rate(cfg: Config, base: int, processes: int, given: bool) -> 
 
 
 def describe_schedule(cfg: Config, num_images: int, processes: int) -> str:
-    """How long the config trains; if that is much longer than sensible, how to shorten it."""
+    """How long the config trains, and how to shorten it if that is much longer than sensible."""
     loader = cfg.train_dataloader
     if 'max_epochs' in cfg.train_cfg:
         epochs = cfg.train_cfg.max_epochs
@@ -164,7 +158,7 @@ def describe_schedule(cfg: Config, num_images: int, processes: int) -> str:
         f'Schedule: {iterations} iterations of {batch} images, as the config has it: '
         f'{passes:.0f} passes over {num_images} images.'
     )
-    fewer = max(LEAST_ITERATIONS, math.ceil(VOC_PASSES * num_images / batch))
+    fewer = max(MIN_ITERATIONS, math.ceil(VOC_PASSES * num_images / batch))
     if iterations < 2 * fewer:
         return text
     options = [f'train_cfg.max_iters={fewer}']

@@ -1,4 +1,4 @@
-"""Which images are trained on and which evaluated on."""
+"""Choosing the images to train on and those to evaluate on."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ SYNONYMS = {
     'trainval': ('trainval',),
 }
 CANONICAL = {word: part for part, words in SYNONYMS.items() for word in words}
-SHARE, SEED = 0.2, 0  # of a validation part that is made here
+SHARE, SEED = 0.2, 0  # of a validation part that is drawn here
 
 
 def choose_parts(
     lists: Mapping[str, Sequence[str]], everything: Sequence[str], benchmark: bool = False
 ) -> Parts:
-    """Use the lists that there are, and divide the images where none says what to evaluate on.
+    """Use the lists of the data, and divide the images where no list says what to evaluate on.
 
     1. Pascal VOC itself is trained on ``trainval`` and evaluated on ``test``, as published
        results are.
-    2. Else training takes ``train``, or what of ``trainval``, or of all images, is in neither
-       ``val`` nor ``test``.
-    3. Evaluation takes ``val``, or else ``test``, or else a fifth of the images for training;
-       ``test`` stays for the end if there are both.
+    2. Other data are trained on ``train``. Where there is no such list, it is those images of
+       ``trainval``, or else of all, that are in neither ``val`` nor ``test``.
+    3. Evaluation takes ``val``, or else ``test``, or else a fifth of the images for training. Where
+       there are both, ``test`` is left for the end.
 
     Args:
-        lists: Names of images, under some of train, val, test and trainval.
+        lists: Names of images, by some of train, val, test and trainval.
         everything: Names of all images.
         benchmark: Whether this is Pascal VOC itself.
     """
@@ -56,8 +56,9 @@ def choose_parts(
 def divide(names: Sequence[str]) -> dict[str, list[str]]:
     """Draw a validation part.
 
-    An image's number in the draw is a digest of its name. So the draw is the same on every
-    machine and in every order, and where images are added, nearly all others stay in their part.
+    Images are drawn in the order of a digest of their names. So the draw is the same on every
+    machine and for every order of the names, and when images are added, nearly all others stay in
+    their part.
     """
     drawn = sorted(names, key=lambda name: hashlib.sha256(f'{SEED}/{name}'.encode()).digest())
     val = set(drawn[: max(1, round(SHARE * len(names)))])

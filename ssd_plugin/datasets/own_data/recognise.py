@@ -1,11 +1,12 @@
-"""What kind of data a folder holds."""
+"""Recognise the format of the data in a folder."""
 
 from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
 
-from ssd_plugin.datasets.own_data.coco import find_coco, json_files, part_of, subfolders
+from ssd_plugin.datasets.own_data.coco import find_coco, json_files, part_of
+from ssd_plugin.datasets.own_data.files import subfolders
 from ssd_plugin.datasets.own_data.records import Source
 from ssd_plugin.datasets.own_data.voc import find_voc
 from ssd_plugin.errors import DataRootError
@@ -14,7 +15,7 @@ LOOKED_FOR = (
     'VOC: Annotations/*.xml beside JPEGImages or images, or such folders named VOC2007 and so on; '
     'COCO: annotations/instances_*.json, train.json and val.json, or one json'
 )
-MOST = 8  # entries that the error tells of
+MAX_ENTRIES = 8  # of a folder that the error lists
 
 
 def recognise(root: Path) -> Source:
@@ -22,6 +23,7 @@ def recognise(root: Path) -> Source:
 
     Raises:
         DataRootError: There is no such folder, or it is not clear what it holds.
+        DataRefusedError: It holds a json that is no COCO json.
     """
     if not root.is_dir():
         raise DataRootError(f'no folder {root}')
@@ -31,7 +33,7 @@ def recognise(root: Path) -> Source:
     below = [folder for folder in subfolders(root) if resembles_data(folder)]
     hint = f'. Did you mean {below[0]}?' if below else ''
     raise DataRootError(
-        f'{root} is no data set of a kind that is known. Looked for {LOOKED_FOR}. '
+        f'{root} is no data set in a known format. Looked for {LOOKED_FOR}. '
         f'Found {describe(root)}{hint}'
     )
 
@@ -47,6 +49,6 @@ def describe(folder: Path) -> str:
     folders = [f'{entry.name}/' for entry in entries if entry.is_dir()]
     suffixes = Counter(f'*{entry.suffix or entry.name}' for entry in entries if entry.is_file())
     files = [f'{number} {suffix}' for suffix, number in suffixes.most_common()]
-    found = [*folders[:MOST], *files[:MOST]]
-    more = [', ...'] if len(folders) > MOST or len(files) > MOST else ['']
+    found = [*folders[:MAX_ENTRIES], *files[:MAX_ENTRIES]]
+    more = [', ...'] if len(folders) > MAX_ENTRIES or len(files) > MAX_ENTRIES else ['']
     return ', '.join(found) + more[0] if found else 'nothing'

@@ -1,36 +1,13 @@
-"""What the readers of the two kinds of data hand on."""
+"""What the sources of own data have in common, whatever the format."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-
-class Object(NamedTuple):
-    """An annotated object; ``name`` is None where its class has none."""
-
-    name: str | None
-    box: tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels, as MMDetection will have it
-    ignored: bool  # VOC's "difficult", COCO's crowd
-
-
-class Fault(NamedTuple):
-    """Something wrong with an image, its annotation or one of its objects."""
-
-    kind: str
-    path: str
-    detail: str = ''
-
-
-class Image(NamedTuple):
-    """An image that can be opened and whose annotation can be read."""
-
-    path: str  # relative to the root
-    size: tuple[int, int]  # width and height of the decoded image
-    objects: list[Object]
-    faults: list[Fault]  # of its annotation; those of its boxes depend on the classes
-    record: Any  # what its source needs to write it down
+from ssd_plugin.datasets.annotations import AnnotatedImage
+from ssd_plugin.datasets.faults import DataFault, image_size, size_faults
 
 
 class Parts(NamedTuple):
@@ -46,29 +23,39 @@ class Parts(NamedTuple):
 
 
 class Source(Protocol):
-    """A data set of one of the two kinds, found but not read."""
+    """A folder of a known format, found but not read."""
 
     kind: str  # VOC or COCO
     root: Path
     description: str
     evaluator: dict  # for a config that has none of this kind
-    benchmark: bool  # Pascal VOC itself, evaluated by its own rules
+    benchmark: bool  # whether it is Pascal VOC itself, which is evaluated by its own rules
     parts: Parts
     notes: list[str]  # sentences about what belongs to no part
 
-    def read(self, part: str, name: str) -> Image | Fault:
-        """Read one image of a part, or say why it can't be used."""
+    def read(self, part: str, name: str) -> AnnotatedImage | DataFault:
+        """Read one image of a part, or say why it cannot be used; see :func:`look_at`."""
 
-    def strays(self, part: str) -> list[Fault]:
-        """What is wrong in a part and belongs to none of its images."""
+    def strays(self, part: str) -> list[DataFault]:
+        """Faults of a part that belong to none of its images."""
 
     def classes(self, found: set[str]) -> list[str]:
-        """All classes, in order; ``found`` are those of the objects."""
+        """All classes, in order; ``found`` are those of the boxes."""
 
     def write(
-        self, part: str, images: Sequence[Image], classes: Sequence[str], folder: Path
+        self, part: str, images: Sequence[AnnotatedImage], classes: Sequence[str], folder: Path
     ) -> Path:
         """The file that says what a part consists of, written into a folder where need be."""
 
     def dataset(self, part: str) -> dict:
-        """The settings of MMDetection's data set for a part, without classes and ``ann_file``."""
+        """The settings of the package's data set for a part, without classes and ``ann_file``."""
+
+
+def look_at(root: Path, path: str, image: AnnotatedImage) -> AnnotatedImage | DataFault:
+    """Complete an annotation by the image file: its path below the root, and its decoded size."""
+    size = image_size(str(root / path))
+    if isinstance(size, DataFault):
+        return size._replace(path=path)
+    found = [fault._replace(path=path) for fault in image.faults]
+    found = size_faults(path, image.size, size) + found
+    return image._replace(path=path, size=size, faults=found)

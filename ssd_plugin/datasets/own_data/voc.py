@@ -1,22 +1,21 @@
-"""VOC's kind of data: an xml for each image, and lists of names."""
+"""Own data in VOC's format: an xml for each image, and perhaps lists of names."""
 
 from __future__ import annotations
 
 import re
-import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PureWindowsPath
 
-from ssd_plugin.datasets.own_data import faults
-from ssd_plugin.datasets.own_data.files import image_size, list_images, subfolder, write_text
+from ssd_plugin.datasets.annotations import AnnotatedImage
+from ssd_plugin.datasets.faults import DataFault
+from ssd_plugin.datasets.own_data.files import list_images, subfolder, write_text
 from ssd_plugin.datasets.own_data.parts import CANONICAL, choose_parts
-from ssd_plugin.datasets.own_data.records import Fault, Image, Object, Parts
+from ssd_plugin.datasets.own_data.records import Parts, look_at
+from ssd_plugin.datasets.voc import read_annotation
 
 YEAR = re.compile(r'VOC\d{4}')
-# Of the last two, one is of unknown encodings, the other of infinite coordinates.
-ANNOTATION_ERRORS = (OSError, ET.ParseError, ValueError, LookupError, OverflowError)
 
 
 @dataclass
@@ -25,11 +24,11 @@ class Tree:
 
     annotations: Path
     images: Path
-    lists: dict[str, list[str]]  # by part, without the folder's name
+    lists: dict[str, list[str]]  # names by part, without the folder's name
 
     @cached_property
     def image_names(self) -> dict[str, str]:
-        """The names of its images by their stems."""
+        """The file names of its images by their stems."""
         return list_images(self.images)
 
 
@@ -37,21 +36,18 @@ def find_voc(root: Path) -> VOCSource | None:
     """The VOC data in a folder: itself, or the years of a devkit in it; None if there are none."""
     for folder in (root, root / 'VOCdevkit'):
         if folder.is_dir():
-            trees = {f'{year.name}/': find_tree(year) for year in years_in(folder)}
+            years = sorted(path for path in folder.iterdir() if YEAR.fullmatch(path.name))
+            trees = {f'{year.name}/': find_tree(year) for year in years if year.is_dir()}
             trees = {year: tree for year, tree in trees.items() if tree}
             if trees:
-                years = ', '.join(year.rstrip('/') for year in trees)
-                return VOCSource(root, trees, f'Pascal VOC ({years})', benchmark=True)
-    tree = find_tree(root)
+                names = ', '.join(year.rstrip('/') for year in trees)
+                return VOCSource(root, trees, f'Pascal VOC ({names})', benchmark=True)
+    tree, name = find_tree(root), root.absolute().name
     if tree is None:
         return None
-    if YEAR.fullmatch(root.absolute().name):
-        return VOCSource(root, {'': tree}, f'Pascal VOC ({root.absolute().name})', benchmark=True)
-    return VOCSource(root, {'': tree}, 'a VOC-style folder')
-
-
-def years_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if YEAR.fullmatch(path.name) and path.is_dir())
+    benchmark = bool(YEAR.fullmatch(name))
+    description = f'Pascal VOC ({name})' if benchmark else 'a VOC-style folder'
+    return VOCSource(root, {'': tree}, description, benchmark)
 
 
 def find_tree(folder: Path) -> Tree | None:
@@ -78,7 +74,7 @@ def read_list(path: Path) -> list[str]:
 
 @dataclass
 class VOCSource:
-    """VOC data; names of images are those in the lists, behind the year if there are several."""
+    """VOC data; an image's name is the one in the lists, after the year if there are several."""
 
     root: Path
     trees: dict[str, Tree]  # by what precedes the names of its images
@@ -118,92 +114,37 @@ class VOCSource:
             notes.append(f'Without an annotation, and not used: {len(unannotated)} images.')
         return notes
 
-    def read(self, part: str, name: str) -> Image | Fault:
-        """Read an image and its annotation; the one or the other may be missing or broken."""
+    def read(self, part: str, name: str) -> AnnotatedImage | DataFault:
+        """Read an image and its annotation; either may be missing or broken."""
         year = next(year for year in self.trees if name.startswith(year))
         tree, stem = self.trees[year], name[len(year) :]
         annotation = tree.annotations / f'{stem}.xml'
-        if not annotation.is_file():
-            return Fault(faults.NO_ANNOTATION, self._relative(annotation))
-        try:
-            root = ET.parse(annotation, parser=ET.XMLParser(target=WithoutDoctype())).getroot()
-            annotated_size, objects = read_annotation(root)
-        except ANNOTATION_ERRORS as error:
-            return Fault(faults.NOT_AN_ANNOTATION, self._relative(annotation), str(error))
-        # The two files' names belong together; where they don't, the annotation may know.
-        known = tree.image_names.get(stem) or PureWindowsPath(root.findtext('filename') or '').name
-        image = tree.images / (known or f'{stem}.jpg')
-        path = self._relative(image)
-        if not image.is_file():
-            return Fault(faults.NO_IMAGE, path)
-        try:
-            size = image_size(image)
-        except OSError as error:
-            return Fault(faults.NOT_AN_IMAGE, path, str(error))
-        found = [Fault(faults.UNKNOWN_CLASS, path) for name, *_ in objects if name is None]
-        if annotated_size not in (None, size):
-            found.append(Fault(faults.OTHER_SIZE, path, f'{annotated_size} instead of {size}'))
-        return Image(path, size, objects, found, self._relative(annotation))
+        relative = annotation.relative_to(self.root).as_posix()
+        image = read_annotation(str(annotation))
+        if isinstance(image, DataFault):
+            return image._replace(path=relative)
+        # Both files usually have the same name; where they do not, the annotation may know.
+        file_name = tree.image_names.get(stem) or PureWindowsPath(image.path).name
+        path = tree.images / (file_name or f'{stem}.jpg')
+        image = image._replace(source=relative)
+        return look_at(self.root, path.relative_to(self.root).as_posix(), image)
 
-    def strays(self, part: str) -> list[Fault]:
-        """None: each annotation is of an image."""
+    def strays(self, part: str) -> list[DataFault]:
+        """None: each annotation belongs to an image."""
         return []
 
-    def _relative(self, path: Path) -> str:
-        return path.relative_to(self.root).as_posix()
-
     def classes(self, found: set[str]) -> list[str]:
-        """Those of the objects, by the alphabet, as Pascal VOC's are."""
+        """Those of the boxes in alphabetical order, as Pascal VOC's are."""
         return sorted(found)
 
     def write(
-        self, part: str, images: Sequence[Image], classes: Sequence[str], folder: Path
+        self, part: str, images: Sequence[AnnotatedImage], classes: Sequence[str], folder: Path
     ) -> Path:
         """Write the list that the package's ``VOCListDataset`` reads."""
         path = (folder / f'{part}.txt').absolute()
-        write_text(path, ''.join(f'{image.path}\t{image.record}\n' for image in images))
+        write_text(path, ''.join(f'{image.path}\t{image.source}\n' for image in images))
         return path
 
     def dataset(self, part: str) -> dict:
         """The package's data set of listed images."""
         return dict(type='VOCListDataset', data_root=f'{self.root.absolute()}/')
-
-
-class WithoutDoctype(ET.TreeBuilder):
-    """Ends reading at a document type: annotations need none, and entities grow from them."""
-
-    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
-        raise ValueError('it declares a document type, in which entities may hide')
-
-
-def read_annotation(root: ET.Element) -> tuple[tuple[int, int] | None, list[Object]]:
-    """Size and objects, by the rules of MMDetection's ``XMLDataset``, which is to read it too.
-
-    Raises:
-        ValueError, OverflowError: What that can't read: an element or a number is missing.
-    """
-    size = root.find('size')
-    if size is not None:
-        size = (int(float(_text(size, 'width'))), int(float(_text(size, 'height'))))
-    objects = []
-    for element in root.findall('object'):
-        name, box = _child(element, 'name').text, _child(element, 'bndbox')
-        corners = (_text(box, corner) for corner in ('xmin', 'ymin', 'xmax', 'ymax'))
-        difficult = element.find('difficult') is not None and int(_text(element, 'difficult'))
-        box = tuple(int(float(corner)) - 1 for corner in corners)
-        objects.append(Object(name, box, bool(difficult)))
-    return size, objects
-
-
-def _child(element: ET.Element, tag: str) -> ET.Element:
-    child = element.find(tag)
-    if child is None:
-        raise ValueError(f'{element.tag} without {tag}')
-    return child
-
-
-def _text(element: ET.Element, tag: str) -> str:
-    text = _child(element, tag).text
-    if text is None:
-        raise ValueError(f'{tag} is empty')
-    return text

@@ -1,143 +1,227 @@
-"""What a run tells about faults in its data: the files that are left out, and those that count."""
+"""Reporting what takes no part in a run: faulty files and boxes, labels out of range."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import torch
 from mmdet.models import BaseDetector
 from mmdet.registry import HOOKS
 from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import get_box_tensor
 from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
-from torch.utils.data import DataLoader
+from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from ssd_plugin.datasets.faults import DataFault, known_faults
+from ssd_plugin.datasets.faults import (
+    NO_AREA,
+    NOT_FINITE,
+    OUTSIDE,
+    TOO_LARGE,
+    DataFault,
+    count_kinds,
+    image_name,
+    known_faults,
+    name_files,
+    write_faults,
+)
+from ssd_plugin.models.ground_truth import LARGEST_SIDE, SMALLEST_SIDE, valid_gt_mask
+from ssd_plugin.models.labels import check_labels
 
 
 @HOOKS.register_module()
 class DataFaultHook(Hook):
-    """Report the files that a data set left out or that stand in evaluation for nothing.
+    """Report faulty files and boxes, and refuse labels that the head has no class for.
 
-    1. Before training, validation and testing, take what reading the annotations has found, of
-       the package's data sets (``FaultTolerance``), and report it.
-    2. In each iteration, take what loading has found since, from the samples.
-    3. At the end of each epoch, before and after each validation and after testing, sum over
-       ranks. If there is more than at the last report, log one warning and write ``out_file`` in
+    1. Before training, validation and testing, collect the faults that reading the annotations has
+       found, of the package's data sets (``FaultTolerance``).
+    2. Before each iteration, while the batch is on the CPU, collect the faults that loading has
+       found, which come with the samples. In training, also check the labels: a GPU would end with
+       an assertion that names nothing some steps later, and take background as a label without an
+       error. (MMDetection's ``NumClassCheckHook`` compares numbers of classes, not labels.) And
+       count the ground-truth boxes that take no part in training, as the model will get them, after
+       augmentation: one test for the whole batch, which waits for no GPU.
+    3. Before and after all that, at the end of each epoch and before and after each validation, sum
+       over ranks. If there is more than at the last report, log a warning and write ``out_file`` in
        the work directory: a line with tab-separated split, path, kind of fault and details.
-    4. In evaluation, let the model find nothing in images that can't be decoded.
+    4. In evaluation, remove the detections in images that cannot be decoded.
 
-    Without faults the hook says nothing.
+    A box counts once, however often its image is seen: of several views of an image the one with
+    the most faulty boxes counts. Without faults the hook says nothing. Labels are only checked for
+    models with a ``bbox_head`` that has ``num_classes``.
 
     Args:
         out_file: Name of the list.
-        max_names: How many files the warning names.
+        max_names: How many files a warning names.
+
+    Raises:
+        DataRefusedError: For a label out of range: :func:`~ssd_plugin.models.labels.check_labels`.
     """
 
     def __init__(self, out_file: str = 'data_faults.txt', max_names: int = 3) -> None:
         self.out_file = out_file
         self.max_names = max_names
-        self.faults: set[tuple[str, DataFault]] = set()  # by split
-        self._num_reported = 0
+        self.faults: set[tuple[str, DataFault]] = set()  # with the split
+        self.num_boxes: dict[str, int] = {}  # by image, of training
+        self.faulty_boxes: dict[str, Counter] = {}  # by image, of training: number by kind
+        self._num_reported = [0, 0]  # faults of files, faulty boxes
         self._handles: list[RemovableHandle] = []
 
     def before_train(self, runner: Runner) -> None:
         """Report what reading the annotations has found."""
-        self._start(runner, 'train', runner.train_dataloader)
+        self._collect_known(runner, 'train')
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
-        """Take what loading has found."""
+        """Check the labels of a batch, collect its faults and count its faulty boxes.
+
+        ``data_batch`` is what a detection data loader gives: ``data_samples`` is a list of
+        ``DetDataSample`` with ``gt_instances``, ``img_shape`` and ``img_path`` (or ``img_id``).
+        """
         self._collect('train', data_batch)
+        samples = data_batch['data_samples']
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        num_classes = getattr(getattr(model, 'bbox_head', None), 'num_classes', None)
+        if num_classes is not None:
+            labels = [sample.gt_instances.labels for sample in samples]
+            check_labels(labels, num_classes, [image_name(sample) for sample in samples])
+        for sample in samples:
+            keep_largest(self.num_boxes, {image_name(sample): len(sample.gt_instances)}, int)
+        keep_largest(self.faulty_boxes, find_faulty_boxes(samples), Counter.total)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Report what is new."""
+        """Report what is new; the end of training ends the last epoch, whatever the loop."""
         self._report(runner)
 
     def before_val(self, runner: Runner) -> None:
-        """The same, and see to images that can't be decoded."""
-        self._start(runner, 'val', runner.val_dataloader)
-        self._find_nothing_in_unreadable(runner)
+        """Report what is new: loops that count iterations validate in the middle of an epoch."""
+        self._start_evaluation(runner, 'val')
 
     def before_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
-        """Take what loading has found."""
+        """Collect what loading has found."""
         self._collect('val', data_batch)
 
     def after_val(self, runner: Runner) -> None:
         """Report what is new, and leave the model as it was."""
-        self._finish(runner)
+        self._end_evaluation(runner)
 
     def before_test(self, runner: Runner) -> None:
         """As before a validation."""
-        self._start(runner, 'test', runner.test_dataloader)
-        self._find_nothing_in_unreadable(runner)
+        self._start_evaluation(runner, 'test')
 
     def before_test_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
-        """Take what loading has found."""
+        """Collect what loading has found."""
         self._collect('test', data_batch)
 
     def after_test(self, runner: Runner) -> None:
         """As after a validation."""
-        self._finish(runner)
+        self._end_evaluation(runner)
 
-    def _start(self, runner: Runner, split: str, dataloader: DataLoader) -> None:
-        self.faults.update((split, fault) for fault in known_faults(dataloader.dataset))
+    def _collect_known(self, runner: Runner, split: str) -> None:
+        dataset = getattr(runner, f'{split}_dataloader').dataset
+        self.faults.update((split, fault) for fault in known_faults(dataset))
         self._report(runner)
 
     def _collect(self, split: str, data_batch: dict) -> None:
         for sample in _flat(data_batch['data_samples']):
             self.faults.update((split, fault) for fault in sample.get('data_faults', ()))
 
-    def _find_nothing_in_unreadable(self, runner: Runner) -> None:
+    def _start_evaluation(self, runner: Runner, split: str) -> None:
+        self._collect_known(runner, split)
         detectors = [part for part in runner.model.modules() if isinstance(part, BaseDetector)]
         self._handles = [part.register_forward_hook(drop_unreadable) for part in detectors]
 
-    def _finish(self, runner: Runner) -> None:
+    def _end_evaluation(self, runner: Runner) -> None:
         for handle in self._handles:
             handle.remove()
         self._report(runner)
 
     def _report(self, runner: Runner) -> None:
-        faults = sorted(set().union(*all_gather_object(self.faults)))
-        if len(faults) <= self._num_reported:  # the same on all ranks: so they go on together
-            return
-        self._num_reported = len(faults)
-        if not is_main_process():
+        faults, num_boxes, faulty_boxes = set(), {}, {}
+        for one in all_gather_object((self.faults, self.num_boxes, self.faulty_boxes)):
+            faults |= one[0]
+            keep_largest(num_boxes, one[1], int)
+            keep_largest(faulty_boxes, one[2], Counter.total)
+        num_faulty = sum(kinds.total() for kinds in faulty_boxes.values())
+        is_new = len(faults) > self._num_reported[0], num_faulty > self._num_reported[1]
+        self._num_reported = [len(faults), num_faulty]  # the same on all ranks
+        if not any(is_new) or not is_main_process():
             return
         path = Path(runner.work_dir) / self.out_file
-        lines = ['\t'.join((split, f.path, f.kind, _one_line(f.detail))) for split, f in faults]
-        path.write_text('\n'.join([*lines, '']), encoding='utf-8')
-        counts = Counter(fault.kind for _, fault in faults).most_common()
-        by_kind = ', '.join(f'{number} {kind}' for kind, number in counts)
-        names = list(dict.fromkeys(Path(fault.path).name for _, fault in faults))
-        more = ', ...' if len(names) > self.max_names else ''
-        runner.logger.warning(
-            f'{len(faults)} faults in the data '
-            f'({by_kind}): '
-            f'{", ".join(names[: self.max_names])}{more}; all are listed in {path}'
-        )
+        of_boxes = [
+            ('train', DataFault(kind, image, f'{number} of {num_boxes[image]} boxes'))
+            for image, kinds in faulty_boxes.items()
+            for kind, number in kinds.items()
+        ]
+        write_faults(path, sorted([*faults, *of_boxes]))
+        if is_new[0]:
+            found = [fault for _, fault in sorted(faults)]
+            names = name_files((fault.path for fault in found), self.max_names)
+            runner.logger.warning(
+                f'{len(found)} faults in the data ({count_kinds(found)}): {names}; '
+                f'all are listed in {path}'
+            )
+        if is_new[1]:
+            kinds = sum(faulty_boxes.values(), Counter()).most_common()
+            reasons = ', '.join(f'{number} {kind.removeprefix("boxes ")}' for kind, number in kinds)
+            names = name_files(sorted(faulty_boxes), self.max_names)
+            runner.logger.warning(
+                f'{num_faulty} of {sum(num_boxes.values())} ground-truth boxes take no part in '
+                f'training ({reasons}), in {len(faulty_boxes)} of {len(num_boxes)} images: '
+                f'{names}; all are listed in {path}'
+            )
+
+
+def find_faulty_boxes(samples: Sequence[DetDataSample]) -> dict[str, Counter]:
+    """How many boxes cannot be trained on, by image and kind; images without such are left out."""
+    counts = [len(sample.gt_instances) for sample in samples]
+    bboxes = torch.cat([get_box_tensor(sample.gt_instances.bboxes) for sample in samples])  # (N, 4)
+    # Python repeats the few shapes faster than PyTorch's threads.
+    img_shapes = [s.img_shape[:2] for s, count in zip(samples, counts) for _ in range(count)]
+    faulty = ~valid_gt_mask(bboxes, torch.tensor(img_shapes).view(-1, 2))  # (N,)
+    if not faulty.any():
+        return {}
+    images = [image_name(sample) for sample, count in zip(samples, counts) for _ in range(count)]
+    found: dict[str, Counter] = {}
+    for index in faulty.nonzero().flatten().tolist():
+        found.setdefault(images[index], Counter())[_kind_of(bboxes[index])] += 1
+    return found
+
+
+def _kind_of(bbox: Tensor) -> str:
+    """Why a box (4,) xyxy that cannot be trained on cannot."""
+    if not bbox.isfinite().all():
+        return NOT_FINITE
+    size = bbox[2:] - bbox[:2]
+    if (size < SMALLEST_SIDE).any():
+        return NO_AREA
+    return TOO_LARGE if (size > LARGEST_SIDE).any() else OUTSIDE
+
+
+def keep_largest(known: dict, new: dict, size: Callable[..., int]) -> None:
+    """Add the items of ``new``; of two values with one key the one of the larger size stays."""
+    for key, value in new.items():
+        known[key] = max(known.get(key, value), value, key=size)
 
 
 def drop_unreadable(model: BaseDetector, inputs: tuple, outputs: object) -> None:
-    """A forward hook: take the detections from samples that are marked ``unreadable``."""
+    """A forward hook: remove the detections of samples that are marked ``unreadable``."""
     for sample in outputs if isinstance(outputs, list) else ():
         if isinstance(sample, DetDataSample) and sample.get('unreadable'):
             sample.pred_instances = sample.pred_instances[:0]
 
 
 def _flat(samples: Sequence) -> Iterator[DetDataSample]:
-    """Samples, in lists for each view where an image has several."""
+    """The samples of a batch; an image with several views has a list of them."""
     for sample in samples:
         yield from sample if isinstance(sample, (list, tuple)) else [sample]
-
-
-def _one_line(text: str) -> str:
-    return ' '.join(text.split())

@@ -13,7 +13,7 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from ssd_plugin.engine.hooks.faulty_box_hook import image_of
+from ssd_plugin.datasets.faults import image_name
 from ssd_plugin.errors import NonFiniteLossError
 
 NEVER = 2**62  # a number of an iteration that no run comes to
@@ -102,7 +102,7 @@ class NonFiniteLossHook(Hook):
             self._newest = self._checkpoint = newest
         losses = {name: value.detach() for name, value in outputs.items()}
         number = runner.iter + 1
-        self._batches[number] = Batch([image_of(s) for s in data_batch['data_samples']], losses)
+        self._batches[number] = Batch([image_name(s) for s in data_batch['data_samples']], losses)
         loss = losses['loss']
         if self._first is None:
             self._first = torch.full((), NEVER, dtype=torch.long, device=loss.device)

@@ -1,0 +1,255 @@
+"""COCO's annotations: the reader of a json, and a data set that tolerates faults."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+from mmdet.datasets import CocoDataset
+from mmdet.datasets.api_wrappers import COCO
+from mmdet.registry import DATASETS
+
+from ssd_plugin.datasets.annotations import AnnotatedBox, AnnotatedImage
+from ssd_plugin.datasets.fault_tolerance import FaultTolerance
+from ssd_plugin.datasets.faults import (
+    INCOMPLETE,
+    NO_AREA,
+    NOT_A_BOX,
+    NOT_AN_ANNOTATION,
+    OUTSIDE,
+    UNKNOWN_CLASS,
+    UNKNOWN_IMAGE,
+    DataFault,
+    box_fault,
+)
+from ssd_plugin.errors import DataRefusedError
+
+TABLES = ('images', 'annotations', 'categories')
+# CocoMetric, which reads the json by itself, ends in an error with these.
+NOT_EVALUATED = (NOT_AN_ANNOTATION, NOT_A_BOX, INCOMPLETE)
+
+
+@DATASETS.register_module()
+class CheckedCocoDataset(FaultTolerance, CocoDataset):
+    """MMDetection's ``CocoDataset``, of what is sound in a json: see :meth:`CocoDocument.clean`.
+
+    Raises:
+        DataRefusedError: When the json is read: it is no COCO json, it lacks a class, or it is for
+            evaluation and ``CocoMetric``, which reads it by itself, would end in an error.
+    """
+
+    def load_data_list(self) -> list[dict]:
+        """Read what is sound in the json."""
+        self.COCOAPI = partial(CleanCOCO, faults=self.faults)
+        data_list = super().load_data_list()
+        classes = self.metainfo['classes']
+        if len(self.cat_ids) < len(classes):
+            raise DataRefusedError(
+                f'{self.ann_file} has {len(self.cat_ids)} of the {len(classes)} classes of the '
+                "config among its categories: make the data set's metainfo.classes the "
+                "categories' names, in their order"
+            )
+        refused = [fault for fault in self.faults if fault.kind in NOT_EVALUATED]
+        if self.test_mode and refused:
+            kind, path, detail = refused[0]
+            raise DataRefusedError(
+                f'{self.ann_file} cannot be evaluated on by CocoMetric: {kind}, {path}, '
+                f'{detail}; correct it, or have --data-root write a copy without its faults'
+            )
+        return data_list
+
+
+class CleanCOCO(COCO):
+    """MMDetection's index of a COCO json, of what is sound in it.
+
+    Args:
+        annotation_file: Path of the json.
+        faults: A list, to which the faults of the rest are added.
+
+    Raises:
+        DataRefusedError: The file is no COCO json.
+    """
+
+    def __init__(self, annotation_file: str, faults: list[DataFault]) -> None:
+        super().__init__()
+        self.dataset, found = CocoDocument(annotation_file).clean()
+        faults += found
+        self.createIndex()
+        self.img_ann_map, self.cat_img_map = self.imgToAnns, self.catToImgs
+
+
+class CocoDocument:
+    """A COCO json: what it says of each image, and what is wrong with it.
+
+    ``images`` are the entries of the images by id, ``class_names`` the categories' names by id,
+    ``faults`` what is wrong with other images: they have no id, no file name, or the id of another.
+
+    Args:
+        path: The file.
+
+    Raises:
+        DataRefusedError: It cannot be read, or is no COCO json.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        try:
+            self.content: dict = json.loads(self.path.read_text(encoding='utf-8'))
+        except (OSError, ValueError, RecursionError) as error:
+            raise DataRefusedError(f"can't read {path}: {error}") from error
+        content = self.content if isinstance(self.content, dict) else {}
+        if not all(_is_table(content.get(key)) for key in TABLES):
+            raise DataRefusedError(f'{path} is no COCO json: it has no lists {", ".join(TABLES)}')
+        self.categories = [c for c in content['categories'] if {'id', 'name'} <= c.keys()]
+        self.class_names = {category['id']: category['name'] for category in self.categories}
+        self.faults: list[DataFault] = []
+        self.images: dict[float | str, dict] = {}
+        for entry in content['images']:
+            name, number = entry.get('file_name'), _hashable(entry.get('id'))
+            if not isinstance(name, str) or number is None:
+                self._add_fault(str(path), f'an image without id or file_name: {entry}')
+            elif number in self.images:
+                self._add_fault(name, f'its id is that of another image: {number}')
+            else:
+                self.images[number] = entry
+        self._annotations: dict[float | str | None, list[dict]] = {}  # by the image's id
+        for annotation in content['annotations']:
+            number = _hashable(annotation.get('image_id'))
+            self._annotations.setdefault(number, []).append(annotation)
+
+    def _add_fault(self, path: str, detail: str) -> None:
+        self.faults.append(DataFault(NOT_AN_ANNOTATION, path, detail))
+
+    def annotated(self, entry: dict) -> AnnotatedImage:
+        """What the document says of an image, given by its entry, which becomes the ``source``."""
+        name, boxes, faults = entry['file_name'], [], []
+        for annotation in self._annotations.get(entry['id'], []):
+            kind = self.fault_of(annotation)
+            if kind:
+                faults.append(DataFault(kind, name, _describe(annotation)))
+            else:
+                class_name = self.class_names[annotation['category_id']]
+                ignored = bool(annotation.get('iscrowd'))
+                boxes.append(AnnotatedBox(class_name, box_of(annotation), ignored))
+        size = (entry.get('width'), entry.get('height'))
+        return AnnotatedImage(name, None if size == (None, None) else size, boxes, faults, entry)
+
+    def strays(self) -> list[DataFault]:
+        """What is wrong with images, and annotations of none of the document's images."""
+        return self.faults + [
+            DataFault(self.fault_of(annotation), str(self.path), _describe(annotation))
+            for number, annotations in self._annotations.items()
+            if number not in self.images
+            for annotation in annotations
+        ]
+
+    def fault_of(self, annotation: dict) -> str | None:
+        """Why an annotation can be used neither for training nor for evaluation, if it cannot."""
+        if annotation.get('image_id') is None or 'category_id' not in annotation:
+            return NOT_AN_ANNOTATION
+        if _hashable(annotation['image_id']) not in self.images:
+            return UNKNOWN_IMAGE
+        if _hashable(annotation['category_id']) not in self.class_names:
+            return UNKNOWN_CLASS
+        return NOT_A_BOX if box_of(annotation) is None else None
+
+    def clean(self) -> tuple[dict, list[DataFault]]:
+        """What is sound in the document, and what is wrong with the rest.
+
+        1. Categories have an id and a name.
+        2. Images have an id, which no other has, a file name, a width and a height.
+        3. Annotations are of such an image and category, with a box of four finite numbers.
+        4. Where one of these annotations lacks ``iscrowd``, it is no crowd; where it lacks a
+           positive ``area``, it is the box's; where ids are missing or not unique, all are given
+           anew.
+
+        Boxes without area or outside the image stay: ``CocoDataset`` leaves them out.
+        """
+        faults, annotations, dropped = list(self.faults), [], set()
+        for number, entry in self.images.items():
+            sizes = entry.get('width'), entry.get('height')
+            if not all(_is_number(size) and size >= 1 for size in sizes):
+                dropped.add(number)
+                detail = f'its width and height are {sizes}'
+                faults.append(DataFault(NOT_AN_ANNOTATION, entry['file_name'], detail))
+        ids = Counter(annotation.get('id') for annotation in self.content['annotations'])
+        for annotation in self.content['annotations']:
+            kind = self.fault_of(annotation)
+            entry = self.images.get(_hashable(annotation.get('image_id')))
+            if kind is None and annotation['image_id'] in dropped:
+                kind = UNKNOWN_IMAGE
+            if kind is None:
+                annotations.append(complete(annotation))
+                kind = _minor_fault(annotation, entry, ids)
+            if kind:
+                where = entry['file_name'] if entry else str(self.path)
+                faults.append(DataFault(kind, where, _describe(annotation)))
+        images = [entry for number, entry in self.images.items() if number not in dropped]
+        sound = dict(images=images, annotations=number_anew(annotations, ids))
+        return dict(self.content, **sound, categories=self.categories), faults
+
+
+def complete(annotation: dict) -> dict:
+    """A copy of an annotation, with the ``iscrowd`` and the positive ``area`` of COCO."""
+    annotation = dict(annotation, iscrowd=annotation.get('iscrowd', 0))
+    if not _has_area(annotation):
+        annotation['area'] = annotation['bbox'][2] * annotation['bbox'][3]
+    return annotation
+
+
+def number_anew(annotations: list[dict], ids: Counter) -> list[dict]:
+    """The annotations, with new ids if some have none or the same; 0 counts as none.
+
+    Args:
+        annotations: Of a COCO json.
+        ids: How many annotations have an id, by id.
+    """
+    if all(number and count == 1 for number, count in ids.items()):
+        return annotations
+    return [dict(annotation, id=number) for number, annotation in enumerate(annotations, 1)]
+
+
+def box_of(annotation: dict) -> tuple[float, float, float, float] | None:
+    """An annotation's box xyxy in pixels; None if it has no four finite numbers."""
+    box = annotation.get('bbox')
+    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+        return None
+    x, y, width, height = box
+    return x, y, x + width, y + height
+
+
+def _minor_fault(annotation: dict, image: dict, ids: Counter) -> str | None:
+    """The kind of fault of an annotation that can be completed or left to ``CocoDataset``."""
+    kind = box_fault(box_of(annotation), image['width'], image['height'])
+    if kind in (NO_AREA, OUTSIDE):
+        return kind
+    number = annotation.get('id')
+    is_complete = 'iscrowd' in annotation and _has_area(annotation)
+    return None if is_complete and number and ids[number] == 1 else INCOMPLETE
+
+
+def _has_area(annotation: dict) -> bool:
+    area = annotation.get('area')
+    return _is_number(area) and area > 0
+
+
+def _is_table(entries: object) -> bool:
+    return isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _hashable(value: object) -> float | str | None:
+    """The id of an image or a category; None for what cannot be one."""
+    return value if isinstance(value, (int, float, str)) else None
+
+
+def _describe(annotation: dict) -> str:
+    """An annotation's id and fields, without those that may be long."""
+    fields = {key: annotation[key] for key in annotation if key not in ('id', 'segmentation')}
+    return f'annotation {annotation.get("id")}: {fields}'
