@@ -1,1 +1,1 @@
-"""The parts of tools/benchmark.py: one module for each thing measured, and for each thing shown."""
+"""What tools/benchmark.py consists of: a module for each thing measured, and each thing shown."""

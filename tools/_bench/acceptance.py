@@ -1,95 +1,71 @@
-"""What the figures have to be, and whether those of a run are."""
+"""The acceptance table: which ratios are required, and whether a run meets them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import NamedTuple
 
 from .timing import BARE, FLOOR, MMDET, NO_LOADING, TORCHVISION, Case
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """A line of the acceptance table.
+class Requirement(NamedTuple):
+    """A line of the acceptance table."""
 
-    Args:
-        device: On which it is asked for.
-        part: Of the benchmark.
-        cases: Which of the part's cases, as a pattern; the worst of them counts.
-        peer: Beside whom.
-        at_least: The peer's time over ours; or
-        at_most: our time over the peer's.
-        amp: Whether it is asked for with ``--amp``.
-    """
-
-    device: str
-    part: str
-    cases: str
-    peer: str
-    at_least: float | None = None
-    at_most: float | None = None
-    amp: bool = False
+    part: str  # of the benchmark
+    cases: str  # a pattern for the names of the part's cases; the worst of them counts
+    peer: str  # the contestant with which the plugin is compared
+    at_least: float | None = None  # the smallest accepted ratio of the peer's time to ours
+    at_most: float | None = None  # the largest accepted ratio of our time to the peer's
+    device: str = 'cpu'
+    amp: bool = False  # whether it is required only of a run with --amp
 
 
-WANTED = (
-    Wanted('cpu', 'pipeline', '*', MMDET, at_least=8),
-    Wanted('cpu', 'pipeline', '*', FLOOR, at_most=2.5),
-    Wanted('cpu', 'loss', 'forward + backward, batch 32, *', MMDET, at_least=2.5),
-    Wanted('cpu', 'loss', 'forward + backward, batch 32, *', TORCHVISION, at_least=1.3),
-    Wanted('cpu', 'postprocess', 'batch 8, random scores', MMDET, at_least=5),
-    Wanted('cpu', 'postprocess', 'batch 8, random scores', TORCHVISION, at_least=4),
-    Wanted('cpu', 'postprocess', 'batch 8, background-heavy scores', MMDET, at_least=5),
-    Wanted('cpu', 'postprocess', 'batch 8, background-heavy scores', TORCHVISION, at_least=4),
-    Wanted('cpu', 'postprocess', 'batch 8, trained scores', MMDET, at_least=5),
-    Wanted('cpu', 'postprocess', 'batch 8, trained scores', TORCHVISION, at_least=4),
-    Wanted('cpu', 'postprocess', 'batch 1, random scores', MMDET, at_least=5),
-    Wanted('cpu', 'postprocess', 'batch 1, random scores', TORCHVISION, at_least=4),
-    Wanted('cpu', 'postprocess', 'batch 1, background-heavy scores', MMDET, at_least=5),
-    Wanted('cpu', 'postprocess', 'batch 1, background-heavy scores', TORCHVISION, at_least=4),
-    Wanted('cpu', 'postprocess', 'batch 1, trained scores', MMDET, at_least=5),
-    Wanted('cpu', 'postprocess', 'batch 1, trained scores', TORCHVISION, at_least=4),
-    Wanted('cpu', 'step', 'model alone, *', MMDET, at_least=4, amp=True),
-    Wanted('cpu', 'step', 'model alone, *', BARE, at_most=1.1, amp=True),
-    Wanted('cuda', 'loss', 'forward + backward, batch 32, *', MMDET, at_least=10),
-    Wanted('cuda', 'step', 'from files, *', MMDET, at_least=2),
-    # Bound by the GPU, not by the loader: all but as fast as on a batch in memory.
-    Wanted('cuda', 'step', 'from files, *', NO_LOADING, at_most=1.1),
+REQUIREMENTS = (
+    Requirement('pipeline', '*', MMDET, at_least=8),
+    Requirement('pipeline', '*', FLOOR, at_most=2.5),
+    Requirement('loss', 'forward + backward, batch 32, *', MMDET, at_least=2.5),
+    Requirement('loss', 'forward + backward, batch 32, *', TORCHVISION, at_least=1.3),
+    *(
+        Requirement('postprocess', f'batch {batch}, {scores} scores', peer, at_least=ratio)
+        for batch in (8, 1)
+        for scores in ('random', 'background-heavy', 'trained')
+        for peer, ratio in ((MMDET, 5), (TORCHVISION, 4))
+    ),
+    Requirement('step', 'model alone, *', MMDET, at_least=4, amp=True),
+    Requirement('step', 'model alone, *', BARE, at_most=1.1, amp=True),
+    Requirement('loss', 'forward + backward, batch 32, *', MMDET, at_least=10, device='cuda'),
+    Requirement('step', 'from files, *', MMDET, at_least=2, device='cuda'),
+    # Training is bound by the GPU, not by the loader: hardly slower than on a batch in memory.
+    Requirement('step', 'from files, *', NO_LOADING, at_most=1.1, device='cuda'),
 )
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """A line of the table with what a run measured."""
+def judge(cases: list[Case], device: str, amp: bool = False) -> list[dict]:
+    """The lines of the table that these cases are measurements for.
 
-    part: str
-    cases: str
-    peer: str
-    wanted: str
-    measured: float
-    verdict: str  # met, missed, or why it can't be said
-
-
-def judge(cases: list[Case], device: str, amp: bool = False) -> list[Verdict]:
-    """The lines of the table that these cases are measurements for."""
+    Returns:
+        A dict a line: ``part``, ``cases``, ``peer``, what is ``wanted``, what was ``measured``,
+        and the ``verdict``: met, missed, or that ``--amp`` is required.
+    """
     verdicts = []
-    for line in WANTED:
+    for line in REQUIREMENTS:
         ratios = [
             case.ratio(line.peer)
             for case in cases
-            if case.part == line.part
+            if (case.part, line.device) == (line.part, device)
             and fnmatchcase(case.name, line.cases)
             and line.peer in case.samples
         ]
-        if line.device != device or not ratios:
+        if not ratios:
             continue
-        if line.at_least is not None:
-            measured, wanted = min(ratios), f'{line.peer} / ours >= {line.at_least:g}'
-            met = measured >= line.at_least
-        else:
-            measured, wanted = 1 / min(ratios), f'ours / {line.peer} <= {line.at_most:g}'
+        measured, wanted = min(ratios), f'{line.peer} / ours >= {line.at_least}'
+        met = line.at_least is not None and measured >= line.at_least
+        if line.at_most is not None:
+            measured, wanted = 1 / measured, f'ours / {line.peer} <= {line.at_most}'
             met = measured <= line.at_most
-        verdict = 'met' if met else 'missed'
-        if line.amp and not amp:
-            verdict = 'asked for with --amp'
-        verdicts.append(Verdict(line.part, line.cases, line.peer, wanted, measured, verdict))
+        verdict = 'asked for with --amp' if line.amp and not amp else 'met' if met else 'missed'
+        verdicts.append(
+            dict(part=line.part, cases=line.cases, peer=line.peer)
+            | dict(wanted=wanted, measured=measured, verdict=verdict)
+        )
     return verdicts

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-CLASSES = [
-    'bird',
-    'boat',
-    'bus',
-    'car',
-    'cat',
-    'chair',
-    'dog',
-    'horse',
-    'person',
-    'train',
-]  # of VOC
+# A choice of VOC's.
+CLASSES = ['bird', 'boat', 'bus', 'car', 'cat', 'chair', 'dog', 'horse', 'person', 'train']
 SIZES = ((500, 375), (640, 480))  # width, height
 MAX_OBJECTS = 12
 JPEG_QUALITY = 92  # with this texture 60 to 110 kB at 640 x 480, as photographs of VOC and COCO
 
 
 def write_images(root: Path, per_size: int = 40, seed: int = 0) -> Path:
-    """Draw ``per_size`` images of each size with 1 to 12 objects.
+    """Draw ``per_size`` images of each size with 1 to 12 ground-truth boxes.
 
     Returns:
         ``root``, in which ``VOC2007`` holds ``JPEGImages``, ``Annotations`` and ``ImageSets``.
@@ -40,39 +29,38 @@ def write_images(root: Path, per_size: int = 40, seed: int = 0) -> Path:
         for i in range(per_size):
             names.append(f'{len(names):06d}')
             rng = np.random.default_rng((seed, *size, i))
-            image, objects = draw_image(rng, *size, num_objects=1 + i % MAX_OBJECTS)
+            image, labels, boxes = draw_image(rng, *size, num_objects=1 + i % MAX_OBJECTS)
             jpeg = cv2.imencode('.jpg', image, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))[1]
             (folder / 'JPEGImages' / f'{names[-1]}.jpg').write_bytes(jpeg.tobytes())
-            (folder / 'Annotations' / f'{names[-1]}.xml').write_bytes(_to_xml(size, objects))
+            annotation = voc_annotation(size, labels, boxes)
+            (folder / 'Annotations' / f'{names[-1]}.xml').write_text(annotation)
     (lists / 'trainval.txt').write_text(''.join(f'{name}\n' for name in names))
     return root
 
 
 def image_paths(root: Path) -> list[Path]:
-    """The JPEG files of a tree."""
+    """The JPEG files of a tree from :func:`write_images`."""
     return sorted((root / 'VOC2007' / 'JPEGImages').glob('*.jpg'))
 
 
 def draw_image(
     rng: np.random.Generator, width: int, height: int, num_objects: int
-) -> tuple[np.ndarray, list[tuple[str, np.ndarray]]]:
-    """An image (H, W, 3) uint8 and its objects: class and box (4,) xyxy in whole pixels."""
-    detail = rng.uniform(0.5, 1.0)  # of fine structure, by which JPEG files differ in size
-    image = _texture(rng, width, height, detail)
+) -> tuple[np.ndarray, list[str], np.ndarray]:
+    """An image (H, W, 3) uint8 with its classes and boxes (G, 4) xyxy in whole pixels."""
+    detail = rng.uniform(0.5, 1.0)  # strength of the fine structure, which decides a JPEG's size
+    image = texture(rng, width, height, detail)
     boxes = random_boxes(rng, num_objects, width, height)
     for x1, y1, x2, y2 in boxes.tolist():
-        size = (x2 - x1, y2 - y1)
-        shown = np.ones(size[::-1], np.uint8)
+        size = w, h = x2 - x1, y2 - y1
+        mask = np.ones((h, w), np.uint8)
         if rng.random() < 0.5:  # an ellipse rather than a rectangle
-            shown[:] = 0
-            cv2.ellipse(
-                shown, (size[0] // 2, size[1] // 2), (size[0] // 2, size[1] // 2), 0, 0, 360, 1, -1
-            )
+            mask[:] = 0
+            cv2.ellipse(mask, (w // 2, h // 2), (w // 2, h // 2), 0, 0, 360, 1, -1)
         place = image[y1:y2, x1:x2]
-        place[:] = np.where(shown[..., None] > 0, _texture(rng, *size, detail), place)
-    image += 6 * detail * rng.standard_normal((height, width, 1), np.float32)  # of the sensor
-    names = rng.choice(CLASSES, num_objects)
-    return np.clip(image, 0, 255).astype(np.uint8), list(zip(names, boxes))
+        place[:] = np.where(mask[..., None] > 0, texture(rng, *size, detail), place)
+    image += 6 * detail * rng.standard_normal((height, width, 1), np.float32)  # sensor noise
+    labels = rng.choice(CLASSES, num_objects).tolist()
+    return np.clip(image, 0, 255).astype(np.uint8), labels, boxes
 
 
 def random_boxes(rng: np.random.Generator, count: int, width: int, height: int) -> np.ndarray:
@@ -85,8 +73,8 @@ def random_boxes(rng: np.random.Generator, count: int, width: int, height: int) 
     return np.concatenate([corner, corner + size], axis=1).astype(np.int64)
 
 
-def _texture(rng: np.random.Generator, width: int, height: int, detail: float) -> np.ndarray:
-    """Noise at all scales, the coarser the stronger as in photographs: (H, W, 3) float32."""
+def texture(rng: np.random.Generator, width: int, height: int, detail: float) -> np.ndarray:
+    """Noise at all scales, stronger at the coarser ones as in photographs: (H, W, 3) float32."""
     image = np.full((height, width, 3), rng.uniform(60, 190, 3), np.float32)
     for scale, strength in ((2, 7 * detail), (4, 10 * detail), (8, 10), (32, 14), (128, 24)):
         grid = (height // scale + 2, width // scale + 2)
@@ -95,17 +83,15 @@ def _texture(rng: np.random.Generator, width: int, height: int, detail: float) -
     return image
 
 
-def _to_xml(size: tuple[int, int], objects: list[tuple[str, np.ndarray]]) -> bytes:
-    """A VOC annotation; coordinates are 1-based."""
-    root = ET.Element('annotation')
-    fields = ET.SubElement(root, 'size')
-    for name, value in zip(('width', 'height', 'depth'), (*size, 3)):
-        ET.SubElement(fields, name).text = str(value)
-    for name, box in objects:
-        element = ET.SubElement(root, 'object')
-        ET.SubElement(element, 'name').text = str(name)
-        ET.SubElement(element, 'difficult').text = '0'
-        bndbox = ET.SubElement(element, 'bndbox')
-        for side, value in zip(('xmin', 'ymin', 'xmax', 'ymax'), box.tolist()):
-            ET.SubElement(bndbox, side).text = str(value + 1)
-    return ET.tostring(root)
+def voc_annotation(size: tuple[int, int], labels: list[str], boxes: np.ndarray) -> str:
+    """A VOC annotation in XML; its coordinates are 1-based."""
+    objects = [
+        f'<object><name>{label}</name><difficult>0</difficult><bndbox><xmin>{x1}</xmin>'
+        f'<ymin>{y1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox></object>'
+        for label, (x1, y1, x2, y2) in zip(labels, (boxes + 1).tolist())
+    ]
+    width, height = size
+    return (
+        f'<annotation><size><width>{width}</width><height>{height}</height><depth>3</depth></size>'
+        f'{"".join(objects)}</annotation>'
+    )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -13,61 +13,58 @@ from torchvision import tv_tensors
 from torchvision.io import ImageReadMode, read_image
 from torchvision.transforms import v2
 
-from .configs import build_dataset, mmdet_config, our_config, with_images
+from .contestants import build_dataset, mmdet_config, our_config, with_images
 from .images import SIZES
 from .timing import FLOOR, MMDET, OURS, TORCHVISION, Case, Stopwatch
 
-INPUT_SIZE = 300
+INPUT_SIZE = (300, 300)
 
 
 def run(stopwatch: Stopwatch, root: Path) -> list[Case]:
-    """Time the images under ``root``, of each size by itself; a round is each image once."""
-    cases = []
-    with one_thread():
-        contestants = make_contestants(root)
+    """Time the images under ``root``, each size by itself; a round loads each image once."""
+    threads = cv2.getNumThreads(), torch.get_num_threads()
+    cv2.setNumThreads(0)  # one thread, as a loader's worker has
+    torch.set_num_threads(1)
+    try:
+        count, loaders = make_contestants(root)
+        per_size, cases = count // len(SIZES), []
         for i, (width, height) in enumerate(SIZES):
-            count = len(contestants[FLOOR]) // len(SIZES)
-            images = range(i * count, (i + 1) * count)
-            works = {name: over(samples, images) for name, samples in contestants.items()}
-            cases.append(
-                Case(
-                    'pipeline',
-                    f'JPEG {width}x{height} to sample',
-                    'image',
-                    stopwatch.alternate(works, per=count),
-                    dict(images=count, threads=1),
-                )
-            )
-    return cases
+            indices = range(i * per_size, (i + 1) * per_size)
+            works = {who: partial(load_all, load, indices) for who, load in loaders.items()}
+            samples = stopwatch.alternate(works, per=per_size)
+            facts = dict(images=per_size, threads=1)
+            name = f'JPEG {width}x{height} to sample'
+            cases.append(Case('pipeline', name, 'image', samples, facts))
+        return cases
+    finally:
+        cv2.setNumThreads(threads[0])
+        torch.set_num_threads(threads[1])
 
 
-def over(samples: Sequence, indices: range) -> Callable[[], None]:
-    """The work of loading these samples one after the other."""
-
-    def work() -> None:
-        for i in indices:
-            samples[i]
-
-    return work
+def load_all(load: Callable[[int], object], indices: range) -> None:
+    """Load these samples one after the other."""
+    for i in indices:
+        load(i)
 
 
-def make_contestants(root: Path) -> dict:
-    """Sequences of samples, each loaded and augmented when it is indexed."""
+def make_contestants(root: Path) -> tuple[int, dict[str, Callable[[int], object]]]:
+    """The number of images, and functions that load and augment the image of an index."""
     ours = build_dataset(with_images(our_config(), root))
     theirs = build_dataset(with_images(mmdet_config(), root))
     infos = [ours.get_data_info(i) for i in range(len(ours))]
-    return {
-        OURS: ours,
-        MMDET: theirs,
-        TORCHVISION: TorchvisionSamples(infos),
-        FLOOR: DecodedAndResized(infos),
+    return len(ours), {
+        OURS: ours.__getitem__,
+        MMDET: theirs.__getitem__,
+        TORCHVISION: TorchvisionSamples(infos).__getitem__,
+        # The floor: what every pipeline has to do.
+        FLOOR: lambda i: cv2.resize(cv2.imread(infos[i]['img_path']), INPUT_SIZE),
     }
 
 
 class TorchvisionSamples:
     """torchvision's reference recipe for SSD (``references/detection/presets.py``).
 
-    Sizes and channels are known and boxes parsed before; pixels stay uint8, as in MMDetection.
+    The annotations have been read beforehand; pixels stay uint8, as in MMDetection.
     """
 
     def __init__(self, infos: list[dict]) -> None:
@@ -79,48 +76,15 @@ class TorchvisionSamples:
                 v2.RandomPhotometricDistort(),
                 v2.RandomZoomOut(fill=[123, 117, 104]),
                 v2.RandomIoUCrop(),
-                # In the recipe the model resizes, without antialiasing.
-                v2.Resize((INPUT_SIZE, INPUT_SIZE), antialias=False),
+                v2.Resize(INPUT_SIZE, antialias=False),  # as its model resizes
                 v2.RandomHorizontalFlip(),
                 v2.SanitizeBoundingBoxes(),
             ]
         )
 
-    def __len__(self) -> int:
-        return len(self.infos)
-
     def __getitem__(self, i: int) -> tuple:
         info = self.infos[i]
         image = tv_tensors.Image(read_image(info['img_path'], ImageReadMode.RGB))
-        boxes = tv_tensors.BoundingBoxes(
-            torch.from_numpy(self.boxes[i].copy()),
-            format='XYXY',
-            canvas_size=(info['height'], info['width']),
-        )
+        boxes, canvas = torch.from_numpy(self.boxes[i].copy()), (info['height'], info['width'])
+        boxes = tv_tensors.BoundingBoxes(boxes, format='XYXY', canvas_size=canvas)
         return self.transforms(image, dict(boxes=boxes, labels=self.labels[i]))
-
-
-class DecodedAndResized:
-    """The floor: what no pipeline can do without."""
-
-    def __init__(self, infos: list[dict]) -> None:
-        self.paths = [info['img_path'] for info in infos]
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, i: int) -> np.ndarray:
-        return cv2.resize(cv2.imread(self.paths[i]), (INPUT_SIZE, INPUT_SIZE))
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One thread for OpenCV and PyTorch, as a loader's worker has."""
-    threads = cv2.getNumThreads(), torch.get_num_threads()
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(threads[0])
-        torch.set_num_threads(threads[1])

@@ -27,74 +27,50 @@ def save_plot(path: Path, cases: list[Case], environment: dict[str, str]) -> Non
     parts = {}
     for case in cases:
         parts.setdefault(case.part, []).append(case)
-    heights = [sum(_height(case) for case in members) for members in parts.values()]
+    heights = [sum(BAR * len(c.samples) + GAP for c in members) for members in parts.values()]
     figure = Figure(figsize=(11, sum(heights) + MARGIN * (len(parts) + 0.4)), layout='constrained')
     panels = figure.subplots(len(parts), squeeze=False, height_ratios=heights)[:, 0]
     for panel, (part, members) in zip(panels, parts.items()):
-        _draw_part(panel, part, members)
+        draw_part(panel, part, members)
     threads = 'GPU' if 'CUDA, cuDNN' in environment else f'{environment["threads"]} threads'
-    figure.suptitle(
-        f'Time in multiples of ours, on {environment["device"]} ({threads}); shorter is better',
-        fontsize=13,
-        x=0.01,
-        ha='left',
-    )
+    title = f'Time in multiples of ours, on {environment["device"]} ({threads}); shorter is better'
+    figure.suptitle(title, fontsize=13, x=0.01, ha='left')
     figure.savefig(path, dpi=110)
 
 
-def _height(case: Case) -> float:
-    return BAR * len(case.samples) + GAP
-
-
-def _draw_part(panel: Axes, part: str, cases: list[Case]) -> None:
-    """Bars from the top down; each says how many times ours it is, and its time."""
-    top, centers = 0.0, []
+def draw_part(panel: Axes, part: str, cases: list[Case]) -> None:
+    """Bars from the top down, each with its ratio to ours and its time in milliseconds."""
+    y, longest, centers, legend = 0.0, 0.0, [], {}
     for case in cases:
         ours = case.median(OURS)
-        centers.append(top + BAR * len(case.samples) / 2)
-        for contestant in case.samples:
-            median, spread = case.median(contestant), case.spread(contestant)
-            y = top + BAR / 2
-            panel.barh(
+        centers.append(y + BAR * (len(case.samples) - 1) / 2)
+        for who in case.samples:
+            median, spread = case.median(who), case.spread(who)
+            low, high = spread['q1'], spread['q3']
+            legend[who] = panel.barh(
                 y,
                 median / ours,
                 height=0.9 * BAR,
-                color=COLORS[contestant],
-                label=contestant,
-                xerr=[[(median - spread['q1']) / ours], [(spread['q3'] - median) / ours]],
+                color=COLORS[who],
+                xerr=[[(median - low) / ours], [(high - median) / ours]],
                 error_kw=dict(ecolor='#444444', elinewidth=1, capsize=2),
             )
-            ratio = '' if contestant == OURS else f'{number(median / ours)} x   '
+            ratio = '' if who == OURS else f'{number(median / ours)} x   '
             text = f'  {ratio}{number(1000 * median)} ms'
-            weight = 'bold' if contestant == OURS else 'normal'
-            x = spread['q3'] / ours
-            panel.text(x, y, text, va='center', fontsize=10, fontweight=weight)
-            top += BAR
-        top += GAP
-    _dress(panel, part, cases, centers, bottom=top - GAP / 2)
-
-
-def _dress(panel: Axes, part: str, cases: list[Case], centers: list, bottom: float) -> None:
-    """Title, axes and legend of a panel."""
-    longest = max(c.spread(who)['q3'] / c.median(OURS) for c in cases for who in c.samples)
+            weight = 'bold' if who == OURS else 'normal'
+            panel.text(high / ours, y, text, va='center', fontsize=10, fontweight=weight)
+            longest = max(longest, high / ours)
+            y += BAR
+        y += GAP
     panel.set_title(part, loc='left', fontsize=13, fontweight='bold')
     panel.set_yticks(centers, [case.name.replace(', ', '\n') for case in cases], fontsize=10)
-    panel.set_ylim(bottom, -GAP / 2)
-    panel.set_xlim(0, 1.2 * longest)  # to the right, room for the numbers
+    panel.set_ylim(y - GAP / 2, -(BAR + GAP) / 2)
+    panel.set_xlim(0, 1.2 * longest)  # leaves room for the numbers on the right
     panel.grid(axis='x', color='#dddddd')
     panel.set_axisbelow(True)
     panel.spines[['top', 'right']].set_visible(False)
-    label = f'times ours; in numbers, milliseconds a {cases[0].unit} (median, quartiles)'
-    panel.set_xlabel(label, fontsize=10)
-    handles, labels = panel.get_legend_handles_labels()
-    legend = dict(zip(labels, handles))
-    panel.legend(
-        legend.values(),
-        legend.keys(),
-        loc='lower right',
-        bbox_to_anchor=(1, 1),
-        ncols=len(legend),
-        frameon=False,
-        fontsize=10,
-        borderaxespad=0.2,
-    )
+    unit = f'milliseconds a {cases[0].unit} (median, quartiles)'
+    panel.set_xlabel(f'bars: multiples of ours; numbers: {unit}', fontsize=10)
+    place = dict(loc='lower right', bbox_to_anchor=(1, 1), borderaxespad=0.2)
+    columns = dict(ncols=len(legend), frameon=False, fontsize=10)
+    panel.legend(legend.values(), legend.keys(), **place, **columns)

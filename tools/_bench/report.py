@@ -8,15 +8,15 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from .acceptance import Verdict
 from .timing import OURS, Case
 
-# Of the tables: name and width.
+# Names and widths of the tables' columns.
 COLUMNS = {'median': 7, 'quartiles': 13, 'min - max': 13, 'a second': 8, 'times ours': 10}
+STYLE = dict(title_justify='left', box=box.SIMPLE_HEAD, pad_edge=False)
 
 
 def print_environment(console: Console, environment: dict[str, str]) -> None:
-    """Print on what will be measured."""
+    """Print the device and the versions."""
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in environment.items():
         table.add_row(name, value)
@@ -24,71 +24,53 @@ def print_environment(console: Console, environment: dict[str, str]) -> None:
 
 
 def print_part(console: Console, part: str, cases: list[Case]) -> None:
-    """Print the times of a part's contestants, and how many times ours each takes."""
+    """Print each contestant's times and their ratio to ours, a table a case."""
     rounds = len(cases[0].samples[OURS])
     console.print(f'\n[bold]{part}[/]: milliseconds a {cases[0].unit}, {rounds} rounds')
     for case in cases:
-        console.print(_table(case), _facts(case), sep='')
+        table = Table(title=case.name, **STYLE)
+        table.add_column('contestant', min_width=26)
+        for column, width in COLUMNS.items():
+            table.add_column(column, justify='right', min_width=width, no_wrap=True)
+        for who in case.samples:
+            median, spread = case.median(who), case.spread(who)
+            low, q1, q3, high = (number(1000 * spread[k]) for k in ('min', 'q1', 'q3', 'max'))
+            ratio = '' if who == OURS else f'{number(case.ratio(who))} x'
+            times = number(1000 * median), f'{q1} - {q3}', f'{low} - {high}', number(1 / median)
+            table.add_row(who, *times, ratio)
+        facts = ', '.join(f'{name} {value}' for name, value in case.facts.items())
+        console.print(table, f'[dim]{facts}[/]', sep='')
 
 
-def _table(case: Case) -> Table:
-    """A row for each contestant; columns as wide in each case."""
-    table = Table(title=case.name, title_justify='left', box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column('contestant', min_width=26)
-    for column, width in COLUMNS.items():
-        table.add_column(column, justify='right', min_width=width, no_wrap=True)
-    for contestant in case.samples:
-        spread = {name: number(1000 * value) for name, value in case.spread(contestant).items()}
-        table.add_row(
-            contestant,
-            number(1000 * case.median(contestant)),
-            f'{spread["q1"]} - {spread["q3"]}',
-            f'{spread["min"]} - {spread["max"]}',
-            number(1 / case.median(contestant)),
-            '' if contestant == OURS else f'{number(case.ratio(contestant))} x',
-        )
-    return table
-
-
-def _facts(case: Case) -> str:
-    return '[dim]' + ', '.join(f'{name} {value}' for name, value in case.facts.items()) + '[/]'
-
-
-def print_verdicts(console: Console, verdicts: list[Verdict]) -> None:
+def print_verdicts(console: Console, verdicts: list[dict]) -> None:
     """Print the acceptance table."""
-    table = Table(title='acceptance', title_justify='left', box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ('part', 'case (the worst of them)', 'wanted'):
-        table.add_column(column)
+    table = Table('part', 'case (the worst of them)', 'wanted', title='acceptance', **STYLE)
     table.add_column('measured', justify='right')
     table.add_column('verdict')
     styles = dict(met='green', missed='bold red')
-    for v in verdicts:
-        verdict = f'[{styles.get(v.verdict, "yellow")}]{v.verdict}[/]'
-        cases = 'all' if v.cases == '*' else v.cases.replace('*', 'any')
-        table.add_row(v.part, cases, v.wanted, number(v.measured), verdict)
+    for line in verdicts:
+        cases = 'all' if line['cases'] == '*' else line['cases'].replace('*', 'any')
+        verdict = f'[{styles.get(line["verdict"], "yellow")}]{line["verdict"]}[/]'
+        table.add_row(line['part'], cases, line['wanted'], number(line['measured']), verdict)
     console.print(table)
 
 
 def number(value: float) -> str:
-    """Three digits that count, or all those before the point."""
+    """Three significant digits, or all digits before the point."""
     return f'{value:.{0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3}f}'
 
 
 def to_json(
-    environment: dict[str, str], settings: dict, cases: list[Case], verdicts: list[Verdict]
+    environment: dict[str, str], settings: dict, cases: list[Case], verdicts: list[dict]
 ) -> dict:
-    """All of a run: every sample in seconds, and what was made of them."""
-    return dict(
-        environment=environment,
-        settings=settings,
-        cases=[
-            dict(
-                asdict(case),
-                median={who: case.median(who) for who in case.samples},
-                spread={who: case.spread(who) for who in case.samples},
-                times_ours={who: case.ratio(who) for who in case.samples if who != OURS},
-            )
-            for case in cases
-        ],
-        acceptance=[asdict(verdict) for verdict in verdicts],
-    )
+    """Everything that a run measured: every sample in seconds, medians, spreads and ratios."""
+    documents = [
+        dict(
+            asdict(case),
+            median={who: case.median(who) for who in case.samples},
+            spread={who: case.spread(who) for who in case.samples},
+            times_ours={who: case.ratio(who) for who in case.samples if who != OURS},
+        )
+        for case in cases
+    ]
+    return dict(environment=environment, settings=settings, cases=documents, acceptance=verdicts)

@@ -9,6 +9,7 @@ from statistics import median, quantiles
 
 import torch
 
+# The contestants, by the names that are printed.
 OURS = 'ssd_plugin'
 MMDET = 'MMDetection'
 TORCHVISION = 'torchvision'
@@ -17,7 +18,6 @@ BARE = 'bare convolutions'
 NO_LOADING = 'ours from memory'
 
 Work = Callable[[], object]
-Clock = Callable[[Work], float]
 
 
 def cpu_clock(work: Work) -> float:
@@ -25,12 +25,12 @@ def cpu_clock(work: Work) -> float:
     start = time.perf_counter()
     result = work()
     seconds = time.perf_counter() - start
-    del result  # nobody pays for throwing results away
+    del result  # freeing the result is not timed
     return seconds
 
 
 def cuda_clock(work: Work) -> float:
-    """Seconds from an idle GPU until it has done all that ``work`` asks of it."""
+    """Seconds from an idle GPU until it has finished everything that ``work`` launches."""
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda.synchronize()
     start.record()
@@ -43,21 +43,13 @@ def cuda_clock(work: Work) -> float:
 
 @dataclass
 class Case:
-    """What one comparison measured.
+    """The samples of one comparison."""
 
-    Args:
-        part: The part of the benchmark that it belongs to.
-        name: What was compared.
-        unit: What a sample is the time of, such as an image.
-        samples: Seconds per unit of each contestant, a number a round.
-        facts: What else is worth reading beside the times, such as how many detections each had.
-    """
-
-    part: str
+    part: str  # of the benchmark
     name: str
-    unit: str
-    samples: dict[str, list[float]]
-    facts: dict[str, object] = field(default_factory=dict)
+    unit: str  # what a sample is the time of, such as an image
+    samples: dict[str, list[float]]  # by contestant: seconds per unit, one for each round
+    facts: dict[str, object] = field(default_factory=dict)  # printed with them
 
     def median(self, contestant: str) -> float:
         """Median seconds per unit."""
@@ -70,7 +62,7 @@ class Case:
         return dict(min=min(samples), q1=low, q3=high, max=max(samples))
 
     def ratio(self, peer: str) -> float:
-        """How many times as long as ours the peer takes."""
+        """The peer's median time over the plugin's."""
         return self.median(peer) / self.median(OURS)
 
 
@@ -78,21 +70,15 @@ class Case:
 class Stopwatch:
     """Times contestants in turns: A B C, A B C, ...
 
-    What slows the machine down for a while so slows all of them.
-
-    Args:
-        device: ``cpu`` or ``cuda``.
-        repeats: Rounds that count.
-        warmup: Rounds before them, that don't.
-        clock: Times one contestant; by default with the device's own clock.
-        tell: Called before each turn with the contestant's name and the round, from 1; in the
-            warm-up with a round of 0 or less.
+    Whatever slows the machine down for a while then slows all of them. Before each turn ``tell``
+    is called with the contestant's name and the number of the round, from 1; in the warm-up, whose
+    rounds do not count, that number is 0 or less.
     """
 
     device: str = 'cpu'
-    repeats: int = 7
-    warmup: int = 2
-    clock: Clock | None = None
+    repeats: int = 7  # rounds that count
+    warmup: int = 2  # rounds before them
+    clock: Callable[[Work], float] | None = None  # by default that of the device
     tell: Callable[[str, int], None] = lambda contestant, turn: None
 
     def alternate(self, contestants: dict[str, Work], per: int = 1) -> dict[str, list[float]]:

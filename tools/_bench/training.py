@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from mmdet.utils import setup_cache_size_limit_of_dynamo
@@ -17,124 +17,58 @@ from torch import Tensor, nn
 from ssd_plugin.engine.amp import enable_amp
 from ssd_plugin.engine.launch import build_runner
 
-from .configs import OUR_CONFIG, mmdet_config, our_config, with_images
-
-MANY = 10**6
+from .contestants import OUR_CONFIG, mmdet_config, our_config, with_images
 
 
-@LOOPS.register_module()
-class SteppedTrainLoop(IterBasedTrainLoop):
-    """MMEngine's loop over iterations, which whoever holds it takes when it likes."""
+class Settings(NamedTuple):
+    """How to train."""
 
-    def run(self) -> nn.Module:
-        """Prepare as training does, and take no iteration."""
-        self.runner.call_hook('before_train')
-        self.runner.call_hook('before_train_epoch')
-        self.runner.model.train()
-        return self.runner.model
-
-    def take(self, count: int) -> None:
-        """Train for some iterations; between the calls the loader's workers stand still.
-
-        What they have loaded ahead waits for the next call, as it would for the next iteration.
-        """
-        resume(self.workers)
-        for _ in range(count):
-            self.run_iter(next(self.dataloader_iterator))
-        pause(self.workers)
+    batch: int  # images a step
+    workers: int  # processes of each loader
+    iterations: int = 1  # steps from files in a round
+    amp: bool = False  # whether the plugin trains in mixed precision
+    config: Path = OUR_CONFIG  # the plugin's recipe; only that of SSD300-VGG has peers
 
     @property
-    def workers(self) -> list:
-        """The loader's processes; none where the loader does without."""
-        return getattr(self.dataloader_iterator._iterator, '_workers', [])
+    def has_peers(self) -> bool:
+        return self.config.resolve() == OUR_CONFIG
 
 
-def pause(processes: list) -> None:
-    for process in processes:
-        os.kill(process.pid, signal.SIGSTOP)
-
-
-def resume(processes: list) -> None:
-    for process in processes:
-        os.kill(process.pid, signal.SIGCONT)
-
-
-class Trainer:
-    """A runner that is ready to train, from files or on a batch in memory.
-
-    Args:
-        cfg: From :func:`recipe`.
-        build: From a config to a runner.
-    """
-
-    def __init__(self, cfg: Config, build: Callable[[Config], Runner]) -> None:
-        self.runner = build(cfg)
-        self.runner.train()  # builds everything, and returns before the first iteration
-        self.loop = self.runner.train_loop
-        pause(self.loop.workers)
-
-    def collate(self, samples: list[dict]) -> dict:
-        """A batch as this trainer's loader gives it."""
-        loader = self.runner.train_dataloader
-        batch = loader.collate_fn(samples)
-        if loader.pin_memory:
-            batch['inputs'] = batch['inputs'].pin_memory()
-        return batch
-
-    def step_on(self, batch: dict) -> dict[str, Tensor]:
-        """Forward, backward and optimiser on a batch as a loader gives it."""
-        return self.runner.model.train_step(batch, optim_wrapper=self.runner.optim_wrapper)
-
-    def observed_format(self, batch: dict) -> tuple[torch.dtype, torch.memory_format]:
-        """In which type and memory format this trainer's convolutions get their features."""
-        seen = []
-        second = [m for m in self.runner.model.modules() if isinstance(m, nn.Conv2d)][1]
-        hook = second.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
-        self.step_on(batch)
-        hook.remove()
-        features = seen[0]
-        last = features.is_contiguous(memory_format=torch.channels_last)
-        return features.dtype, torch.channels_last if last else torch.contiguous_format
-
-    def close(self) -> None:
-        """End the loader's workers."""
-        resume(self.loop.workers)
-        if self.loop.workers:
-            # Left to the garbage collector, each takes five seconds to notice.
-            self.loop.dataloader_iterator._iterator._shutdown_workers()
-
-
-def our_trainer(
-    root: Path, work_dir: Path, batch: int, workers: int, amp: bool, config: Path = OUR_CONFIG
-) -> Trainer:
+def our_loop(root: Path, work_dir: Path, settings: Settings) -> SteppedTrainLoop:
     """One of the plugin's models on VOC, as ``tools/train.py`` trains it."""
-    cfg = recipe(our_config(config), root, work_dir, batch, workers)
-    if amp:
+    cfg = recipe(our_config(settings.config), root, work_dir, settings)
+    if settings.amp:
         enable_amp(cfg)
-    return Trainer(cfg, build_runner)
+    return start(build_runner(cfg))
 
 
-def mmdet_trainer(root: Path, work_dir: Path, batch: int, workers: int) -> Trainer:
+def mmdet_loop(root: Path, work_dir: Path, settings: Settings) -> SteppedTrainLoop:
     """MMDetection's SSD300 on VOC, as its ``tools/train.py`` trains it."""
     setup_cache_size_limit_of_dynamo()
-    return Trainer(recipe(mmdet_config(), root, work_dir, batch, workers), Runner.from_cfg)
+    return start(Runner.from_cfg(recipe(mmdet_config(), root, work_dir, settings)))
 
 
-def recipe(cfg: Config, root: Path, work_dir: Path, batch: int, workers: int) -> Config:
+def start(runner: Runner) -> SteppedTrainLoop:
+    """Let a runner build everything that it needs, and stop before the first iteration."""
+    runner.train()
+    return runner.train_loop
+
+
+def recipe(cfg: Config, root: Path, work_dir: Path, settings: Settings) -> Config:
     """A recipe for VOC07+12, on the images under ``root`` and from random weights.
 
     Batch, workers and an endless order of images are the benchmark's; model, transforms,
-    optimiser, hooks and the loader's other settings are the recipe's.
+    optimizer, hooks and the loader's other settings are the recipe's.
     """
     cfg.model.backbone.init_cfg = None
     loader = cfg.train_dataloader
     loader.dataset = with_images(cfg, root)
-    loader.batch_size, loader.num_workers = batch, workers
+    loader.batch_size, loader.num_workers = settings.batch, settings.workers
     loader.sampler = dict(type='InfiniteSampler', shuffle=True)
-    if workers == 0:
-        for of_workers in ('persistent_workers', 'prefetch_factor'):
-            loader.pop(of_workers, None)
-    cfg.train_cfg = dict(type='SteppedTrainLoop', max_iters=MANY)
+    if not settings.workers:
+        for only_with_workers in ('persistent_workers', 'prefetch_factor'):
+            loader.pop(only_with_workers, None)
+    cfg.train_cfg = dict(type='SteppedTrainLoop', max_iters=10**6)  # more than are ever taken
     for split in ('val', 'test'):
         for part in ('cfg', 'dataloader', 'evaluator'):
             cfg[f'{split}_{part}'] = None
@@ -143,3 +77,67 @@ def recipe(cfg: Config, root: Path, work_dir: Path, batch: int, workers: int) ->
     cfg.log_level = 'ERROR'
     cfg.launcher = 'none'
     return cfg
+
+
+@LOOPS.register_module()
+class SteppedTrainLoop(IterBasedTrainLoop):
+    """MMEngine's loop over iterations, which waits to be told when to take some of them.
+
+    In between, the processes of its loader stand still, so as not to disturb other contestants.
+    """
+
+    def run(self) -> nn.Module:
+        """Prepare as training does, and take no iteration."""
+        self.runner.call_hook('before_train')
+        self.runner.call_hook('before_train_epoch')
+        self.runner.model.train()
+        self.signal_workers(signal.SIGSTOP)
+        return self.runner.model
+
+    def take(self, count: int) -> None:
+        """Train for ``count`` iterations.
+
+        What the loader has prepared beyond them waits for the next call.
+        """
+        self.signal_workers(signal.SIGCONT)
+        for _ in range(count):
+            self.run_iter(next(self.dataloader_iterator))
+        self.signal_workers(signal.SIGSTOP)
+
+    def collate(self, samples: list[dict]) -> dict:
+        """A batch as this loop's loader makes it."""
+        batch = self.dataloader.collate_fn(samples)
+        if self.dataloader.pin_memory:
+            batch['inputs'] = batch['inputs'].pin_memory()
+        return batch
+
+    def step_on(self, batch: dict) -> dict[str, Tensor]:
+        """Forward, backward and optimizer step on a batch from :meth:`collate`."""
+        return self.runner.model.train_step(batch, optim_wrapper=self.runner.optim_wrapper)
+
+    def observed_format(self, batch: dict) -> tuple[torch.dtype, torch.memory_format]:
+        """The dtype and the memory format of the features within the model."""
+        seen = []
+        second = [m for m in self.runner.model.modules() if isinstance(m, nn.Conv2d)][1]
+        hook = second.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+        self.step_on(batch)
+        hook.remove()
+        last = seen[0].is_contiguous(memory_format=torch.channels_last)
+        return seen[0].dtype, torch.channels_last if last else torch.contiguous_format
+
+    @property
+    def workers(self) -> list:
+        """The loader's processes, if it has any."""
+        return getattr(self.dataloader_iterator._iterator, '_workers', [])
+
+    def signal_workers(self, number: signal.Signals) -> None:
+        """Pause the loader's processes by SIGSTOP, or let them go on by SIGCONT."""
+        for process in self.workers:
+            os.kill(process.pid, number)
+
+    def close(self) -> None:
+        """End the loader's processes."""
+        self.signal_workers(signal.SIGCONT)
+        if self.workers:
+            # Left to the garbage collector, each takes five seconds to notice.
+            self.dataloader_iterator._iterator._shutdown_workers()
