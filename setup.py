@@ -16,7 +16,8 @@ class BuildWithConfigs(build_py):
     """Builds the package with its configs and tools inside, in `ssd_plugin/.mim`.
 
     There `mim` looks for them, and `ssd_plugin::NAME` in a config. An editable installation does
-    without: it reads those of the source tree.
+    without: it reads those of the source tree. The benchmark stays in the source tree: it is for
+    those who change the package.
     """
 
     def run(self):
@@ -25,10 +26,9 @@ class BuildWithConfigs(build_py):
             return
         mim = Path(self.build_lib) / 'ssd_plugin' / '.mim'
         shutil.rmtree(mim, ignore_errors=True)  # an earlier build may have left deleted files
+        left_out = shutil.ignore_patterns('__pycache__', '_bench', 'benchmark.py')
         for folder in ('configs', 'tools'):
-            shutil.copytree(
-                ROOT / folder, mim / folder, ignore=shutil.ignore_patterns('__pycache__')
-            )
+            shutil.copytree(ROOT / folder, mim / folder, ignore=left_out)
         shutil.copy(ROOT / 'model-index.yml', mim)
 
 

@@ -1,4 +1,4 @@
-"""What is in the built package, and that it works where it is installed."""
+"""What the built package contains, and that it works where it is installed."""
 
 import os
 import shutil
@@ -6,17 +6,17 @@ import subprocess
 import sys
 import zipfile
 from importlib.metadata import PathDistribution
-from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
 
-ROOT = Path(__file__).resolve().parents[1]
+from ssd_plugin.version import __version__
+from tests.support.commands import ROOT
 
 
 def run(*command, cwd, **environment):
-    """The output of a command, whose own words are shown if it fails."""
+    """The output of a command, which is shown if it fails."""
     environment = {**os.environ, **environment}
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -24,7 +24,8 @@ def run(*command, cwd, **environment):
 
 
 def build(kind, source, target):
-    """Build an sdist or a wheel with the setuptools that is here, and answer its path."""
+    """Build an sdist or a wheel with the installed setuptools; its path."""
+    target.mkdir()
     script = f"from setuptools import build_meta; build_meta.build_{kind}('{target}')"
     run(sys.executable, '-c', script, cwd=source)
     (archive,) = target.iterdir()
@@ -32,51 +33,55 @@ def build(kind, source, target):
 
 
 @pytest.fixture(scope='module')
-def installed(tmp_path_factory):
-    """The wheel, built from the sdist and unpacked as an installer would; the folder it is in."""
+def site(tmp_path_factory):
+    """The folder in which the wheel, built from the sdist, has been installed."""
     tmp = tmp_path_factory.mktemp('package')
     hidden = ['.*', '*.egg-info', '__pycache__', 'build', 'data', 'work_dirs']
     shutil.copytree(ROOT, tmp / 'tree', ignore=shutil.ignore_patterns(*hidden))
-    for folder in ('sdist', 'source', 'wheel', 'site'):
-        (tmp / folder).mkdir()
-    sdist = build('sdist', tmp / 'tree', tmp / 'sdist')
-    run(sys.executable, '-m', 'tarfile', '--extract', str(sdist), 'source', cwd=tmp)
-    (source,) = (tmp / 'source').iterdir()
+    shutil.unpack_archive(build('sdist', tmp / 'tree', tmp / 'sdist'), tmp, filter='data')
+    (source,) = tmp.glob('ssd_plugin-*')
     with zipfile.ZipFile(build('wheel', source, tmp / 'wheel')) as archive:
         archive.extractall(tmp / 'site')
     return tmp / 'site'
 
 
 @pytest.fixture(scope='module')
-def metadata(installed):
-    return PathDistribution(next(installed.glob('*.dist-info'))).metadata
+def mim(site):
+    """The folder in which `mim` looks for configs and tools."""
+    return site / 'ssd_plugin' / '.mim'
+
+
+@pytest.fixture(scope='module')
+def metadata(site):
+    return PathDistribution(next(site.glob('*.dist-info'))).metadata
 
 
 def files_of(folder, *patterns):
-    found = [file for pattern in patterns for file in folder.rglob(pattern)]
-    return {file.relative_to(folder) for file in found}
+    """Paths below a folder, but for compiled modules and the benchmark."""
+    found = {path.relative_to(folder) for pattern in patterns for path in folder.rglob(pattern)}
+    return {p for p in found if not {'__pycache__', '_bench', 'benchmark.py'} & set(p.parts)}
 
 
-def test_wheel_carries_configs_and_tools(installed):
-    mim = installed / 'ssd_plugin' / '.mim'
+def test_the_wheel_installs_the_package_alone_and_all_of_it(site):
+    assert {path.name for path in site.iterdir() if path.suffix != '.dist-info'} == {'ssd_plugin'}
+    modules = files_of(ROOT / 'ssd_plugin', '*.py', 'py.typed')
+    assert {path.name for path in modules} >= {'__main__.py', 'py.typed'}
+    installed = files_of(site / 'ssd_plugin', '*.py', 'py.typed')
+    assert {path for path in installed if path.parts[0] != '.mim'} == modules
+    assert not list(site.rglob('__pycache__'))
+
+
+def test_the_wheel_carries_configs_and_tools_but_for_the_benchmark(mim):
     assert (mim / 'model-index.yml').is_file()
     for folder in ('configs', 'tools'):
         files = files_of(ROOT / folder, '*.py', '*.yml', '*.sh')
-        assert files and files_of(mim / folder, '*') >= files
-    assert not list(installed.rglob('__pycache__'))
+        installed = {p.relative_to(mim / folder) for p in (mim / folder).rglob('*.*')}
+        assert files and installed == files
 
 
-def test_wheel_installs_nothing_but_the_package(installed):
-    assert {path.name for path in installed.iterdir() if path.suffix != '.dist-info'} == {
-        'ssd_plugin'
-    }
-
-
-def test_model_index_leads_to_the_configs(installed):
-    mim = installed / 'ssd_plugin' / '.mim'
-    index = yaml.safe_load((mim / 'model-index.yml').read_text())
+def test_model_index_leads_to_the_configs(mim):
     models = []
-    for metafile in index['Import']:
+    for metafile in yaml.safe_load((mim / 'model-index.yml').read_text())['Import']:
         models += yaml.safe_load((mim / metafile).read_text())['Models']
     # All but those on data sets of their own.
     names = {path.stem for path in (ROOT / 'configs').glob('*.py')}
@@ -84,7 +89,7 @@ def test_model_index_leads_to_the_configs(installed):
     assert {model['Name'] for model in models} == names
     for model in models:
         assert (mim / model['Config']).is_file()
-        assert Path(model['Config']).stem == model['Name']
+        assert (mim / model['Config']).stem == model['Name']
 
 
 def test_neither_mmcv_is_required(metadata):
@@ -108,12 +113,10 @@ def test_every_requirement_of_the_commands_is_pinned(metadata):
 
 
 def test_version_is_that_of_the_module(metadata):
-    namespace = {}
-    exec((ROOT / 'ssd_plugin' / 'version.py').read_text(), namespace)
-    assert metadata['Version'] == namespace['__version__']
+    assert metadata['Version'] == __version__
 
 
-def test_installed_configs_have_names(installed, tmp_path):
+def test_installed_configs_have_names(site, mim, tmp_path):
     (tmp_path / 'mine.py').write_text("_base_ = 'ssd_plugin::ssd300_voc.py'")
     script = """
 from mmengine.config import Config
@@ -122,25 +125,21 @@ import ssd_plugin
 print(get_config('ssd_plugin::ssd300_voc.py').filename)
 print(Config.fromfile('mine.py').model.bbox_head.type)
 """
-    output = run(sys.executable, '-c', script, cwd=tmp_path, PYTHONPATH=str(installed))
+    output = run(sys.executable, '-c', script, cwd=tmp_path, PYTHONPATH=str(site))
     filename, head = output.splitlines()[-2:]
-    assert filename == str(installed / 'ssd_plugin' / '.mim' / 'configs' / 'ssd300_voc.py')
+    assert filename == str(mim / 'configs' / 'ssd300_voc.py')
     assert head == 'SSDMultiBoxHead'
 
 
-def test_installed_tools_train_as_mim_has_them_train(installed, tmp_path):
+def test_installed_tools_train_as_mim_has_them_train(site, mim, tmp_path):
     """`mim train ssd_plugin demo_shapes.py`, after `mim run ssd_plugin prepare_data shapes ...`."""
-    mim = installed / 'ssd_plugin' / '.mim'
-    tools = {path.stem: str(path) for path in (mim / 'tools').glob('*.py')}
-    sizes = ['--train', '4', '--test', '2']
-    start = [sys.executable, tools['prepare_data'], 'shapes', 'data/shapes', *sizes]
-    run(*start, cwd=tmp_path, PYTHONPATH=str(installed))
+    shapes = ['shapes', 'data/shapes', '--train', '4', '--test', '2']
     quick = ['train_cfg.max_epochs=1', 'train_dataloader.batch_size=2']
     config = str(mim / 'configs' / 'demo_shapes.py')
-    start = [sys.executable, tools['train'], config, '--launcher', 'none', '--cfg-options', *quick]
-    run(*start, cwd=tmp_path, PYTHONPATH=str(installed))
+    for tool, arguments in (
+        ('prepare_data', shapes),
+        ('train', [config, '--launcher', 'none', '--cfg-options', *quick]),
+    ):
+        start = [sys.executable, str(mim / 'tools' / f'{tool}.py'), *arguments]
+        run(*start, cwd=tmp_path, PYTHONPATH=str(site))
     assert (tmp_path / 'work_dirs' / 'demo_shapes' / 'epoch_1.pth').is_file()
-
-
-def test_the_package_says_that_it_has_types(installed):
-    assert (installed / 'ssd_plugin' / 'py.typed').is_file()
