@@ -1,4 +1,4 @@
-"""Downloads that go on where they broke, and archives that are unpacked where they shall be."""
+"""Downloads that continue where they broke off, and archives that are unpacked safely."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ import tarfile
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, NamedTuple
 
 CHUNK = 1 << 20  # bytes
 TIMEOUT = 60  # seconds without a byte
-# What a connection ends with that has broken. URLError is none: it didn't come about.
+# A connection that was made and has broken ends with these, one that was never made with URLError.
 BROKEN = (ConnectionError, TimeoutError, http.client.HTTPException)
 
 Tell = Callable[[str, int, 'int | None'], None]  # what is being done, bytes so far, bytes in all
@@ -27,18 +25,18 @@ class DownloadError(RuntimeError):
 
 
 def fetch(url: str, path: Path, md5: str, tell: Tell) -> None:
-    """Download a file, or the rest of it; what is there already is left alone.
+    """Download a file, unless it is there already.
 
-    1. It grows under the name of ``path`` with ``.part``. What an earlier call left of that is
-       gone on with, if the server can.
-    2. A connection that breaks is taken up again, as long as each has brought something.
-    3. It takes its own name once its checksum is right, and is deleted if it is wrong.
+    1. It is written to ``path`` with the suffix ``.part``. What an earlier call left of that is
+       continued, if the server supports ranges.
+    2. A broken connection is made again, as long as each one has transferred something.
+    3. The suffix is dropped once the checksum is right; a file with a wrong one is deleted.
 
     Args:
-        url: Where it is.
-        path: What to call it.
+        url: The address of the file.
+        path: Where to save it.
         md5: Its checksum, in hexadecimal.
-        tell: Called often, with what is being done and how far that is.
+        tell: Called with the progress: what is being done, and how many bytes of how many.
 
     Raises:
         DownloadError: The checksum is wrong.
@@ -63,16 +61,14 @@ def fetch(url: str, path: Path, md5: str, tell: Tell) -> None:
 
 
 def receive(url: str, part: Path, tell: Tell) -> None:
-    """Append to a file what of a download it has not; all, if the server knows no ranges."""
+    """Append what is missing to a file, or write all of it if the server supports no ranges."""
     have = size_of(part)
-    request = urllib.request.Request(url, headers={'User-Agent': 'ssd_plugin'})
-    if have:
-        request.add_header('Range', f'bytes={have}-')
+    headers = {'User-Agent': 'ssd_plugin'} | ({'Range': f'bytes={have}-'} if have else {})
     try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT)
+        response = urllib.request.urlopen(urllib.request.Request(url, None, headers), None, TIMEOUT)
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code == 416 and have:  # nothing lies beyond: the checksum will tell if it's all
+        if error.code == 416 and have:  # nothing is missing, unless the checksum says otherwise
             return
         raise
     with response:
@@ -92,12 +88,12 @@ def receive(url: str, part: Path, tell: Tell) -> None:
 
 
 def size_of(path: Path) -> int:
-    """The bytes of a file; 0 if there is none."""
+    """The size of a file in bytes; 0 if there is none."""
     return path.stat().st_size if path.is_file() else 0
 
 
 def checksum(path: Path, tell: Tell) -> str:
-    """A file's MD5, in hexadecimal."""
+    """The MD5 of a file, in hexadecimal."""
     digest, total = hashlib.md5(usedforsecurity=False), size_of(path)
     with path.open('rb') as file:
         while chunk := file.read(CHUNK):
@@ -106,68 +102,37 @@ def checksum(path: Path, tell: Tell) -> str:
     return digest.hexdigest()
 
 
-class Member(NamedTuple):
-    """A file or folder in an archive."""
-
-    name: str
-    kind: str  # file, folder or other: a link, a device
-    size: int
-    open: Callable[[], BinaryIO]
-
-
 def unpack(archive: Path, out: Path, tell: Tell) -> None:
-    """Unpack a tar or zip; each file takes its name once it is complete.
+    """Unpack a tar or zip; each file gets its name once it is complete.
 
-    Nothing is written if any member is a link or a device, or would land outside ``out``.
+    Nothing is written if any member is a link or a device, or would be written outside ``out``.
 
     Raises:
-        DownloadError: One is or would.
+        DownloadError: There is such a member.
         OSError, tarfile.TarError, zipfile.BadZipFile: The disk or the archive is at fault.
     """
-    with opened(archive) as members:
-        for member in members:
-            path = PurePosixPath(member.name.replace('\\', '/'))
+    with zipfile.ZipFile(archive) if archive.suffix == '.zip' else tarfile.open(archive) as file:
+        if isinstance(file, zipfile.ZipFile):
+            members = [(m, m.filename, m.file_size, m.is_dir(), True) for m in file.infolist()]
+            open_member = file.open
+        else:
+            members = [(m, m.name, m.size, m.isdir(), m.isfile()) for m in file.getmembers()]
+            open_member = file.extractfile
+        for _, name, _, is_folder, is_file in members:
+            path = PurePosixPath(name.replace('\\', '/'))
             outside = path.is_absolute() or '..' in path.parts or ':' in ''.join(path.parts[:1])
-            if outside or member.kind == 'other':
+            if outside or not (is_folder or is_file):
                 why = 'leads out of the folder' if outside else 'is neither a file nor a folder'
-                raise DownloadError(f'{archive} is not unpacked: {member.name!r} in it {why}')
-        done, total = 0, sum(member.size for member in members)
-        for member in members:
-            target = out / member.name
-            if member.kind == 'folder':
-                target.mkdir(parents=True, exist_ok=True)
+                raise DownloadError(f'{archive} is not unpacked: {name!r} in it {why}')
+        done, total = 0, sum(size for _, _, size, _, _ in members)
+        for member, name, size, is_folder, _ in members:
+            target = out / name
+            (target if is_folder else target.parent).mkdir(parents=True, exist_ok=True)
+            if is_folder:
                 continue
-            target.parent.mkdir(parents=True, exist_ok=True)
             part = target.with_name(f'{target.name}.part')
-            with member.open() as source, part.open('wb') as file:
-                shutil.copyfileobj(source, file)
+            with open_member(member) as source, part.open('wb') as target_file:
+                shutil.copyfileobj(source, target_file)
             part.replace(target)
-            done += member.size
+            done += size
             tell('unpacking', done, total)
-
-
-@contextmanager
-def opened(archive: Path) -> Iterator[list[Member]]:
-    """The members of a tar or zip."""
-    if archive.suffix == '.zip':
-        with zipfile.ZipFile(archive) as file:
-            yield [
-                Member(
-                    info.filename,
-                    'folder' if info.is_dir() else 'file',
-                    info.file_size,
-                    lambda info=info: file.open(info),
-                )
-                for info in file.infolist()
-            ]
-    else:
-        with tarfile.open(archive) as file:
-            yield [
-                Member(
-                    info.name,
-                    'folder' if info.isdir() else 'file' if info.isfile() else 'other',
-                    info.size,
-                    lambda info=info: file.extractfile(info),
-                )
-                for info in file.getmembers()
-            ]

@@ -7,20 +7,15 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import _common as common
 import cv2
 import numpy as np
 from mmengine.config import Config
 
-if TYPE_CHECKING:  # it imports PyTorch
-    from mmengine.visualization import Visualizer
-
 METRIC = 'pascal_voc/mAP'
-ZOOM = 2  # the images are small, for readable labels
+ZOOM = 2  # the demo's images are small: enlarged, their labels are readable
 COLUMNS, CELL, GAP = 3, (480, 360), 8  # of the contact sheet; width and height, in pixels
-PALETTE = ['#d1203c', '#1d5fd0', '#0b7a4b', '#8e24aa', '#c25700', '#00707f']  # white is legible on
 
 
 def parse_args() -> argparse.Namespace:
@@ -37,11 +32,33 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+def main() -> None:
+    args = parse_args()
+    try:
+        args.checkpoint = args.checkpoint or last_checkpoint(args.work_dir)
+        mean_ap = read_map(args.work_dir)
+        cfg = Config.fromfile(args.config, import_custom_modules=False)
+    except FileNotFoundError as error:
+        sys.exit(str(error))
+    common.require_checkpoint(args.checkpoint)
+    common.require_data(cfg, ('test',))
+
+    from ssd_plugin.inference.writers import save_image
+
+    paths = choose_images(cfg, args.num)
+    drawn = detect(cfg, args.checkpoint, paths, args.score_thr)
+    for path, image in zip(paths, drawn):
+        save_image(args.out_dir / f'{Path(path).stem}.png', image)
+    sheet = args.out_dir / 'detections.png'
+    save_image(sheet, contact_sheet(drawn))
+    print_ending(args, mean_ap, sheet)
+
+
 def last_checkpoint(work_dir: Path) -> str:
-    """The checkpoint that training has written last, from the note that MMEngine keeps of it.
+    """The checkpoint that training has written last, which MMEngine names in a file.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: There is none.
     """
     note = work_dir / 'last_checkpoint'
     if not note.is_file():
@@ -53,7 +70,7 @@ def read_map(work_dir: Path) -> float:
     """The mAP of the last evaluation in a work dir, as MMEngine leaves it in TIME/TIME.json.
 
     Raises:
-        FileNotFoundError: no evaluation has left one there.
+        FileNotFoundError: No evaluation has left one there.
     """
     files = sorted(work_dir.glob('*/*.json'), key=lambda path: path.stat().st_mtime)
     for path in reversed(files):
@@ -66,7 +83,9 @@ def read_map(work_dir: Path) -> float:
 def choose_images(cfg: Config, num: int) -> list[str]:
     """Paths of ``num`` test images with two or more objects, evenly spaced through the set."""
     from mmdet.registry import DATASETS
+    from mmengine.registry import init_default_scope
 
+    init_default_scope('mmdet')
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
     images = [dataset.get_data_info(i) for i in range(len(dataset))]
     images = [p for p in images if len(p['instances']) >= 2] or images
@@ -75,46 +94,24 @@ def choose_images(cfg: Config, num: int) -> list[str]:
 
 
 def detect(cfg: Config, checkpoint: str, paths: list[str], score_thr: float) -> list[np.ndarray]:
-    """The images, enlarged, with what the detector found drawn in: (H, W, 3) uint8, RGB."""
+    """The images, enlarged, with the detections drawn on them: (H, W, 3) uint8 BGR."""
     from mmdet.apis import DetInferencer
 
-    cfg.visualizer.vis_backends = []  # it draws, the files are ours to write
+    from ssd_plugin.inference.stream import surest
+    from ssd_plugin.visualization.detections import draw
+
+    cfg.visualizer.vis_backends = []  # it draws; the files are written here
     inferencer = DetInferencer(cfg, checkpoint, show_progress=False)
     classes = inferencer.model.dataset_meta['classes']
     results = inferencer(paths, return_datasamples=True, no_save_vis=True)
     drawn = []
     for path, sample in zip(paths, results['predictions']):
-        found = sample.pred_instances.cpu().numpy()
-        found = found[found.scores >= score_thr][::-1]  # the surest last, on top
-        image = cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2RGB)
+        found = surest(sample.pred_instances.cpu().numpy(), score_thr)
+        found.bboxes = found.bboxes * ZOOM
+        image = cv2.imread(path)
         image = cv2.resize(image, None, fx=ZOOM, fy=ZOOM, interpolation=cv2.INTER_CUBIC)
-        names = [f'{classes[i]} {s:.2f}' for i, s in zip(found.labels, found.scores)]
-        colors = [PALETTE[i % len(PALETTE)] for i in found.labels]
-        drawn.append(draw(inferencer.visualizer, image, found.bboxes * ZOOM, names, colors))
+        drawn.append(draw(inferencer.visualizer, image, found, classes))
     return drawn
-
-
-def draw(
-    visualizer: Visualizer, image: np.ndarray, boxes: np.ndarray, names: list, colors: list
-) -> np.ndarray:
-    """Draw boxes (N, 4), each with its name on a label of its colour, by MMEngine's visualizer."""
-    visualizer.set_image(image)
-    if len(boxes):
-        width = image.shape[1]
-        on_right = boxes[:, 0] > width / 2  # a label there ends with its box, to stay inside
-        x = np.where(on_right, boxes[:, 2], boxes[:, 0]).clip(4, width - 4)
-        y = (boxes[:, 1] - 4).clip(26)
-        visualizer.draw_bboxes(boxes, edge_colors=colors, line_widths=4)
-        visualizer.draw_texts(
-            names,
-            np.stack([x, y], axis=1),
-            font_sizes=16,
-            colors='white',
-            vertical_alignments='bottom',
-            horizontal_alignments=['right' if right else 'left' for right in on_right],
-            bboxes=[dict(facecolor=color, edgecolor='white', pad=2) for color in colors],
-        )
-    return visualizer.get_image()
 
 
 def contact_sheet(images: list[np.ndarray]) -> np.ndarray:
@@ -135,11 +132,12 @@ def contact_sheet(images: list[np.ndarray]) -> np.ndarray:
 
 
 def print_ending(args: argparse.Namespace, mean_ap: float, sheet: Path) -> None:
+    """Print the mAP, where the files are, and commands to go on with."""
     python = sys.executable.removeprefix(f'{Path.cwd()}/')
     print(f"""
 mAP        {mean_ap:.3f} at IoU 0.5, on test images that training has not seen
 checkpoint {args.checkpoint}
-images   {sheet}, and each by itself beside it
+images     {sheet}, and each by itself beside it
 
 What to try next:
   detections on all test images, {args.work_dir}/TIME/all:
@@ -148,37 +146,6 @@ What to try next:
     {python} tools/prepare_data.py shapes data/shapes --train 1000 --seed 1 --overwrite
   the real thing, SSD300 on Pascal VOC (2.8 GB; better with a GPU):
     {python} tools/prepare_data.py voc data && {python} tools/train.py configs/ssd300_voc.py""")
-
-
-def main() -> None:
-    args = parse_args()
-    try:
-        args.checkpoint = args.checkpoint or last_checkpoint(args.work_dir)
-        mean_ap = read_map(args.work_dir)
-        cfg = Config.fromfile(args.config, import_custom_modules=False)
-    except FileNotFoundError as error:
-        sys.exit(str(error))
-    common.require_checkpoint(args.checkpoint)
-    common.require_data(cfg, ('test',))
-
-    from mmengine.registry import init_default_scope
-
-    import ssd_plugin  # noqa: F401 - first: makes MMDetection importable without compiled ops
-
-    init_default_scope('mmdet')
-    paths = choose_images(cfg, args.num)
-    drawn = detect(cfg, args.checkpoint, paths, args.score_thr)
-    args.out_dir.mkdir(parents=True, exist_ok=True)
-    for path, image in zip(paths, drawn):
-        save(args.out_dir / f'{Path(path).stem}.png', image)
-    sheet = args.out_dir / 'detections.png'
-    save(sheet, contact_sheet(drawn))
-    print_ending(args, mean_ap, sheet)
-
-
-def save(path: Path, image: np.ndarray) -> None:
-    """Write an RGB image; what was in its place is replaced."""
-    path.write_bytes(cv2.imencode(path.suffix, image[..., ::-1])[1].tobytes())
 
 
 if __name__ == '__main__':

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import argparse
 import http.client
-import importlib.util
 import json
 import os
 import sys
 import tarfile
 import zipfile
 from pathlib import Path
-from types import ModuleType
 
+import _common  # noqa: F401 - finds the package in a clone that has not been installed
 from _download import DownloadError, fetch, unpack
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 VOC = (('2007', 'trainval'), ('2007', 'test'), ('2012', 'trainval'))
 COCO_URL = 'http://images.cocodataset.org'
@@ -34,15 +41,17 @@ def parse_args() -> argparse.Namespace:
     shapes = commands.add_parser('shapes', help='draw the data of configs/demo_shapes.py')
     shapes.add_argument('--train', type=count, default=600, help='images to train on (600)')
     shapes.add_argument('--test', type=count, default=100, help='images to test on (100)')
-    shapes.add_argument('--seed', type=count, default=0, help='another seed, other images')
-    shapes.add_argument('--overwrite', action='store_true', help='replace earlier drawn images')
-    shapes.set_defaults(run=make_shapes)
+    shapes.add_argument('--seed', type=count, default=0, help='another seed draws other images')
+    shapes.add_argument('--overwrite', action='store_true', help='replace images drawn before')
     voc = commands.add_parser('voc', help='download VOC2007 and VOC2012, 2.8 GB')
-    voc.set_defaults(run=download_voc)
     coco = commands.add_parser('coco', help='download COCO 2017, 20 GB')
-    coco.set_defaults(run=download_coco)
-    for command, default in ((shapes, 'data/shapes'), (voc, 'data'), (coco, 'data/coco')):
+    for command, default, run in (
+        (shapes, 'data/shapes', make_shapes),
+        (voc, 'data', download_voc),
+        (coco, 'data/coco', download_coco),
+    ):
         command.add_argument('out', type=Path, help=f'folder; the configs read {default}')
+        command.set_defaults(run=run)
     return parser.parse_args()
 
 
@@ -53,9 +62,20 @@ def count(text: str) -> int:
     return int(text)
 
 
+def main() -> None:
+    args = parse_args()
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        sys.exit(f'{args.out} can not be made a folder: {error.strerror}')
+    args.run(args)
+
+
 def make_shapes(args: argparse.Namespace) -> None:
-    shapes = load_shapes_module()
-    recipe_file = args.out / shapes.RECIPE_FILE
+    """Draw the shapes, unless the folder holds exactly these or anything else."""
+    from ssd_plugin.datasets.shapes import RECIPE_FILE, write_voc_shapes
+
+    recipe_file = args.out / RECIPE_FILE
     if recipe_file.is_file():
         recipe = json.loads(recipe_file.read_text())
         wanted = dict(num_train=args.train, num_test=args.test, seed=args.seed)
@@ -67,28 +87,14 @@ def make_shapes(args: argparse.Namespace) -> None:
     elif any(args.out.iterdir()):
         sys.exit(f'{args.out} holds other files: name an empty or a new folder')
 
-    from rich.progress import Progress
-
     with Progress() as bar:
         task = bar.add_task('Drawing shapes')
-        shapes.write_voc_shapes(
+        write_voc_shapes(
             args.out, args.train, args.test, args.seed,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )  # fmt: skip
     print(f'{args.train} images to train on and {args.test} to test on are in {args.out}')
     print('Next: python tools/train.py configs/demo_shapes.py (it reads data/shapes)')
-
-
-def load_shapes_module() -> ModuleType:
-    """Import ssd_plugin/shapes.py by itself: the package would import MMDetection, for seconds."""
-    if importlib.util.find_spec('ssd_plugin') is None:  # a clone that has not been installed
-        sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-    package = importlib.util.find_spec('ssd_plugin')
-    path = Path(package.submodule_search_locations[0], 'datasets', 'shapes.py')
-    spec = importlib.util.spec_from_file_location('shapes', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def is_complete(tree: Path, split: str) -> bool:
@@ -102,6 +108,7 @@ def is_complete(tree: Path, split: str) -> bool:
 
 
 def download_voc(args: argparse.Namespace) -> None:
+    """Download what is missing of VOC, from the addresses that torchvision knows."""
     from torchvision.datasets.voc import DATASET_YEAR_DICT
 
     for year, split in VOC:
@@ -117,6 +124,7 @@ def download_voc(args: argparse.Namespace) -> None:
 
 
 def download_coco(args: argparse.Namespace) -> None:
+    """Download what is missing of COCO."""
     for folder, files, archive, md5 in COCO:
         if (args.out / folder).is_dir() and len(os.listdir(args.out / folder)) >= files:
             print(f'COCO {folder} is there already')
@@ -128,16 +136,10 @@ def download_coco(args: argparse.Namespace) -> None:
 
 
 def download(what: str, url: str, archive: Path, md5: str) -> None:
-    """Get an archive and unpack it beside itself, with a bar; what can't be done ends in a line."""
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )  # fmt: skip
+    """Download an archive and unpack it beside itself, with a progress bar for each step.
 
+    A failure ends the program with one line.
+    """
     columns = (TextColumn('{task.description}'), BarColumn(), DownloadColumn(binary_units=True))
     with Progress(*columns, TransferSpeedColumn(), TimeRemainingColumn()) as bar:
         tasks = {}  # by what is being done
@@ -154,15 +156,6 @@ def download(what: str, url: str, archive: Path, md5: str) -> None:
             reason = ' '.join(str(error).split()) or type(error).__name__
             sys.exit(f'{what} could not be downloaded to {archive.parent}: {reason} - try again: '
                      'it goes on where it stopped; or put the archive there yourself')  # fmt: skip
-
-
-def main() -> None:
-    args = parse_args()
-    try:
-        args.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        sys.exit(f'{args.out} can not be made a folder: {error.strerror}')
-    args.run(args)
 
 
 if __name__ == '__main__':
