@@ -2,10 +2,10 @@
 
 PY := .venv/bin/python
 READY := .venv/ready
-PACKAGES := --editable '.[lite,test]' --constraint constraints.txt
+PACKAGES := --editable '.[lite,test,docs]' --constraint constraints.txt
 DEMO := work_dirs/demo_shapes
 
-.PHONY: demo test test-matrix mutation lint clean
+.PHONY: demo test test-matrix mutation lint docs docs-serve clean
 
 demo: $(READY)
 	$(PY) tools/prepare_data.py shapes data/shapes
@@ -29,6 +29,13 @@ lint: $(READY)
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	.venv/bin/lint-imports --no-logo
+
+# The documentation site, into site/; docs-serve shows it at http://127.0.0.1:8000.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+
+docs-serve: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs serve
 
 # uv takes a quarter of pip's time. Where it cannot work, behind a mirror for instance, pip does.
 $(READY): setup.py pyproject.toml constraints.txt
@@ -59,4 +66,4 @@ $(PY) -c 'import cv2' 2>/dev/null || { \
 endef
 
 clean:
-	rm -rf .venv build mutants *.egg-info data/shapes $(DEMO)
+	rm -rf .venv build site mutants *.egg-info data/shapes $(DEMO)

@@ -10,6 +10,7 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).resolve().parent
 EXPORT = ['onnx', 'onnxruntime']  # for tools/export_onnx.py
 TEST = ['pytest', 'pytest-xdist', 'hypothesis', 'ruff', 'import-linter', 'mypy', 'mutmut']
+DOCS = ['mkdocs<2', 'mkdocs-material', 'mkdocstrings[python]', 'latex2mathml']  # for `make docs`
 
 
 class BuildWithConfigs(build_py):
@@ -67,6 +68,7 @@ setup(
         'full': ['mmcv>=2.0.0,<2.2.0'],
         'export': EXPORT,
         'tensorboard': ['tensorboard'],
+        'docs': DOCS,
         # setuptools 70.1 builds wheels itself.
         'test': [*TEST, 'setuptools>=70.1', 'tensorboard', *EXPORT],
     },

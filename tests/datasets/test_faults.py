@@ -173,10 +173,11 @@ def rows():
     found = {}
     for table in re.split(r'^## ', text, flags=re.M)[1:]:
         for line in re.findall(r'^\|(?! fault \|)(?!-)(.*)\|$', table, flags=re.M):
-            fault, *cells = (cell.replace('`', '').strip() for cell in line.split('|'))
+            faults, *cells = (cell.replace('`', '').strip() for cell in line.split('|'))
             for kind, which in ((VOC, 0), (COCO, -1)):
                 if table.startswith(('Objects', 'Images', KINDS[kind])):
-                    found[kind, fault] = [cell.split(' / ')[which] for cell in cells]
+                    for fault in faults.split('; '):
+                        found[kind, fault] = [cell.split(' / ')[which] for cell in cells]
     return found
 
 
