@@ -1,6 +1,5 @@
 """Every config builds, trains two steps on data of its kind, and evaluates; the README's too."""
 
-import json
 import re
 from pathlib import Path
 
@@ -8,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 from mmdet.apis import DetInferencer
-from mmdet.datasets import CocoDataset
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
-from ssd_plugin.datasets.shapes import CLASSES, write_voc_shapes
+from ssd_plugin.datasets.shapes import CLASSES
 from ssd_plugin.inference.inferencer import build_inferencer
+from tests.support.drawn_data import VOC_CLASSES, write_coco, write_shapes
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 NAMES = sorted(path.stem for path in CONFIGS.glob('*.py'))
@@ -41,7 +40,6 @@ NUM_PRIORS = {
     'demo_shapes': 4 * (20**2 + 10**2 + 5**2 + 3**2),
 }
 YOUR_DATA = 'docs/your_data.md'
-VOC_CLASSES = ('person', 'dog', 'car', 'boat', 'chair')
 
 
 def load(name: str) -> Config:
@@ -50,47 +48,6 @@ def load(name: str) -> Config:
     cfg.model.backbone.init_cfg = None
     cfg.model.backbone.pop('weights', None)  # of TorchvisionBackbone
     return cfg
-
-
-def write_shapes(root: Path, classes=CLASSES, num_train=4, num_test=3) -> Path:
-    """A VOC tree of drawn shapes that go by other names."""
-    write_voc_shapes(root, num_train=num_train, num_test=num_test, seed=1)
-    for path in (root / 'Annotations').glob('*.xml'):
-        text = path.read_text()
-        for shape, name in zip(CLASSES, classes):
-            text = text.replace(f'<name>{shape}</name>', f'<name>{name}</name>')
-        path.write_text(text)
-    return root
-
-
-def write_coco(root: Path, classes=CocoDataset.METAINFO['classes']) -> None:
-    """The same as COCO 2017: images in train2017 and val2017, a json for each."""
-    tree = write_shapes(root / 'tree')
-    (root / 'annotations').mkdir(parents=True)
-    categories = [dict(id=i + 1, name=name) for i, name in enumerate(classes)]
-    for split, ids in (('train2017', 'trainval'), ('val2017', 'test')):
-        (root / split).symlink_to(tree / 'JPEGImages')
-        images, annotations = [], []
-        for name in (tree / f'ImageSets/Main/{ids}.txt').read_text().split():
-            text = (tree / f'Annotations/{name}.xml').read_text()
-            width, height = (int(re.search(f'<{k}>(.*?)<', text)[1]) for k in ('width', 'height'))
-            images.append(dict(id=len(images), file_name=f'{name}.jpg', width=width, height=height))
-            corners = (re.findall(f'<{k}>(.*?)<', text) for k in ('xmin', 'ymin', 'xmax', 'ymax'))
-            for box in zip(*corners):
-                x1, y1, x2, y2 = map(int, box)
-                box = [x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1]
-                annotations.append(
-                    dict(
-                        id=len(annotations) + 1,
-                        image_id=images[-1]['id'],
-                        category_id=len(annotations) % len(categories) + 1,
-                        bbox=box,
-                        area=box[2] * box[3],
-                        iscrowd=0,
-                    )
-                )
-        document = dict(images=images, annotations=annotations, categories=categories)
-        (root / f'annotations/instances_{split}.json').write_text(json.dumps(document))
 
 
 def write_data(cfg: Config, root: Path) -> None:

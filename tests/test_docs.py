@@ -1,8 +1,9 @@
-"""Every command on a page runs, in the page's order, as if it were typed at the root of a clone."""
+"""Every command on a page runs, in the page's order, as if typed at the root of a clone."""
 
 import re
 import shlex
 import subprocess
+from importlib import import_module
 from pathlib import Path
 
 import mmdet
@@ -15,39 +16,40 @@ from mmengine.registry import init_default_scope
 from torchvision.models.detection import ssd300_vgg16
 
 from tests.support.commands import ROOT, run, run_warm
+from tests.support.drawn_data import VOC_CLASSES, write_coco, write_shapes
 from tests.support.peers import (
     make_outputs_spread,
     random_image,
     randomise_norms,
     torchvision_model,
 )
-from tests.test_configs import VOC_CLASSES, write_coco, write_shapes
 
 PAGES = sorted(
     str(path.relative_to(ROOT)) for path in [*ROOT.glob('*.md'), *(ROOT / 'docs').glob('*.md')]
 )
 FENCE = re.compile(r'^( *)```bash\n(.*?)^ *```', re.MULTILINE | re.DOTALL)
 LINK = re.compile(r'\]\(([^)#\s]+)(?:#[^)]*)?\)')
+API = re.compile(r'^::: (\S+)\n +options: \{members: \[(.*?)\]\}$', re.MULTILINE)
 
-# What takes a network, a machine to itself or minutes, and where it is run instead.
+# What needs a network, a machine to itself or minutes, and where it is run instead.
 ELSEWHERE = {
-    'make ': '.ci/run, and by hand',
+    'make ': 'by hand, and by the workflows',
     'pip install': 'the Makefile, with the same extras',
     'mim ': 'test_packaging.py, without mim: what it does',
     'torchrun': 'test_tools.py and test_processes.py, with a smaller model',
     'bash tools/dist_': 'test_processes.py',
     'bash tools/slurm_': 'test_processes.py',
-    'python tools/prepare_data.py voc': "test_prepare_data.py, from a server of the test's",
+    'python tools/prepare_data.py voc': "test_prepare_data.py, from the test's own server",
     'python tools/prepare_data.py shapes': 'test_shapes.py; the data are here already',
     'python tools/benchmark.py': 'test_benchmark.py, part by part',
-    'python -m pytest': 'it is this',
-    'python tests/': 'test_resume.py, test_fault_report.py and test_soak.py, for fewer rounds',
+    'python -m pytest': 'this is pytest',
+    'python -m tests.long.': 'the tests in tests/long, for fewer rounds',
     'tensorboard': 'by hand: it is a server',
 }
-# Files that a page takes as given, and who makes them.
+# Files that a page takes for granted, and who makes them.
 GIVEN = {
     'ssd300_vgg16_coco-b556d3b4.pth': lambda: torchvision_model(ssd300_vgg16, 91).state_dict(),
-    'work_dirs/ssd300_coco/iter_240000.pth': lambda: untrained('configs/ssd300_coco.py', False),
+    'work_dirs/ssd300_coco/iter_240000.pth': lambda: untrained('configs/ssd300_coco.py'),
 }
 
 
@@ -61,29 +63,22 @@ def commands_of(page):
 
 
 @pytest.fixture(scope='module')
-def data(tmp_path_factory):
-    """A few drawn images in every layout that the pages speak of."""
-    root = tmp_path_factory.mktemp('data')
-    write_shapes(root / 'shapes')
-    write_shapes(root / 'mine', ('cat', 'dog', 'cat', 'dog', 'cat'), num_train=8, num_test=2)
-    for year in ('VOC2007', 'VOC2012'):
-        write_shapes(root / 'VOCdevkit' / year, VOC_CLASSES, num_test=1)
-    write_coco(root / 'coco')
-    cells = ('RBC', 'WBC', 'Platelets', 'RBC', 'WBC')
-    write_shapes(root / 'bccd', cells, num_train=2, num_test=2)
-    return root
-
-
-@pytest.fixture(scope='module')
-def clone(data, tmp_path_factory):
-    """What a command sees of a clone of this project whose owner has data."""
-    tmp_path = tmp_path_factory.mktemp('clone')
+def clone(tmp_path_factory):
+    """What a command sees of a clone of this project whose owner has data in every layout."""
+    root = tmp_path_factory.mktemp('clone')
     for name in ('configs', 'tools', 'tests', 'ssd_plugin', 'docs'):
-        (tmp_path / name).symlink_to(ROOT / name)
-    (tmp_path / 'data').symlink_to(data)
-    (tmp_path / 'path/to').mkdir(parents=True)
-    (tmp_path / 'path/to/mmdetection').symlink_to(Path(mmdet.__file__).parent / '.mim')
-    return tmp_path
+        (root / name).symlink_to(ROOT / name)
+    (root / 'path/to').mkdir(parents=True)
+    (root / 'path/to/mmdetection').symlink_to(Path(mmdet.__file__).parent / '.mim')
+    data = root / 'data'
+    write_shapes(data / 'shapes')
+    write_shapes(data / 'mine', ('cat', 'dog', 'cat', 'dog', 'cat'), num_train=8, num_test=2)
+    for year in ('VOC2007', 'VOC2012'):
+        write_shapes(data / 'VOCdevkit' / year, VOC_CLASSES, num_test=1)
+    write_coco(data / 'coco')
+    cells = ('RBC', 'WBC', 'Platelets', 'RBC', 'WBC')
+    write_shapes(data / 'bccd', cells, num_train=2, num_test=2)
+    return root
 
 
 @pytest.fixture(scope='module')
@@ -98,10 +93,10 @@ def test_the_commands_of_a_page_run(page, clone, done, monkeypatch):
     made = set()
     for words in commands_of(page):
         line = shlex.join(words)
-        if line in done or any(line.startswith(prefix) for prefix in ELSEWHERE):
+        if line in done or line.startswith(tuple(ELSEWHERE)):
             continue
         done.add(line)
-        prepare(words, made)
+        write_checkpoints(words, made)
         try:
             execute(words, clone)
         except (AssertionError, subprocess.CalledProcessError) as error:
@@ -110,6 +105,7 @@ def test_the_commands_of_a_page_run(page, clone, done, monkeypatch):
 
 def test_every_command_that_runs_elsewhere_is_on_a_page():
     lines = [shlex.join(words) for page in PAGES for words in commands_of(page)]
+    assert 'python tools/train.py configs/ssd300_voc.py --amp' in lines
     for prefix in ELSEWHERE:
         assert any(line.startswith(prefix) for line in lines), prefix
 
@@ -121,44 +117,50 @@ def test_links_within_the_project_lead_somewhere(page):
             assert ((ROOT / page).parent / target).exists(), target
 
 
+def test_the_api_page_has_every_public_class_of_its_rooms():
+    rooms = dict(API.findall((ROOT / 'docs/api.md').read_text()))
+    for room, members in rooms.items():
+        public = {name for name in import_module(room).__all__ if name != 'hooks'}
+        assert set(members.split(', ')) == public, room
+
+
 def execute(words, folder):
     """Run a command, training of it no longer than a few images take."""
-    if words[0] == 'python' and words[1].startswith('tools/'):
+    if words[1].startswith('tools/'):
         run_warm(folder / words[1], *shortened(words[1], words[2:]), cwd=folder)
-    elif words[0] == 'python':
-        run(*words[1:], cwd=folder)
     else:
-        subprocess.run(words, cwd=folder, check=True, capture_output=True)
+        run(*words[1:], cwd=folder)
 
 
-def prepare(words, made):
-    """Make the checkpoints that a command reads and no command before it has written.
+def write_checkpoints(words, made):
+    """Write the checkpoints that a command reads and that no command before it has written.
 
-    What is ``made`` so is made anew for each command: the next may be about other classes.
+    Those in ``made`` are written anew for each command: the next may be about other classes.
     """
     config = next((word for word in words if word.endswith('.py') and 'tools/' not in word), None)
     for word in words:
         path = Path(word)
         if path.suffix != '.pth' or (path.exists() and word not in made):
             continue
+        if word not in GIVEN and (config is None or words[1].startswith('tools/convert')):
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
         if word in GIVEN:
-            path.parent.mkdir(parents=True, exist_ok=True)
             torch.save(GIVEN[word](), path)
-        elif config and not words[1].startswith('tools/convert'):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(untrained(config, 'data/mine' in words), path)
+        else:
+            torch.save(untrained(config, ('cat', 'dog') if 'data/mine' in words else None), path)
             made.add(word)
 
 
-def untrained(config, on_own_data):
+def untrained(config, classes=None):
     """A checkpoint as training by a config writes it, with weights from which detections come."""
     init_default_scope('mmdet')
     cfg = Config.fromfile(config)
-    dataset = cfg.val_dataloader.dataset
-    classes = dataset.get('metainfo', DATASETS.get(dataset.type).METAINFO)['classes']
-    if on_own_data:
-        classes = ('cat', 'dog')
-        cfg.model.bbox_head.num_classes = 2
+    if classes:
+        cfg.model.bbox_head.num_classes = len(classes)
+    else:
+        dataset = cfg.val_dataloader.dataset
+        classes = dataset.get('metainfo', DATASETS.get(dataset.type).METAINFO)['classes']
     cfg.model.backbone.pop('weights', None)
     model = MODELS.build(cfg.model).eval()
     randomise_norms(model)
@@ -176,30 +178,24 @@ def untrained(config, on_own_data):
 
 
 def shortened(tool, args):
-    """The arguments, with the least there can be of training and of processes."""
+    """The arguments, with as little training and as few processes as possible."""
     if tool not in ('tools/train.py', 'tools/test.py'):
-        return list(args)
+        return args
     cfg = Config.fromfile(args[0])
-    options = [f'{split}_dataloader.num_workers=0' for split in ('train', 'val', 'test')]
-    options += [
-        f'{split}_dataloader.persistent_workers=False' for split in ('train', 'val', 'test')
-    ]
-    options += ['model.backbone.init_cfg=None', 'model.test_cfg.score_thr=0']
+    is_vgg = cfg.model.backbone.type == 'SSDVGG'  # takes seconds for an image
+    options = ['model.backbone.init_cfg=None', 'model.test_cfg.score_thr=0']
+    for split in ('train', 'val', 'test'):
+        options += [f'{split}_dataloader.num_workers=0']
+        options += [f'{split}_dataloader.persistent_workers=False']
     if tool == 'tools/train.py':
         loop = 'iters' if cfg.train_cfg.type == 'IterBasedTrainLoop' else 'epochs'
-        batch_size = 1 if cfg.model.backbone.type == 'SSDVGG' else 2  # VGG-16 takes seconds for one
-        options += [f'train_dataloader.batch_size={batch_size}', 'train_cfg.val_interval=1']
-        options += [f'train_cfg.max_{loop}=1', 'default_hooks.checkpoint.interval=1']
-    if cfg.model.backbone.type == 'SSDVGG':
-        # Minutes, where bfloat16 is emulated; test_tools.py has it, with a small model.
+        options += [f'train_dataloader.batch_size={1 if is_vgg else 2}', f'train_cfg.max_{loop}=1']
+        options += ['train_cfg.val_interval=1', 'default_hooks.checkpoint.interval=1']
+    if is_vgg:  # minutes, where bfloat16 is emulated; test_tools.py has it, with a small model
         args = [arg for arg in args if arg != '--amp']
     if '--cfg-options' not in args:
         return [*args, '--cfg-options', *options]
-    at = args.index('--cfg-options') + 1
-    while at < len(args) and not args[at].startswith('--'):
-        at += 1
-    return [*args[:at], *options, *args[at:]]  # after the page's own, so that these hold
-
-
-def test_the_bash_blocks_are_found():
-    assert ['python', 'tools/train.py', 'configs/ssd300_voc.py'] in list(commands_of('README.md'))
+    end = args.index('--cfg-options') + 1
+    while end < len(args) and not args[end].startswith('--'):
+        end += 1
+    return [*args[:end], *options, *args[end:]]  # after the page's own, so that these hold
