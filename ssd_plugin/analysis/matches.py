@@ -1,13 +1,12 @@
-"""Which priors learn which object of a training sample, and which negatives the loss has mined."""
+"""Which priors are matched in a training sample, and which negatives the loss mines."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from mmdet.models.utils import unpack_gt_instances
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
@@ -15,22 +14,25 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 from ssd_plugin.checkpoints.load import load_detector
+from ssd_plugin.models.head import flatten_levels
+from ssd_plugin.models.losses import HardNegativeMiningLoss
+from ssd_plugin.models.targets import get_targets
 
 
 class Matches(NamedTuple):
-    """What training does with the P priors for one image with G objects."""
+    """What training does with the P priors of one image."""
 
     priors: np.ndarray  # (P, 4) xyxy in pixels
     levels: np.ndarray  # (P,) int64: level of the prior
-    gt_inds: np.ndarray  # (P,) int64: -1 ignored, 0 background, g + 1 matched to object g
-    mined: np.ndarray | None  # (P,) bool: hard negatives; None where the loss mines none
+    gt_inds: np.ndarray  # (P,) int64: -1 ignored, 0 background, g + 1 matched to box g
+    mined: np.ndarray | None  # (P,) bool: hard negatives; None if the loss mines none
 
 
 def build_model(cfg: Config, checkpoint: str | None) -> nn.Module:
     """The detector of a config, with its training parts, in evaluation mode.
 
-    So that batch normalisation takes its statistics from the checkpoint, and an image's negatives
-    do not depend on the others of a batch.
+    In this mode batch normalisation uses the statistics of the checkpoint, so that an image's
+    negatives do not depend on the other images of a batch.
 
     Raises:
         ValueError: If its head does not match priors by ``assign_batch``.
@@ -44,7 +46,7 @@ def build_model(cfg: Config, checkpoint: str | None) -> nn.Module:
 
 @torch.no_grad()
 def match(model: nn.Module, item: dict) -> Matches:
-    """Compute the loss of one training sample, and look on while it matches and mines.
+    """Match the priors of one training sample and mine its negatives, as the loss does.
 
     Args:
         model: From :func:`build_model`.
@@ -52,37 +54,21 @@ def match(model: nn.Module, item: dict) -> Matches:
     """
     head = model.bbox_head
     batch = model.data_preprocessor(pseudo_collate([item]), training=True)
-    with (
-        watched(head.assigner, 'assign_batch') as assigned,
-        watched(head.loss_cls, 'hardest') as hardest,
-        watched(head.prior_generator, 'grid_priors') as generated,
-    ):
-        model.loss(batch['inputs'], batch['data_samples'])
-    levels = generated[-1]  # list of (P_k, 4)
-    return Matches(
-        torch.cat(levels).numpy(),
-        np.repeat(np.arange(len(levels)), [len(level) for level in levels]),
-        assigned[-1].gt_inds[0].numpy(),
-        hardest[-1][0].numpy() if hardest else None,
+    cls_scores, bbox_preds = model(batch['inputs'], batch['data_samples'], mode='tensor')
+    gt_instances, gt_instances_ignore, img_metas = unpack_gt_instances(batch['data_samples'])
+    priors = head.get_priors(cls_scores, img_metas)
+    targets = get_targets(
+        priors, head.assigner, head.num_classes, gt_instances, img_metas, gt_instances_ignore
     )
-
-
-@contextmanager
-def watched(owner: Any, method: str) -> Iterator[list]:
-    """Collect the answers of a method while it is called by others; none if there is no such."""
-    answers: list = []
-    inner = getattr(owner, method, None)
-    if inner is None:
-        yield answers
-        return
-
-    def watching(*args, **kwargs) -> Any:
-        answer = inner(*args, **kwargs)
-        answers.append(answer)
-        return answer
-
-    setattr(owner, method, watching)
-    try:
-        yield answers
-    finally:
-        delattr(owner, method)  # the class's own shows again
+    mined = None
+    if isinstance(head.loss_cls, HardNegativeMiningLoss):
+        scores = flatten_levels(cls_scores, head.cls_out_channels)
+        labels = head.class_targets(flatten_levels(bbox_preds, 4), priors, targets)
+        mined = head.loss_cls.select(scores, labels, targets.weights)[2][0].numpy()
+    sizes = [level[0].numel() // head.cls_out_channels for level in cls_scores]
+    return Matches(
+        priors.numpy(),
+        np.repeat(np.arange(len(sizes)), sizes),
+        targets.gt_inds[0].numpy(),
+        mined,
+    )

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 
 from ssd_plugin.evaluation.results import Result
-from ssd_plugin.models.matching import pairwise_iou
+from ssd_plugin.models.boxes import pairwise_iou
 
 IOU_THR, NEAR_THR, SCORE_THR = 0.5, 0.1, 0.3
 

@@ -58,7 +58,12 @@ def predict(detector: SingleStageDetector, samples: list[dict]) -> list[Instance
 def suppress(boxes: Tensor, scores: Tensor, test_cfg: dict) -> list[InstanceData]:
     """Detections of boxes (B, P, 4) and scores (B, P, C), by the plugin's own steps."""
 
-    def boxes_of(image: Tensor, prior: Tensor) -> Tensor:
-        return boxes[image, prior]
+    return detect(scores, boxes, boxes[0], DecodedBoxes(), test_cfg)
 
-    return detect(scores.transpose(1, 2), boxes_of, test_cfg)
+
+class DecodedBoxes:
+    """The coder of boxes that are decoded already."""
+
+    def decode(self, priors: Tensor, boxes: Tensor) -> Tensor:
+        """The boxes themselves."""
+        return boxes

@@ -8,10 +8,8 @@ from mmengine.model import ImgDataPreprocessor
 from torch import Tensor, nn
 
 from ssd_plugin.export.nms import NmsMask
-from ssd_plugin.models.head import SSDMultiBoxHead
-from ssd_plugin.models.level_maps import flatten_levels
-from ssd_plugin.models.logits import probabilities
-from ssd_plugin.models.postprocess import is_plain
+from ssd_plugin.models.head import SSDMultiBoxHead, flatten_levels
+from ssd_plugin.models.postprocess import is_plain_nms
 
 
 class BoxesAndScores(nn.Module):
@@ -63,10 +61,10 @@ class BoxesAndScores(nn.Module):
         scores = flatten_levels(cls_scores, head.cls_out_channels).flatten(0, 1)  # (B * P, K)
         deltas = flatten_levels(bbox_preds, 4).flatten(0, 1)  # (B * P, 4)
         boxes = head.bbox_coder.decode(self.priors.repeat(images.size(0), 1), deltas)
-        if getattr(head.bbox_coder, 'clip_border', True):
+        if head.clip_border:
             boxes = boxes.clamp(min=0).minimum(self.borders)
         shape = (-1, len(self.priors))
-        scores = probabilities(scores, head.use_sigmoid_cls)
+        scores = head.probabilities(scores)
         return boxes.unflatten(0, shape), scores.unflatten(0, shape)
 
 
@@ -91,7 +89,7 @@ class Detections(nn.Module):
         super().__init__()
         self.boxes_and_scores = BoxesAndScores(detector, input_size)
         cfg = detector.bbox_head.test_cfg
-        if not is_plain(cfg['nms']):
+        if not is_plain_nms(cfg['nms']):
             raise ValueError(
                 f"model.test_cfg.nms is {dict(cfg['nms'])}: only dict(type='nms', "
                 'iou_threshold=...) can be exported, or any with --no-nms'

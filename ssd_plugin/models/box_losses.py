@@ -1,19 +1,15 @@
-"""What the matched priors predict, beside what is there."""
+"""Regression losses of the matched priors, on deltas or on boxes."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from mmdet.models import losses as mmdet_losses
 from torch import Tensor, nn
 
-from ssd_plugin.models.devices import values_are_free
-from ssd_plugin.models.level_maps import flatten_levels, select_levels
+from ssd_plugin.models.boxes import BoxCoder
 
-# Of two boxes, whatever numbers they are given.
-BOX_LOSSES = (
+# These compare two boxes, whatever numbers they are given.
+IOU_LOSSES = (
     mmdet_losses.IoULoss,
     mmdet_losses.BoundedIoULoss,
     mmdet_losses.GIoULoss,
@@ -24,76 +20,62 @@ BOX_LOSSES = (
 )
 
 
-def matched_losses(loss: nn.Module, preds: Tensor, targets: Tensor) -> Tensor:
-    """A regression loss of each matched prior by itself.
+class BoxRegressionLoss:
+    """A regression loss of MMDetection's, called for the loss of each prior of a batch.
+
+    1. Priors that are not matched predict themselves and have themselves as their target, apart
+       from the graph. They are replaced before the loss, since the gradient of a NaN times 0 is
+       NaN; and they stay in the batch, since picking the matched ones would wait for a GPU.
+    2. Predictions and targets are compared as deltas (paper, formula 2) or as boxes in pixels.
+    3. The losses of unmatched priors are set to 0.
 
     Args:
-        loss: One of MMDetection's.
-        preds: (n, 4), offsets or boxes.
-        targets: (n, 4), the same.
+        loss: The loss.
+        coder: From boxes to deltas and back.
+        decoded: Whether boxes are compared rather than deltas; IoU losses need it.
 
-    Returns:
-        (n,).
-    """
-    losses = _each(loss, preds, targets)
-    if not isinstance(loss, mmdet_losses.CIoULoss):
-        return losses
-    # Of a box that is its object, MMDetection's divides 0 by 0: its loss is 0, without gradient.
-    perfect = losses.isnan() & preds.isfinite().all(-1)
-    preds = torch.where(perfect.unsqueeze(-1), targets + 1, preds)
-    return torch.where(perfect, 0, _each(loss, preds, targets))
-
-
-def _each(loss: nn.Module, preds: Tensor, targets: Tensor) -> Tensor:
-    # Without weights: to see whether all are 0, MMDetection's losses would look at them.
-    losses = loss(preds, targets, reduction_override='none')
-    return losses.sum(-1) if losses.dim() > 1 else losses  # IoU losses answer (n,)
-
-
-class MatchedPriors(NamedTuple):
-    """The matched priors of a batch, with what is predicted and what is there.
-
-    Where values may be looked at these are the n matched ones. Elsewhere they are all B * P, and
-    each unmatched prior predicts itself and has itself as its object, apart from the graph.
+    Raises:
+        ValueError: If an IoU loss is to compare deltas.
     """
 
-    index: Tensor  # (n,) int64 into (B * P,)
-    positive: Tensor  # (n,) bool
-    priors: Tensor  # (n, 4) xyxy in pixels
-    offsets: Tensor  # (n, 4) predicted, encoded
-    bboxes: Tensor  # (n, 4) xyxy in pixels, of the objects
+    def __init__(self, loss: nn.Module, coder: BoxCoder, decoded: bool) -> None:
+        if isinstance(loss, IOU_LOSSES) and not decoded:
+            raise ValueError(
+                f'SSDMultiBoxHead: {type(loss).__name__} compares boxes and not deltas, '
+                'it needs reg_decoded_bbox=True'
+            )
+        self.loss, self.coder, self.decoded = loss, coder, decoded
+        # Of a box that equals its target, MMDetection's CIoULoss divides 0 by 0.
+        self.perfect_is_nan = isinstance(loss, mmdet_losses.CIoULoss)
 
+    def __call__(self, deltas: Tensor, priors: Tensor, bboxes: Tensor, matched: Tensor) -> Tensor:
+        """The loss of each prior.
 
-def match_predictions(
-    bbox_preds: Sequence[Tensor], priors: Tensor, gt_bboxes: Tensor, gt_inds: Tensor
-) -> MatchedPriors:
-    """Put matched priors beside their predictions and their objects.
+        Args:
+            deltas: Predictions (B, P, 4).
+            priors: (P, 4) xyxy in pixels.
+            bboxes: Matched ground-truth boxes (B, P, 4) xyxy in pixels, the prior itself where
+                there is none.
+            matched: (B, P) bool.
 
-    Args:
-        bbox_preds: Offsets of each level.
-        priors: (P, 4) xyxy in pixels.
-        gt_bboxes: (B, G, 4) xyxy in pixels.
-        gt_inds: (B, P), g + 1 where matched to box g.
+        Returns:
+            (B, P); 0 where a prior is not matched.
+        """
+        deltas = torch.where(matched.unsqueeze(-1), deltas, 0).flatten(0, 1)  # (B * P, 4)
+        priors, bboxes = priors.repeat(len(bboxes), 1), bboxes.flatten(0, 1)
+        if self.decoded:
+            losses = self._each(self.coder.decode(priors, deltas), bboxes)
+        else:
+            losses = self._each(deltas, self.coder.encode(priors, bboxes))
+        return torch.where(matched, losses.view_as(matched), 0)
 
-    Returns:
-        See :class:`MatchedPriors`.
-    """
-    positive = gt_inds > 0  # (B, P)
-    if values_are_free(gt_inds):
-        offsets, image, prior = select_levels(positive, bbox_preds, 4)  # (n, 4)
-        bboxes = gt_bboxes[image, gt_inds[image, prior] - 1]
-        index = image * len(priors) + prior
-        return MatchedPriors(index, positive[image, prior], priors[prior], offsets, bboxes)
-    index = (gt_inds - 1).clamp(min=0).unsqueeze(-1).expand(-1, -1, 4)
-    bboxes = gt_bboxes.gather(1, index).flatten(0, 1)  # (B * P, 4)
-    positive, priors = positive.flatten(), priors.repeat(len(gt_inds), 1)
-    offsets = flatten_levels(bbox_preds, 4).flatten(0, 1)
-    # Taken out before the loss, and not only after it: a gradient of NaN times 0 is NaN.
-    chosen = positive.unsqueeze(-1)
-    return MatchedPriors(
-        torch.arange(len(positive), device=positive.device),
-        positive,
-        priors,
-        torch.where(chosen, offsets, 0),
-        torch.where(chosen, bboxes, priors),
-    )
+    def _each(self, preds: Tensor, targets: Tensor) -> Tensor:
+        """The loss of each row: (n, 4) and (n, 4) to (n,)."""
+        # Without weights: MMDetection's losses would look at them, to see whether all are 0.
+        losses = self.loss(preds, targets, reduction_override='none')
+        if self.perfect_is_nan:
+            perfect = losses.isnan() & preds.isfinite().all(-1)
+            preds = torch.where(perfect.unsqueeze(-1), targets + 1, preds)
+            losses = self.loss(preds, targets, reduction_override='none')
+            return torch.where(perfect, 0, losses)
+        return losses.sum(-1) if losses.dim() > 1 else losses  # IoU losses give (n,).

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-
 import torch
 from mmdet.models.losses import CrossEntropyLoss, FocalLoss, QualityFocalLoss, VarifocalLoss
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 from torch.nn.modules.loss import _Loss as TorchLoss
 
-from ssd_plugin.models.devices import values_are_free
-from ssd_plugin.models.level_maps import flatten_levels, map_levels, select_levels
-
 REDUCTIONS = ('none', 'mean', 'sum')
-# Their target for the class of a matched prior is how well its predicted box fits, 0 to 1.
+# For the class of a matched prior, the target of these losses is how well its predicted box fits,
+# from 0 to 1.
 QUALITY_LOSSES = (QualityFocalLoss, VarifocalLoss)
 
 
@@ -25,30 +20,31 @@ class HardNegativeMiningLoss(nn.Module):
 
     SSD's confidence loss (paper, section 2.2, formula 3 and "Hard negative mining"):
 
-    1. The inner loss of every prior, those that are matched to no object against background.
-    2. In each image, the ``k`` unmatched priors with the highest loss are kept, where
-       ``k = min(max(neg_pos_ratio * positives, min_negatives), negatives)``. Which ones they are
+    1. Compute the inner loss of every prior; priors that are matched to no box are compared with
+       background.
+    2. In each image, keep the k unmatched priors with the highest loss, where
+       ``k = min(max(neg_pos_ratio * positives, min_negatives), negatives)``. This selection
        carries no gradient.
-    3. The losses of the matched and the kept priors are summed, and divided by ``avg_factor``.
+    3. Sum the losses of the matched and of the kept priors, and divide by ``avg_factor``.
 
     Background is the label after the last class: K - 1 where the K scores include background
-    (softmax), K where they don't (sigmoid).
+    (softmax), K where they do not (sigmoid).
 
     Args:
-        loss: The inner loss, any classification loss of MMDetection's that can give the loss of
+        loss: The inner loss: any classification loss of MMDetection's that can give the loss of
             each prior (``reduction_override='none'``), or one of PyTorch's that takes classes, by
             its full name. ``docs/losses.md`` has a table.
-        neg_pos_ratio: Negatives kept for each positive of the image.
-        min_negatives: Negatives kept at least, so that images with no objects can teach. With
-            the paper's 0 they teach nothing.
+        neg_pos_ratio: Negatives that are kept for each positive of the image.
+        min_negatives: Negatives that are kept at least, so that images without objects can teach.
+            With the paper's 0 they teach nothing.
         loss_weight: Weight of this loss in the total.
-        use_sigmoid: Whether the scores are one sigmoid a class, without background; None is what
-            the inner loss says. MMDetection's anchor heads, such as ``RetinaHead``, read it from
+        use_sigmoid: Whether the scores are one sigmoid a class, without background; None takes it
+            from the inner loss. MMDetection's anchor heads, such as ``RetinaHead``, read it from
             the config to know how many scores to give: for them, write True there around a
             sigmoid loss.
 
     Raises:
-        ValueError: If ``use_sigmoid`` is not what the inner loss says.
+        ValueError: If ``use_sigmoid`` contradicts the inner loss.
     """
 
     def __init__(
@@ -61,6 +57,8 @@ class HardNegativeMiningLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.loss = MODELS.build(loss or dict(type='CrossEntropyLoss'))
+        self.per_prior = PerPriorLoss(self.loss)
+        self.learns_quality = self.per_prior.learns_quality
         self.neg_pos_ratio = neg_pos_ratio
         self.min_negatives = min_negatives
         self.loss_weight = loss_weight
@@ -70,8 +68,6 @@ class HardNegativeMiningLoss(nn.Module):
                 f'HardNegativeMiningLoss: use_sigmoid is {use_sigmoid}, but the inner '
                 f'{type(self.loss).__name__} has use_sigmoid={self.use_sigmoid}'
             )
-        if isinstance(self.loss, TorchLoss):
-            self.loss.reduction = 'none'
 
     def forward(
         self,
@@ -87,12 +83,12 @@ class HardNegativeMiningLoss(nn.Module):
             cls_score: Scores before softmax or sigmoid, (B, P, K), each image mined by itself;
                 or (n, K), mined as one set.
             label: Class of each prior, (B, P) or (n,) int64; or the class and the quality of
-                each, for inner losses that learn quality (:func:`learns_quality`).
+                each, for inner losses that learn quality.
             weight: Weight of each prior, of the same shape. A prior with weight 0 is left out:
                 it is neither positive nor a candidate for mining.
-            avg_factor: What the sum is divided by; the number of positives, at least 1, if None.
+            avg_factor: What the sum is divided by; if None, the number of positives, at least 1.
             reduction_override: 'mean' (as above, and the default), 'sum' (not divided), or
-                'none' (the loss of each prior, 0 where not kept).
+                'none' (the loss of each prior, 0 where it is not kept).
 
         Returns:
             A scalar, or a tensor of the shape of ``label`` with reduction 'none'; float32 where
@@ -101,14 +97,9 @@ class HardNegativeMiningLoss(nn.Module):
         reduction = reduction_override or 'mean'
         if reduction not in REDUCTIONS:
             raise ValueError(f'reduction_override must be one of {REDUCTIONS}, got {reduction!r}')
-        label, quality = label if isinstance(label, tuple) else (label, None)
-        # Sums over thousands of priors leave float16, and lose their digits in bfloat16.
-        cls_score = cls_score.to(torch.promote_types(cls_score.dtype, torch.float32))
-        losses = prior_losses(self.loss, cls_score, label, quality)  # (B, P) or (n,)
-        positive, candidate = self.roles(label, weight, cls_score.size(-1))
-        kept = positive | self.hardest(losses, positive, candidate)
+        losses, positive, mined = self.select(cls_score, label, weight)
         losses = losses if weight is None else losses * weight
-        losses = self.loss_weight * torch.where(kept, losses, 0)
+        losses = self.loss_weight * torch.where(positive | mined, losses, 0)
         if reduction == 'none':
             return losses
         if reduction == 'sum':
@@ -117,171 +108,133 @@ class HardNegativeMiningLoss(nn.Module):
             avg_factor = positive.sum().clamp(min=1)
         return losses.sum() / avg_factor
 
-    def of_maps(
+    def select(
         self,
-        maps: Sequence[Tensor],
-        num_scores: int,
-        label: Tensor,
-        weight: Tensor,
-        avg_factor: Tensor | float,
-        quality: Tensor | None = None,
-    ) -> Tensor:
-        """The same as calling the loss, from a head's maps, for where values can be looked at.
-
-        Mining needs but one number of each prior, its loss as background, and that carries no
-        gradient. The inner loss and its gradient are computed for the priors that are kept.
+        cls_score: Tensor,
+        label: Tensor | tuple[Tensor, Tensor],
+        weight: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Steps 1 and 2: the inner loss of each prior, and which priors are kept.
 
         Args:
-            maps: Scores (B, A_k * K, H_k, W_k) of each level.
-            num_scores: K.
-            label: (B, P).
-            weight: (B, P).
-            avg_factor: What the sum is divided by.
-            quality: (B, P), for inner losses that learn it.
+            cls_score: See :meth:`forward`; also the others.
 
         Returns:
-            A scalar.
+            The inner losses, which priors are positive (bool), and which negatives are mined
+            (bool), each (B, P) or (n,).
         """
-        positive, candidate = self.roles(label, weight, num_scores)
-        with torch.no_grad():
-            losses = map_levels(maps, num_scores, self.background_losses)
-        kept = positive | self.hardest(losses, positive, candidate)
-        scores, image, prior = select_levels(kept, maps, num_scores)
-        place = image, prior
-        quality = None if quality is None else quality[place]
-        losses = prior_losses(self.loss, scores, label[place], quality) * weight[place]
-        return self.loss_weight * losses.sum() / avg_factor
-
-    def roles(self, label: Tensor, weight: Tensor | None, num_scores: int) -> tuple[Tensor, Tensor]:
-        """Which priors are positive, and which can be mined: two bool tensors like ``label``."""
-        background = num_scores - (not self.use_sigmoid)
+        label, quality = label if isinstance(label, tuple) else (label, None)
+        # Sums over thousands of priors overflow float16 and lose their digits in bfloat16.
+        cls_score = cls_score.to(torch.promote_types(cls_score.dtype, torch.float32))
+        losses = self.per_prior(cls_score, label, quality)
+        background = cls_score.size(-1) - (not self.use_sigmoid)
         positive = (label >= 0) & (label < background)
-        candidate = label == background
-        if weight is None:
-            return positive, candidate
-        counts = weight > 0
-        return positive & counts, candidate & counts
-
-    def background_losses(self, scores: Tensor) -> Tensor:
-        """The inner loss of priors if they are background: (N, K, ...) to (N, ...)."""
-        if self._is_softmax:
-            # Along the dimension that the scores have, without turning them into rows.
-            return -self.loss.loss_weight * scores.log_softmax(1)[:, -1]
-        rows = scores.movedim(1, -1)
-        background = scores.size(1) - (not self.use_sigmoid)
-        label = rows.new_full(rows.shape[:-1], background, dtype=torch.long)
-        return prior_losses(self.loss, rows, label)
-
-    @property
-    def _is_softmax(self) -> bool:
-        return (
-            type(self.loss) is CrossEntropyLoss
-            and not (self.loss.use_sigmoid or self.loss.use_mask)
-            and self.loss.class_weight is None
-        )
+        negative = label == background
+        if weight is not None:
+            positive, negative = positive & (weight > 0), negative & (weight > 0)
+        return losses, positive, self.hardest(losses, positive, negative)
 
     @torch.no_grad()
-    def hardest(self, losses: Tensor, positive: Tensor, candidate: Tensor) -> Tensor:
-        """Mark the k candidates with the highest loss in each row; exactly k, also among equals.
+    def hardest(self, losses: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+        """Mark the k negatives with the highest loss in each row.
+
+        They are exactly k. Among equal losses, the first priors count as the hardest.
 
         Args:
-            losses: (..., P), detached or not.
+            losses: (..., P).
             positive: (..., P) bool.
-            candidate: (..., P) bool.
+            negative: (..., P) bool.
 
         Returns:
             (..., P) bool.
         """
         quota = (self.neg_pos_ratio * positive.sum(-1)).clamp(min=self.min_negatives)
-        quota = torch.minimum(quota, candidate.sum(-1))
-        longest = losses.size(-1)
-        if values_are_free(losses):
-            longest = math.ceil(quota.max())
-        order = losses.masked_fill(~candidate, -torch.inf).topk(longest, dim=-1).indices
-        rank = torch.arange(longest, device=losses.device)
-        first = (rank < quota.unsqueeze(-1)).expand_as(order)
-        return torch.zeros_like(candidate).scatter(-1, order, first)
+        quota = torch.minimum(quota, negative.sum(-1)).unsqueeze(-1)  # (..., 1)
+        losses = losses.masked_fill(~negative, -torch.inf)
+        order = losses.argsort(dim=-1, descending=True, stable=True)
+        rank = torch.arange(losses.size(-1), device=losses.device)
+        return torch.zeros_like(negative).scatter(-1, order, (rank < quota).expand_as(order))
 
 
-def learns_quality(loss: nn.Module) -> bool:
-    """Whether a classification loss, mined or not, is taught how well a matched prior's box fits.
+class PerPriorLoss:
+    """A classification loss of MMDetection's or PyTorch's, called for the loss of each prior.
 
-    The quality is the IoU of the predicted box with the object's (Generalized Focal Loss,
-    arXiv:2006.04388; VarifocalNet, arXiv:2008.13367).
-    """
-    inner = loss.loss if isinstance(loss, HardNegativeMiningLoss) else loss
-    return isinstance(inner, QUALITY_LOSSES)
+    Losses differ in what they take as a prior's target; which kind a loss is of is decided here.
 
-
-def takes_rows(loss: nn.Module) -> bool:
-    """Whether a loss of MMDetection's takes a row of C targets of each prior in place of its class.
-
-    Those that learn quality can't do without. The others then need no operation that PyTorch has
-    not (``FocalLoss`` calls mmcv's compiled one on a GPU), and none that waits for values.
-    """
-    if isinstance(loss, CrossEntropyLoss):
-        return loss.use_sigmoid and loss.ignore_index is None
-    return isinstance(loss, (FocalLoss, *QUALITY_LOSSES))
-
-
-def prior_losses(
-    loss: nn.Module, cls_score: Tensor, label: Tensor, quality: Tensor | None = None
-) -> Tensor:
-    """A classification loss of each prior by itself.
+    - Softmax losses take the class.
+    - Sigmoid losses take a row of C targets. Those that learn quality cannot do without; for the
+      others, a row avoids mmcv's compiled operation (``FocalLoss`` on a GPU) and every look at
+      values that would synchronise with a GPU.
+    - Losses that learn quality have the IoU of the predicted box as the target of the matched
+      class (Generalized Focal Loss, arXiv:2006.04388; VarifocalNet, arXiv:2008.13367).
 
     Args:
-        loss: One of MMDetection's, or of PyTorch's with reduction 'none'.
-        cls_score: (..., K).
-        label: (...) int64.
-        quality: (...), 0 to 1: the target for its class of a prior that is no background, for
-            losses that learn it; elsewhere it is not looked at. None is 1 everywhere.
-
-    Returns:
-        (...).
+        loss: The loss. The reduction of one of PyTorch's is set to 'none'.
     """
-    num_scores = cls_score.size(-1)
-    target = label.reshape(-1)  # (n,)
-    if takes_rows(loss):
-        own = target.unsqueeze(-1) == torch.arange(num_scores, device=label.device)  # (n, K)
-        target = own.to(cls_score.dtype)
-        if quality is not None:
-            target = torch.where(own, quality.reshape(-1, 1), 0)
-    # PyTorch's are told when they are built.
-    reduction = {} if isinstance(loss, TorchLoss) else dict(reduction_override='none')
-    losses = loss(cls_score.reshape(-1, num_scores), target, **reduction)
-    # Sigmoid losses answer one number a class.
-    losses = losses.sum(-1) if losses.dim() > 1 else losses
-    return losses.reshape(label.shape)
+
+    def __init__(self, loss: nn.Module) -> None:
+        self.loss = loss
+        self.learns_quality = isinstance(loss, QUALITY_LOSSES)
+        self.takes_rows = isinstance(loss, (FocalLoss, *QUALITY_LOSSES)) or (
+            isinstance(loss, CrossEntropyLoss) and loss.use_sigmoid and loss.ignore_index is None
+        )
+        self.options = dict(reduction_override='none')
+        if isinstance(loss, TorchLoss):  # They are told so at construction, not in the call.
+            loss.reduction, self.options = 'none', {}
+
+    def __call__(self, cls_score: Tensor, label: Tensor, quality: Tensor | None = None) -> Tensor:
+        """The loss of each prior.
+
+        Args:
+            cls_score: (..., K).
+            label: (...) int64.
+            quality: (...) from 0 to 1: the target of a matched prior's class, for losses that
+                learn it; values of background priors are not used. None stands for 1 everywhere.
+
+        Returns:
+            (...).
+        """
+        num_scores = cls_score.size(-1)
+        target = label.reshape(-1)  # (n,)
+        if self.takes_rows:
+            is_own = target.unsqueeze(-1) == torch.arange(num_scores, device=label.device)
+            target = is_own.to(cls_score.dtype)  # (n, K)
+            if quality is not None:
+                target = torch.where(is_own, quality.reshape(-1, 1), 0)
+        losses = self.loss(cls_score.reshape(-1, num_scores), target, **self.options)
+        losses = losses.sum(-1) if losses.dim() > 1 else losses  # Sigmoid losses give (n, K).
+        return losses.reshape(label.shape)
 
 
-def batch_loss(
-    loss: nn.Module,
-    cls_scores: Sequence[Tensor],
-    num_scores: int,
-    labels: Tensor,
-    weights: Tensor,
-    avg_factor: Tensor,
-    quality: Tensor | None = None,
-) -> Tensor:
-    """A classification loss, mined or not, of all priors of a batch: a scalar.
+class UnminedLoss:
+    """A classification loss over all priors of a batch, called as ``HardNegativeMiningLoss`` is.
 
     Args:
-        loss: ``HardNegativeMiningLoss``, or one of MMDetection's.
-        cls_scores: Of each level, (B, A_k * K, H_k, W_k).
-        num_scores: K.
-        labels: (B, P), the background's where unmatched.
-        weights: (B, P), 0 where ignored.
-        avg_factor: What the sum over priors is divided by.
-        quality: (B, P), for losses that learn it.
+        loss: One of MMDetection's.
     """
-    mining = isinstance(loss, HardNegativeMiningLoss)
-    if mining and values_are_free(labels):
-        return loss.of_maps(cls_scores, num_scores, labels, weights, avg_factor, quality)
-    scores = flatten_levels(cls_scores, num_scores)  # (B, P, K)
-    if mining:
-        target = labels if quality is None else (labels, quality)
-        return loss(scores, target, weights, avg_factor)
-    if takes_rows(loss):
-        return (prior_losses(loss, scores, labels, quality) * weights).sum() / avg_factor
-    # As MMDetection's heads call a loss: it may know priors, but not images.
-    return loss(scores.flatten(0, 1), labels.flatten(), weights.flatten(), avg_factor=avg_factor)
+
+    def __init__(self, loss: nn.Module) -> None:
+        self.loss, self.per_prior = loss, PerPriorLoss(loss)
+        self.learns_quality = self.per_prior.learns_quality
+
+    def __call__(
+        self,
+        cls_score: Tensor,
+        label: Tensor | tuple[Tensor, Tensor],
+        weight: Tensor,
+        avg_factor: Tensor,
+    ) -> Tensor:
+        """A scalar from scores (B, P, K), labels (B, P) (and qualities) and weights (B, P)."""
+        label, quality = label if isinstance(label, tuple) else (label, None)
+        if self.per_prior.takes_rows:
+            losses = self.per_prior(cls_score, label, quality)
+            return (losses * weight).sum() / avg_factor
+        # The call of MMDetection's heads: a loss such as GHMC needs all priors at once.
+        return self.loss(
+            cls_score.flatten(0, 1), label.flatten(), weight.flatten(), avg_factor=avg_factor
+        )
+
+
+def make_batch_loss(loss: nn.Module) -> HardNegativeMiningLoss | UnminedLoss:
+    """The classification loss of a head as one that is called with a whole batch."""
+    return loss if isinstance(loss, HardNegativeMiningLoss) else UnminedLoss(loss)

@@ -1,202 +1,148 @@
-"""From scores and boxes to detections: score filter, NMS by class, the best of each image."""
+"""From scores and deltas to detections: score filter, NMS by class, the best of each image."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from mmcv.ops import batched_nms as mmcv_batched_nms
 from mmengine.structures import InstanceData
 from torch import Tensor
-from torchvision.ops import nms as torchvision_nms
+from torchvision.ops import batched_nms
 
-from ssd_plugin.models.candidates import Candidates, filter_scores, next_above, pair_up
-from ssd_plugin.models.devices import values_are_free
-from ssd_plugin.models.small_groups import nms_in_small_groups
-
-# Candidates of an image that are looked at for each detection that may come of it, at first, and by
-# how much the number grows where they do not suffice.
-SHORTLIST, GROWTH = 2, 16
-# torchvision's NMS takes time by the square of the boxes; for this many, on the CPU, about as much
-# as a call takes.
-BOXES_PER_CALL = 160
-
-
-def without_nan(candidates: Candidates, bboxes: Tensor) -> tuple[Candidates, Tensor]:
-    """Leave out the candidates whose boxes (N, 4) are not finite, and those boxes."""
-    if bboxes.sum().isfinite():  # one number to look at; an overflow only makes it look closer
-        return candidates, bboxes
-    finite = bboxes.isfinite().all(1)
-    return Candidates(*(part[finite] for part in candidates[:4]), candidates.is_all), bboxes[finite]
-
-
-def nms_by_class(
-    bboxes: Tensor, candidates: Candidates, num_classes: int, nms: dict
-) -> tuple[Tensor, Tensor]:
-    """Non-maximum suppression within the classes of each image.
-
-    Args:
-        bboxes: (N, 4) xyxy in pixels, a box for each candidate.
-        candidates: What they stand for.
-        num_classes: C.
-        nms: ``dict(type='nms', iou_threshold=...)``, or another that MMCV knows.
-            ``class_agnostic=True`` lets the classes of an image compete.
-
-    Returns:
-        (N',) indices of those that are left, and their (N',) scores, which some kinds of NMS lower.
-    """
-    nms = dict(nms)
-    group = candidates.image
-    if not nms.pop('class_agnostic', False):
-        group = group * num_classes + candidates.label
-    if is_plain(nms):
-        keep = grouped_nms(bboxes, candidates.score, group, nms['iou_threshold'])
-        return keep, candidates.score[keep]
-    dets, keep = mmcv_batched_nms(bboxes, candidates.score, group, nms)
-    return keep, dets[:, 4]
-
-
-def is_plain(nms: dict) -> bool:
-    """Whether this is the usual NMS, which takes boxes out and leaves the others as they are."""
-    known = {'type', 'iou_threshold', 'class_agnostic'}
-    return nms.get('type', 'nms') == 'nms' and nms.keys() <= known
-
-
-def grouped_nms(bboxes: Tensor, scores: Tensor, group: Tensor, iou_threshold: float) -> Tensor:
-    """NMS in which only boxes of the same group compete.
-
-    Args:
-        bboxes: (N, 4) xyxy.
-        scores: (N,).
-        group: (N,) int64, not negative.
-        iou_threshold: Of two boxes with a larger IoU the one with the lower score leaves.
-
-    Returns:
-        (N',) indices of those that are left, in no order.
-    """
-    sizes = group.bincount() if values_are_free(bboxes) and len(bboxes) else None
-    if sizes is not None and sizes.max() <= BOXES_PER_CALL:
-        arrays = (values.detach().numpy() for values in (bboxes, scores, group))
-        return torch.from_numpy(nms_in_small_groups(*arrays, iou_threshold))
-    # Groups are kept apart by moving each to a place of its own; in float32 the far ones would
-    # lose the decimals on which an overlap near the threshold depends.
-    bboxes, scores = bboxes.double(), scores.double()
-    extent = bboxes.max() - bboxes.min() + 1 if len(bboxes) else 0
-    bboxes = bboxes + (group * extent).unsqueeze(1)
-    if sizes is None:
-        return torchvision_nms(bboxes, scores, iou_threshold)
-    call = (sizes.cumsum(0) - sizes) // BOXES_PER_CALL  # of each group, by where it starts
-    lengths = call.bincount(sizes).long().tolist()
-    order = group.argsort(stable=True)
-    parts = zip(*(values.split(lengths) for values in (order, bboxes[order], scores[order])))
-    return torch.cat([index[torchvision_nms(*dets, iou_threshold)] for index, *dets in parts])
+from ssd_plugin.models.boxes import BoxCoder
 
 
 def detect(
     scores: Tensor,
-    decode: Callable[[Tensor, Tensor], Tensor],
+    deltas: Tensor,
+    priors: Tensor,
+    coder: BoxCoder,
     test_cfg: dict,
+    borders: Tensor | None = None,
     with_nms: bool = True,
 ) -> list[InstanceData]:
     """Detections of B images (paper, section 3.1 "Inference time").
 
-    1. Keep scores above ``score_thr``, at most the ``nms_pre`` highest of each class.
-    2. Decode the boxes of those only.
-    3. NMS within each class of each image.
-    4. Keep the ``max_per_img`` highest of each image, by score.
+    1. Keep the scores above ``score_thr``, at most the ``nms_pre`` highest of each class.
+    2. Decode the boxes of those only, and clip them to the image.
+    3. Suppress boxes that overlap a better one of their class by more than the NMS threshold.
+    4. Keep the ``max_per_img`` highest of each image, sorted by score.
 
-    NMS asks of a box only whether a better one is near. So if enough of an image's best
-    candidates are left after it, the others would change nothing; the steps are first done with
-    a short list, and again with a longer one where it did not suffice.
+    Priors with a NaN among their scores, and boxes that are not finite, give no detection.
 
     Args:
-        scores: Probabilities of each class, without background, and prior: (B, C, P).
-        decode: Takes (N,) image and (N,) prior indices, gives their (N, 4) boxes.
+        scores: Probabilities (B, P, C) of the classes, without background.
+        deltas: Predictions (B, P, 4).
+        priors: (P, 4) xyxy in pixels.
+        coder: Decodes deltas.
         test_cfg: ``score_thr``, ``nms_pre``, ``nms`` and ``max_per_img``.
-        with_nms: False leaves out steps 3 and 4.
-
-    A prior with a NaN among its scores or offsets finds nothing; nor does one that has a score of
-    +inf before softmax, which makes NaN of it. Detections are finite, and the others the same.
+        borders: (B, 4), the width, height, width and height in pixels that boxes are clipped to;
+            None clips nothing.
+        with_nms: False leaves out steps 3 and 4, but for the order.
 
     Returns:
-        For each image ``bboxes`` (n, 4), ``scores`` (n,) and ``labels`` (n,), highest first.
+        For each image ``bboxes`` (n, 4) xyxy in pixels, ``scores`` (n,) and ``labels`` (n,).
     """
-    # NaN would count as the highest score of all.
-    best = scores.amax(1).nan_to_num(nan=-torch.inf)
-    score_thr, nms_pre = test_cfg.get('score_thr', 0), test_cfg.get('nms_pre', -1)
+    batch, _, num_classes = scores.shape
+    found = filter_scores(scores, test_cfg.get('score_thr', 0), test_cfg.get('nms_pre', -1))
+    bboxes = coder.decode(priors[found.prior], deltas[found.image, found.prior])  # (N, 4)
+    if borders is not None:
+        bboxes = bboxes.clamp(min=0).minimum(borders[found.image])
+    finite = bboxes.isfinite().all(1)
+    found, bboxes = found.select(finite), bboxes[finite]
+    limit = -1
+    if with_nms:
+        keep, score = suppress(bboxes, found, num_classes, test_cfg['nms'])
+        found, bboxes = found.select(keep)._replace(score=score), bboxes[keep]
+        limit = test_cfg.get('max_per_img', -1)
+    return best_of_each_image(found, bboxes, batch, limit)
 
-    def shortlist(most: int) -> Candidates:
-        return filter_scores(scores, best, score_thr, nms_pre, most)
 
-    return detect_listed(shortlist, scores.shape, decode, test_cfg, with_nms)
+class Candidates(NamedTuple):
+    """(prior, class) pairs of a batch, N in all."""
+
+    image: Tensor  # (N,) int64
+    prior: Tensor  # (N,) int64
+    label: Tensor  # (N,) int64
+    score: Tensor  # (N,)
+
+    def select(self, index: Tensor) -> Candidates:
+        """Some of the pairs, by a mask (N,) bool or by indices (N',) int64."""
+        return Candidates(*(values[index] for values in self))
 
 
-def detect_among(
-    image: Tensor,
-    prior: Tensor,
-    scores: Tensor,
-    shape: tuple[int, int, int],
-    decode: Callable[[Tensor, Tensor], Tensor],
-    test_cfg: dict,
-    with_nms: bool = True,
-) -> list[InstanceData]:
-    """:func:`detect` where only these priors can have a score above the threshold.
+def filter_scores(scores: Tensor, score_thr: float, nms_pre: int) -> Candidates:
+    """Keep the scores above a threshold, and of each image and class the highest.
+
+    Of a prior with a NaN, none is kept. Among equal scores, the first priors count as the highest.
 
     Args:
-        image: (n,), ascending.
-        prior: (n,), ascending in an image.
-        scores: Probabilities of each class, without background, (n, C).
-        shape: (B, C, P).
-        decode: As in :func:`detect`; also the rest.
+        scores: (B, P, C).
+        score_thr: Scores must be greater.
+        nms_pre: How many of a class are kept; a negative number keeps all.
     """
-    lowest = scores.new_full((shape[0], 1), next_above(test_cfg.get('score_thr', 0)))
-    is_all = torch.ones_like(lowest, dtype=torch.bool).flatten()
-    nms_pre = test_cfg.get('nms_pre', -1)
+    passes = (scores > score_thr) & ~scores.isnan().any(-1, keepdim=True)  # (B, P, C)
+    image, prior, label = passes.nonzero(as_tuple=True)
+    found = Candidates(image, prior, label, scores[image, prior, label])
+    if nms_pre < 0 or passes.sum(1).max() <= nms_pre:
+        return found
+    by_score = found.score.argsort(descending=True, stable=True)
+    group = (found.image * scores.size(2) + found.label)[by_score]
+    by_group, order = group.sort(stable=True)
+    # The position within its group of each pair, in the order of the groups.
+    rank = torch.arange(len(group), device=group.device) - torch.searchsorted(by_group, by_group)
+    return found.select(by_score[order[rank < nms_pre]].sort().values)
 
-    def shortlist(most: int) -> Candidates:
-        return pair_up(image, prior, scores, lowest, is_all, nms_pre, most)
 
-    return detect_listed(shortlist, shape, decode, test_cfg, with_nms)
-
-
-def detect_listed(
-    shortlist: Callable[[int], Candidates],
-    shape: tuple[int, int, int],
-    decode: Callable[[Tensor, Tensor], Tensor],
-    test_cfg: dict,
-    with_nms: bool,
-) -> list[InstanceData]:
-    """The steps of :func:`detect` after the first.
+def suppress(
+    bboxes: Tensor, found: Candidates, num_classes: int, nms: dict
+) -> tuple[Tensor, Tensor]:
+    """Non-maximum suppression within the classes of each image.
 
     Args:
-        shortlist: Gives the best candidates of each image, about as many as it is asked for.
-        shape: (B, C, P).
-        decode: As in :func:`detect`; also the rest.
+        bboxes: (N, 4) xyxy in pixels.
+        found: The pairs that the boxes belong to.
+        num_classes: C.
+        nms: ``dict(type='nms', iou_threshold=...)``, or another that MMCV knows.
+            ``class_agnostic=True`` lets all classes of an image compete.
+
+    Returns:
+        (N',) indices of the boxes that are left, and their (N',) scores, which some kinds of NMS
+        lower.
     """
-    batch, num_classes, num_priors = shape
-    most = num_classes * num_priors
-    limit = test_cfg.get('max_per_img', -1) if with_nms else -1
-    if limit >= 0 and is_plain(test_cfg['nms']):
-        most = SHORTLIST * max(limit, 1)
-    while True:
-        found = shortlist(most)
-        bboxes = decode(found.image, found.prior)
-        found, bboxes = without_nan(found, bboxes)
-        keep, score = torch.arange(len(bboxes), device=bboxes.device), found.score
-        if with_nms and len(bboxes):
-            keep, score = nms_by_class(bboxes, found, num_classes, test_cfg['nms'])
-        sizes = found.image[keep].bincount(minlength=batch)
-        lengths, is_all = torch.stack([sizes, found.is_all]).tolist()
-        if limit < 0 or all(a or n >= limit for a, n in zip(is_all, lengths, strict=True)):
-            break
-        most *= GROWTH
-    # By image, in an image by score: no score is above 1, and double keeps all of its digits.
-    order = (2 * found.image[keep] - score.double()).argsort(stable=True)
-    keep = keep[order]
-    fields = dict(bboxes=bboxes[keep], scores=score[order], labels=found.label[keep])
-    limit = limit if limit >= 0 else None
-    parts = zip(*(values.split(lengths) for values in fields.values()), strict=True)
-    return [
-        InstanceData(**{name: values[:limit] for name, values in zip(fields, part, strict=True)})
-        for part in parts
-    ]
+    nms = dict(nms)
+    group = found.image
+    if not nms.pop('class_agnostic', False):
+        group = group * num_classes + found.label
+    if len(bboxes) == 0:
+        return group, found.score
+    if not is_plain_nms(nms):
+        dets, keep = mmcv_batched_nms(bboxes, found.score, group, nms)
+        return keep, dets[:, 4]
+    # torchvision moves each group to a place of its own. There, in float32, boxes would lose the
+    # decimals on which an IoU near the threshold depends.
+    keep = batched_nms(bboxes.double(), found.score.double(), group, nms['iou_threshold'])
+    return keep, found.score[keep]
+
+
+def is_plain_nms(nms: dict) -> bool:
+    """Whether this is the usual NMS, which removes boxes and leaves the others as they are."""
+    known = {'type', 'iou_threshold', 'class_agnostic'}
+    return nms.get('type', 'nms') == 'nms' and nms.keys() <= known
+
+
+def best_of_each_image(
+    found: Candidates, bboxes: Tensor, batch: int, limit: int
+) -> list[InstanceData]:
+    """Split N detections by image, sorted by score; at most ``limit`` each, if not negative."""
+    by_score = found.score.argsort(descending=True, stable=True)
+    order = by_score[found.image[by_score].argsort(stable=True)]
+    counts = found.image.bincount(minlength=batch).tolist()
+    results = []
+    for index in order.split(counts):
+        index = index[: limit if limit >= 0 else None]
+        results.append(
+            InstanceData(bboxes=bboxes[index], scores=found.score[index], labels=found.label[index])
+        )
+    return results

@@ -16,54 +16,6 @@ from torch.nn.modules.utils import _ntuple, _pair
 MAX_CACHED_SHAPES = 8
 
 
-def linear_sizes(
-    ratio_range: tuple[float, float], num_levels: int, side: float
-) -> tuple[list[float], list[float]]:
-    """Sizes of all levels by formula (4) of the paper.
-
-    ``s_k = s_min + (s_max - s_min) / (m - 1) * (k - 1)`` for level ``k`` of ``m``; a level's max
-    size is the next level's min size, and the last level's lies one step further.
-
-    Args:
-        ratio_range: ``(s_min, s_max)``, as shares of ``side``.
-        num_levels: Number of levels, ``m``.
-        side: Side of the network input in pixels.
-
-    Returns:
-        The min sizes and the max sizes, in pixels, one of each a level.
-    """
-    s_min, s_max = ratio_range
-    step = (s_max - s_min) / max(num_levels - 1, 1)
-    sizes = [(s_min + step * k) * side for k in range(num_levels + 1)]
-    return sizes[:-1], sizes[1:]
-
-
-def check_cover(
-    featmap_sizes: Sequence[tuple[int, int]],
-    strides: Sequence[tuple[float, float]],
-    input_shape: tuple[int, int],
-) -> None:
-    """Make sure that the cells of each level lie over the whole network input, and no further.
-
-    Args:
-        featmap_sizes: (h, w) of each level's feature map.
-        strides: (w, h) of each level in pixels.
-        input_shape: (h, w) of the network input in pixels.
-
-    Raises:
-        ValueError: If a level's cells, taken together, miss the input's side by a cell or more.
-    """
-    for level, (cells, stride) in enumerate(zip(featmap_sizes, strides)):
-        for direction, n, step, side in zip(('high', 'wide'), cells, stride[::-1], input_shape):
-            if abs(n * step - side) >= step:
-                raise ValueError(
-                    f'the priors do not fit the feature maps: level {level} is {n} cells '
-                    f'{direction}, {n * step:g} pixels at its stride of {step:g}, but the network '
-                    f'input is {side} pixels {direction}; set anchor_generator.strides[{level}] '
-                    f'to {side / n:.4g} or so, or choose another feature map'
-                )
-
-
 @TASK_UTILS.register_module()
 class SSDPriorGenerator(AnchorGenerator):
     """Priors of SSD (paper, section 2.2).
@@ -123,40 +75,28 @@ class SSDPriorGenerator(AnchorGenerator):
             min_sizes, max_sizes = linear_sizes(
                 basesize_ratio_range, len(strides), min(self.input_size)
             )
-        lengths = dict(
-            ratios=len(ratios),
-            min_sizes=len(min_sizes or ()),
-            max_sizes=len(max_sizes or ()),
-            center_offset=len(self.center_offset),
-        )
-        for name, length in lengths.items():
-            if length != len(strides):
+        self.ratios, self.min_sizes, self.max_sizes = ratios, min_sizes or (), max_sizes or ()
+        for name in ('ratios', 'min_sizes', 'max_sizes', 'center_offset'):
+            if len(getattr(self, name)) != len(strides):
                 raise ValueError(
-                    f'SSDPriorGenerator: {name} has {length} levels, strides has {len(strides)}'
+                    f'SSDPriorGenerator: {name} has {len(getattr(self, name))} levels, strides '
+                    f'has {len(strides)}'
                 )
+        all_ratios = [ratio for level in ratios for ratio in level]
         for name, values in dict(
-            strides=sum(self.strides, ()),
-            ratios=[ratio for level in ratios for ratio in level],
-            min_sizes=min_sizes,
-            max_sizes=max_sizes,
-        ).items():
+            strides=sum(self.strides, ()), ratios=all_ratios,
+            min_sizes=self.min_sizes, max_sizes=self.max_sizes,
+        ).items():  # fmt: skip
             if any(value <= 0 for value in values):
                 raise ValueError(f'SSDPriorGenerator: {name} must be positive, got {values}')
-        self.ratios, self.min_sizes, self.max_sizes = ratios, min_sizes, max_sizes
         self.base_anchors = self.gen_base_anchors()
         self._cache: dict[tuple, list[Tensor]] = {}
 
     def gen_base_anchors(self) -> list[Tensor]:
         """Priors of each level's first cell: a list of (A_k, 4) xyxy in pixels."""
         levels = []
-        for stride, offset, m, M, ratios in zip(
-            self.strides,
-            self.center_offset,
-            self.min_sizes,
-            self.max_sizes,
-            self.ratios,
-            strict=True,
-        ):
+        settings = (self.strides, self.center_offset, self.min_sizes, self.max_sizes, self.ratios)
+        for stride, offset, m, M, ratios in zip(*settings, strict=True):
             sizes = [(m, m), (sqrt(m * M), sqrt(m * M))]
             for r in ratios:
                 sizes += [(m * sqrt(r), m / sqrt(r)), (m / sqrt(r), m * sqrt(r))]
@@ -221,3 +161,50 @@ class SSDPriorGenerator(AnchorGenerator):
         names = ('strides', 'ratios', 'min_sizes', 'max_sizes', 'input_size')
         names += ('center_offset', 'clip', 'clip_sides')
         return f'{type(self).__name__}({", ".join(f"{n}={getattr(self, n)}" for n in names)})'
+
+
+def linear_sizes(
+    ratio_range: tuple[float, float], num_levels: int, side: float
+) -> tuple[list[float], list[float]]:
+    """Sizes of all levels: s_k = s_min + (s_max - s_min) / (m - 1) * (k - 1) (paper, formula 4).
+
+    A level's max size is the next level's min size, and the last level's lies one step further.
+
+    Args:
+        ratio_range: (s_min, s_max), as shares of ``side``.
+        num_levels: Number of levels, m.
+        side: Side of the network input in pixels.
+
+    Returns:
+        The min sizes and the max sizes, in pixels, one of each a level.
+    """
+    s_min, s_max = ratio_range
+    step = (s_max - s_min) / max(num_levels - 1, 1)
+    sizes = [(s_min + step * k) * side for k in range(num_levels + 1)]
+    return sizes[:-1], sizes[1:]
+
+
+def check_cover(
+    featmap_sizes: Sequence[tuple[int, int]],
+    strides: Sequence[tuple[float, float]],
+    input_shape: tuple[int, int],
+) -> None:
+    """Make sure that the cells of each level cover the network input, and no more than that.
+
+    Args:
+        featmap_sizes: (h, w) of each level's feature map.
+        strides: (w, h) of each level in pixels.
+        input_shape: (h, w) of the network input in pixels.
+
+    Raises:
+        ValueError: If a level's cells, taken together, miss the input's side by a cell or more.
+    """
+    for level, (cells, stride) in enumerate(zip(featmap_sizes, strides)):
+        for direction, n, step, side in zip(('high', 'wide'), cells, stride[::-1], input_shape):
+            if abs(n * step - side) >= step:
+                raise ValueError(
+                    f'the priors do not fit the feature maps: level {level} is {n} cells '
+                    f'{direction}, {n * step:g} pixels at its stride of {step:g}, but the network '
+                    f'input is {side} pixels {direction}; set anchor_generator.strides[{level}] '
+                    f'to {side / n:.4g} or so, or choose another feature map'
+                )

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from ssd_plugin.analysis.matches import Matches
 from ssd_plugin.datasets.samples import Sample
-from ssd_plugin.models.matching import pairwise_iou
+from ssd_plugin.models.boxes import pairwise_iou
 from ssd_plugin.visualization.style import (
     BLACK,
     FONT,

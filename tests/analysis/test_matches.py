@@ -1,4 +1,4 @@
-"""What training does with priors, watched."""
+"""`show.py matches`: the matches and the negatives are those of the method."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 
-from ssd_plugin.analysis.matches import build_model, match, watched
+from ssd_plugin.analysis.matches import build_model, match
 from ssd_plugin.datasets.samples import packed
 from ssd_plugin.visualization.matches import describe, draw_matches
 from tests.support.helpers import clear_cut_boxes, instances, naive_match, naive_mining, to_flat
@@ -58,16 +58,6 @@ def test_matches_and_negatives_are_those_of_the_method(model):
     positive = [g > 0 for g in gt_inds]
     mined = naive_mining(losses, positive, [not p for p in positive])
     assert set(np.flatnonzero(found.mined)) == set(mined)
-
-
-def test_watching_leaves_nothing_behind(model):
-    head = model.bbox_head
-    match(model, make_item([[20, 20, 60, 70]], [0]))
-    for owner, name in ((head.assigner, 'assign_batch'), (head.loss_cls, 'hardest')):
-        assert name not in vars(owner)
-    with watched(head.assigner, 'no_such_method') as answers:
-        pass
-    assert answers == []
 
 
 def test_a_loss_that_does_not_mine_has_no_hard_negatives():

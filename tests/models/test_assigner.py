@@ -12,8 +12,8 @@ from mmengine.structures import InstanceData
 from torchvision.models.detection._utils import SSDMatcher
 from torchvision.ops import box_iou
 
-from ssd_plugin.models import assigner
-from ssd_plugin.models.assigner import BatchMaxIoUAssigner
+from ssd_plugin.models.assigner import BatchMaxIoUAssigner, match_greedily
+from ssd_plugin.models.boxes import pairwise_iou
 from tests.support.helpers import (
     instances,
     iou,
@@ -270,22 +270,6 @@ def test_ignored_boxes_are_each_image_s_own_and_padded_with_boxes_of_no_area(cro
         assert result.gt_inds[b].tolist() == expected
 
 
-@examples
-@given(
-    crowd=st.lists(crowds(), min_size=2, max_size=4), ignored=anything, at_once=st.integers(1, 400)
-)
-def test_images_may_be_taken_by_parts(crowd, ignored, at_once):
-    boxes, mask = padded(crowd)
-    labels = torch.arange(mask.size(1)).expand(mask.shape)
-    ignored = tensor([ignored]).expand(len(crowd), -1, -1)
-    inputs = tensor(GRID), boxes, labels, mask, ignored
-    whole = BatchMaxIoUAssigner(ignore_iof_thr=0.5).assign_batch(*inputs)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(assigner, 'PAIRS_AT_ONCE', at_once)
-        parts = BatchMaxIoUAssigner(ignore_iof_thr=0.5).assign_batch(*inputs)
-    assert all(torch.equal(one, other) for one, other in zip(whole, parts, strict=True))
-
-
 def test_a_batch_without_any_box_is_background():
     result = BatchMaxIoUAssigner().assign_batch(
         tensor(GRID),
@@ -334,6 +318,60 @@ def test_no_box_and_free_prior_would_rather_have_each_other():
     for g, p in held.items():
         for q in (overlaps[g] > overlaps[g, p] + 1e-6).nonzero()[:, 0].tolist():
             assert q in holder and overlaps[holder[q], q] >= overlaps[g, q] - 1e-6
+
+
+# ------------------------------------------------------------------------------ greedy matching
+
+# Few values, so that ties are everywhere; 0 is no overlap at all.
+grades = st.sampled_from([0.0, 0.0, 0.1, 0.25, 0.5, 0.75, 1.0])
+
+
+@st.composite
+def overlap_tables(draw):
+    batch, num_gts, num_priors = (draw(st.integers(1, n)) for n in (3, 7, 9))
+    size = batch * num_gts * num_priors
+    values = draw(st.lists(grades, min_size=size, max_size=size))
+    return torch.tensor(values).reshape(batch, num_gts, num_priors)
+
+
+def naive_greedy(table):
+    """The sentence of the paper's code: the best pair of all, then the best of the rest."""
+    own_gt = [0] * table.shape[1]
+    pairs = [(-v, g, p) for g, row in enumerate(table.tolist()) for p, v in enumerate(row) if v > 0]
+    boxes_left = set(range(len(table)))
+    for _, g, p in sorted(pairs):
+        if g in boxes_left and own_gt[p] == 0:
+            own_gt[p] = g + 1
+            boxes_left.remove(g)
+    return own_gt
+
+
+@settings(deadline=None, max_examples=200)
+@given(overlaps=overlap_tables())
+def test_the_highest_pair_goes_first_and_ties_go_to_the_lower_box_and_prior(overlaps):
+    assert match_greedily(overlaps).tolist() == [naive_greedy(table) for table in overlaps]
+
+
+def test_a_chain_in_which_each_box_is_displaced_by_the_one_before_takes_every_round():
+    """Box k prefers the prior of box k - 1, who takes it: the longest wait that there is."""
+    size = 12
+    table = torch.zeros(size, size)
+    for g in range(size):
+        table[g, g] = 0.9 - 0.05 * g
+        table[g, g - 1] = table[g, g] + 0.02 if g else 0
+    assert match_greedily(table[None])[0].tolist() == naive_greedy(table) == list(range(1, 13))
+
+
+@settings(deadline=None, max_examples=10)
+@given(seed=st.integers(0, 10**6), count=st.integers(1, 40))
+def test_greedy_matching_of_real_priors_leaves_the_overlaps_as_they_are(seed, count):
+    generator = torch.Generator().manual_seed(seed)
+    corner = torch.rand(2, count, 2, generator=generator) * 60
+    boxes = torch.cat([corner, corner + 5 + 40 * torch.rand(2, count, 2, generator=generator)], 2)
+    overlaps = pairwise_iou(boxes, torch.cat(model_priors('SSD300 VOC')))
+    before = overlaps.clone()
+    assert match_greedily(overlaps).tolist() == [naive_greedy(table) for table in before]
+    assert torch.equal(overlaps, before), 'the overlaps are still needed afterwards'
 
 
 # --------------------------------------------------------------------- MMDetection and torchvision

@@ -1,8 +1,4 @@
-"""The training step as accelerators and compiled graphs compute it, run on the CPU.
-
-There no step looks at values, and no shape depends on them. The losses and gradients are those of
-the CPU's own way, which the other tests compare with naive loops.
-"""
+"""The training step reads no values, so that nothing waits for a GPU and it compiles whole."""
 
 from types import SimpleNamespace
 
@@ -11,13 +7,12 @@ import torch
 from mmdet.registry import MODELS
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from ssd_plugin.models.losses import batch_loss
+from ssd_plugin.models.targets import get_targets
 from tests.support.helpers import (
     TINY,
     clear_cut_boxes,
     image_metas,
     instances,
-    look_away,
     naive_priors,
     tiny_head,
     to_levels,
@@ -48,11 +43,11 @@ HEADS = {
 heads = pytest.mark.parametrize('options', HEADS.values(), ids=HEADS)
 
 
-def batch(head, counts=(3, 0, 6), memory=torch.contiguous_format):
+def batch(head, counts=(3, 0, 6)):
     generator = torch.Generator().manual_seed(0)
     maps = [
         [
-            level.contiguous(memory_format=memory).requires_grad_()
+            level.detach().requires_grad_()
             for level in to_levels(torch.randn(len(counts), 368, channels, generator=generator))
         ]
         for channels in (head.cls_out_channels, 4)
@@ -67,18 +62,6 @@ def losses_and_gradients(loss, inputs):
     losses = loss(*inputs)
     maps = [*inputs[0], *inputs[1]]
     return [*losses.values(), *torch.autograd.grad(sum(losses.values()), maps)]
-
-
-@heads
-@pytest.mark.parametrize('memory', [torch.contiguous_format, torch.channels_last])
-def test_losses_and_gradients_are_the_same_without_looking_at_values(monkeypatch, options, memory):
-    head = tiny_head(**options)
-    inputs = batch(head, memory=memory)
-    expected = losses_and_gradients(head.loss_by_feat, inputs)
-    assert expected[0] > 0 and expected[1] > 0
-    look_away(monkeypatch)
-    found = losses_and_gradients(head.loss_by_feat, inputs)
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.skipif(
@@ -97,11 +80,10 @@ def test_one_compiled_graph_takes_the_loss(options):
 
 
 @heads
-def test_no_step_needs_a_value(monkeypatch, options):
+def test_no_step_needs_a_value(options):
     """Fake tensors have shapes and no values: whatever would synchronise a device raises."""
     head = tiny_head(**options)
     inputs = batch(head)
-    look_away(monkeypatch)
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         scores, preds = ([mode.from_tensor(level) for level in maps] for maps in inputs[:2])
         gt, ignored = (
@@ -114,16 +96,18 @@ def test_no_step_needs_a_value(monkeypatch, options):
 
 
 @pytest.mark.parametrize('loss', ['IoULoss', 'GIoULoss', 'DIoULoss', 'CIoULoss', 'SIoULoss'])
-def test_a_prior_that_predicts_itself_has_no_say_in_the_gradient(monkeypatch, loss):
+def test_a_prior_that_predicts_itself_has_no_say_in_the_gradient(loss):
     """Offsets of 0, where MMDetection's CIoULoss of an unmatched prior would be NaN."""
     head = tiny_head(reg_decoded_bbox=True, loss_bbox=dict(type=loss))
     scores, deltas, gt, metas, _ = batch(head)
     deltas = [torch.zeros_like(level, requires_grad=True) for level in deltas]
-    expected = losses_and_gradients(head.loss_by_feat, (scores, deltas, gt, metas))
-    assert all(values.isfinite().all() for values in expected)
-    look_away(monkeypatch)
     found = losses_and_gradients(head.loss_by_feat, (scores, deltas, gt, metas))
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    assert all(values.isfinite().all() for values in found)
+    priors = head.get_priors(scores)
+    targets = get_targets(priors, head.assigner, head.num_classes, gt, metas)
+    matched = to_levels(targets.matched.unsqueeze(-1).expand(-1, -1, 4))
+    assert any(gradient.any() for gradient in found[-3:])
+    assert not any(g[~m].any() for g, m in zip(found[-3:], matched, strict=True))
 
 
 @pytest.mark.skipif(
@@ -139,16 +123,13 @@ def test_focal_loss_on_a_gpu_needs_no_compiled_operation(monkeypatch, mined):
     module = 'mmdet.models.losses.focal_loss'
     monkeypatch.setattr(f'{module}.sigmoid_focal_loss', missing)
     head = tiny_head(loss_cls=FOCAL if mined else FOCAL['loss'])
-    scores, *_ = batch(head)
     with FakeTensorMode(allow_non_fake_inputs=True):
         gpu = dict(device='cuda')
-        maps = [torch.empty(level.shape, **gpu) for level in scores]
+        rows = torch.empty(3, 368, head.cls_out_channels, **gpu)
         labels, weights = (torch.ones(3, 368, dtype=t, **gpu) for t in (torch.long, torch.float))
         seen_by_mmdetection = SimpleNamespace(is_available=lambda: True)
         monkeypatch.setattr(f'{module}.torch', SimpleNamespace(cuda=seen_by_mmdetection))
         with pytest.raises(NotImplementedError):
             MODELS.build(FOCAL['loss'])(torch.empty(5, 3, **gpu), labels[0, :5])
-        loss = batch_loss(
-            head.loss_cls, maps, head.cls_out_channels, labels, weights, torch.ones((), **gpu)
-        )
+        loss = head.cls_loss(rows, labels, weights, torch.ones((), **gpu))
         assert loss.is_cuda and loss.shape == ()

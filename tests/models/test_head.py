@@ -14,7 +14,7 @@ from mmdet.structures.bbox import HorizontalBoxes
 from mmengine.optim import OptimWrapper
 from torch import nn
 
-from ssd_plugin.models.box_losses import MatchedPriors
+from ssd_plugin.models.head import flatten_levels
 from tests.support.helpers import (
     MODEL_TABLE,
     TINY,
@@ -293,14 +293,10 @@ def test_losses_of_decoded_boxes_are_their_formulas(prior, delta, truth, name):
     # Formulas have corners, where boxes have edges in common, and CIoU at an IoU of 0.5.
     edges = [(predicted[i], truth[j]) for i in range(4) for j in (i, (i + 2) % 4)]
     assume(all(abs(a - b) > 1e-3 for a, b in edges) and abs(iou(predicted, truth) - 0.5) > 1e-3)
-    matched = MatchedPriors(
-        torch.zeros(1, dtype=torch.long),
-        torch.ones(1, dtype=torch.bool),
-        torch.tensor([prior], dtype=torch.float64),
-        offsets,
-        torch.tensor([truth], dtype=torch.float64),
-    )
-    loss, expected = head.regression_loss(matched, 1), naive(prior, offsets[0], truth)
+    matched = torch.ones(1, 1, dtype=torch.bool)
+    boxes = (torch.tensor([box], dtype=torch.float64) for box in (prior, truth))
+    loss = head.box_loss(offsets[None], next(boxes), next(boxes)[None], matched)[0, 0]
+    expected = naive(prior, offsets[0], truth)
     torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
     found, gradient = (
         torch.autograd.grad(value, offsets, allow_unused=True)[0] for value in (loss, expected)
@@ -791,3 +787,13 @@ def test_a_level_that_does_not_cover_the_image_is_refused():
         head.loss_by_feat(*outputs, [instances([[4, 4, 30, 30]])], metas)
     with pytest.raises(ValueError, match=r'anchor_generator\.strides\[0\] to 16'):
         head.predict_by_feat(*outputs, metas)
+
+
+@pytest.mark.parametrize('memory', [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_maps_are_flattened_in_the_order_of_the_priors_as_float32(memory, dtype):
+    flat = torch.randn(2, 368, 5, generator=torch.Generator().manual_seed(0)).to(dtype)
+    maps = [level.contiguous(memory_format=memory) for level in to_levels(flat)]
+    found = flatten_levels(maps, 5)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, flat.float())

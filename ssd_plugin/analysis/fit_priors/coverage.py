@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ssd_plugin.analysis.fit_priors.objects import Objects
 from ssd_plugin.models.assigner import BatchMaxIoUAssigner
-from ssd_plugin.models.matching import pairwise_iou
+from ssd_plugin.models.boxes import pairwise_iou
 
 # Roots of the area, in pixels of the network input; COCO's numbers.
 SIZE_GROUPS = (('small', 0, 32), ('medium', 32, 96), ('large', 96, float('inf')))

@@ -30,8 +30,8 @@ from ssd_plugin.datasets.faults import (
     name_files,
     write_faults,
 )
-from ssd_plugin.models.ground_truth import LARGEST_SIDE, SMALLEST_SIDE, valid_gt_mask
-from ssd_plugin.models.labels import check_labels
+from ssd_plugin.errors import DataRefusedError
+from ssd_plugin.models.boxes import LARGEST_SIDE, SMALLEST_SIDE, valid_gt_mask
 
 
 @HOOKS.register_module()
@@ -60,7 +60,7 @@ class DataFaultHook(Hook):
         max_names: How many files a warning names.
 
     Raises:
-        DataRefusedError: For a label out of range: :func:`~ssd_plugin.models.labels.check_labels`.
+        DataRefusedError: For a label out of range: :func:`check_labels`.
     """
 
     def __init__(self, out_file: str = 'data_faults.txt', max_names: int = 3) -> None:
@@ -225,3 +225,28 @@ def _flat(samples: Sequence) -> Iterator[DetDataSample]:
     """The samples of a batch; an image with several views has a list of them."""
     for sample in samples:
         yield from sample if isinstance(sample, (list, tuple)) else [sample]
+
+
+def check_labels(labels: Sequence[Tensor], num_classes: int, images: Sequence[str]) -> None:
+    """Refuse labels that are not 0 to ``num_classes`` - 1.
+
+    Args:
+        labels: (n,) int64, on the CPU, of each image.
+        num_classes: C.
+        images: Their names.
+
+    Raises:
+        DataRefusedError: If there are such; it names the first image with one.
+    """
+    joined = torch.cat(list(labels))
+    if not ((joined < 0) | (joined >= num_classes)).any():
+        return
+    for image, image_labels in zip(images, labels, strict=True):
+        for label in image_labels.tolist():
+            if not 0 <= label < num_classes:
+                background = f' ({label} is the background)' if label == num_classes else ''
+                raise DataRefusedError(
+                    f'{image}: an object has the label {label}, but '
+                    f'model.bbox_head.num_classes={num_classes} takes labels from 0 to '
+                    f'{num_classes - 1}{background}: correct one of them'
+                )

@@ -8,8 +8,6 @@ from mmengine.hooks import LoggerHook, RuntimeInfoHook
 from mmengine.runner import Runner
 from torch import Tensor
 
-from ssd_plugin.models.devices import values_are_free
-
 
 @HOOKS.register_module()
 class DeferredRuntimeInfoHook(RuntimeInfoHook):
@@ -37,7 +35,7 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
     ) -> None:
         """Remember ``outputs``, scalars by name, and read them if it is time to."""
         for name, value in (outputs or {}).items():
-            if isinstance(value, Tensor) and not values_are_free(value):
+            if isinstance(value, Tensor) and value.device.type != 'cpu':
                 self._waiting.append((name, value.detach()))
             else:
                 runner.message_hub.update_scalar(f'train/{name}', value)

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from ssd_plugin.datasets.transforms.crop_windows import draw_window
 from ssd_plugin.datasets.transforms.ssd_augment import INTERPOLATIONS, Plan, SSDAugment, clean
-from ssd_plugin.models.ground_truth import valid_gt_mask
+from ssd_plugin.models.boxes import valid_gt_mask
 from tests.support.staged_augment import (
     MEAN,
     iou,
