@@ -39,7 +39,8 @@ def vgg_shapes(outputs: int, num_priors: Sequence[int], last_kernel: int) -> Sha
         num_priors: Priors of a cell, for each level.
         last_kernel: Side of the last extra convolution.
     """
-    convs = []  # name, channels out and in, side of the kernel
+    # Names, channels out and in, sides of the kernels.
+    convs: list[tuple[str, int, int, int]] = []
     index, channels = 0, 3
     for width in VGG16:
         if width:
@@ -56,9 +57,9 @@ def vgg_shapes(outputs: int, num_priors: Sequence[int], last_kernel: int) -> Sha
         for k, (width, priors) in enumerate(zip(levels, num_priors, strict=True)):
             convs.append((f'bbox_head.{branch}_convs.{k}.0', priors * values, width, 3))
 
-    shapes = {'neck.l2_norm.weight': (512,)}
-    for name, *channels, kernel in convs:
-        shapes |= {f'{name}.weight': (*channels, kernel, kernel), f'{name}.bias': (channels[0],)}
+    shapes: Shapes = {'neck.l2_norm.weight': (512,)}
+    for name, out, into, kernel in convs:
+        shapes |= {f'{name}.weight': (out, into, kernel, kernel), f'{name}.bias': (out,)}
     return shapes
 
 

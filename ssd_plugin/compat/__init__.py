@@ -68,9 +68,9 @@ def restore_find_loader() -> None:
     if hasattr(pkgutil, 'find_loader'):
         return
 
-    def find_loader(name: str) -> Loader | None:
-        spec = importlib.util.find_spec(name)
-        return spec and spec.loader
+    def find_loader(fullname: str) -> Loader | None:
+        spec = importlib.util.find_spec(fullname)
+        return spec.loader if spec else None
 
     pkgutil.find_loader = find_loader
 

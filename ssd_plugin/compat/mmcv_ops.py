@@ -85,7 +85,7 @@ class StandInOps(types.ModuleType):
         if name.startswith('__'):
             raise AttributeError(f'module mmcv._ext has no attribute {name}')
 
-        def missing(*args, **kwargs) -> NoReturn:
+        def missing(*args: object, **kwargs: object) -> NoReturn:
             raise NotImplementedError(f'mmcv operation "{name}": {self._remedy}')
 
         return missing

@@ -12,7 +12,7 @@ import re
 import types
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ def allow_mmengine_types() -> None:
     a checkpoint reach anything: `checkpoint_attribute` stands in for it, and knows only them.
     Until: MMEngine does the same.
     """
-    if torch.__version__ < (2, 6):
+    if torch.__version__ < '2.6':  # compares versions, not text
         return
     types_by_name = _types_in_mmengine_checkpoints().items()
     torch.serialization.add_safe_globals([(found, name) for name, found in types_by_name])
@@ -50,7 +50,7 @@ def restrict_older_pytorch() -> None:
     PyTorch's list and MMEngine's types and nothing else, as PyTorch 2.6 does.
     Until: PyTorch 2.6 is the oldest that we support.
     """
-    if torch.__version__ >= (2, 6):
+    if torch.__version__ >= '2.6':  # compares versions, not text
         return
     from torch._weights_only_unpickler import _get_allowed_globals  # older PyTorch only
 
@@ -68,12 +68,12 @@ def restrict_older_pytorch() -> None:
 
     @functools.wraps(load)
     def load_data(
-        f: object,
-        map_location: object = None,
+        f: Any,
+        map_location: Any = None,
         pickle_module: object = None,
         *,
         weights_only: bool | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> object:
         if weights_only is not False and pickle_module is None:
             weights_only, pickle_module = False, restricted
@@ -124,7 +124,7 @@ def explain_weights_only_errors() -> None:
     load_checkpoint = CheckpointLoader.load_checkpoint
 
     @functools.wraps(load_checkpoint)
-    def load(filename: str, *args, **kwargs) -> dict:
+    def load(filename: str, *args: Any, **kwargs: Any) -> dict:
         try:
             return load_checkpoint(filename, *args, **kwargs)
         except pickle.UnpicklingError as error:
@@ -175,7 +175,7 @@ class RestrictedPickle(types.ModuleType):
 
         self.Unpickler = Unpickler
 
-    def load(self, file: BinaryIO, **kwargs) -> object:
+    def load(self, file: BinaryIO, **kwargs: Any) -> object:
         """`pickle.load`.
 
         Raises:
@@ -183,17 +183,17 @@ class RestrictedPickle(types.ModuleType):
         """
         return self.Unpickler(file, **kwargs).load()
 
-    def loads(self, data: bytes, **kwargs) -> object:
+    def loads(self, data: bytes, **kwargs: Any) -> object:
         """`pickle.loads`; raises as `load` does."""
         return self.load(io.BytesIO(data), **kwargs)
 
 
-def _types_in_mmengine_checkpoints() -> dict[str, object]:
+def _types_in_mmengine_checkpoints() -> dict[str, Any]:
     """What MMEngine's checkpoints hold beside tensors and containers, by its name in a pickle."""
     from mmengine.logging import HistoryBuffer
     from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 
-    scalar, (reconstruct, *_) = np.float64(0).__reduce__()[0], np.empty(0).__reduce__()
+    scalar, reconstruct = np.float64(0).__reduce__()[0], np.empty(0).__reduce__()[0]
     codes = np.typecodes['AllInteger'] + np.typecodes['AllFloat'] + '?'
     classes = [
         HistoryBuffer,

@@ -9,11 +9,12 @@ import ssd_plugin  # noqa: F401 - first: makes MMDetection importable without co
 # isort: split
 import mmdet
 import torch
+from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 from mmdet.registry import DATASETS, MODELS
 from mmengine.config import Config, ConfigDict
+from mmengine.dataset import BaseDataset
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.ssd import SSD
@@ -53,7 +54,7 @@ def with_images(cfg: Config, root: Path, pipeline: list | None = None) -> Config
     return voc2007
 
 
-def build_dataset(cfg: ConfigDict) -> Dataset:
+def build_dataset(cfg: ConfigDict) -> BaseDataset:
     """A data set, to be indexed as a loader's worker does."""
     init_default_scope('mmdet')
     return DATASETS.build(cfg)
@@ -64,14 +65,14 @@ def our_model(input_size: int = 300) -> ConfigDict:
     return our_config(OUR_CONFIGS / f'ssd{input_size}_voc.py').model
 
 
-def our_head(input_size: int = 300) -> nn.Module:
+def our_head(input_size: int = 300) -> BaseDenseHead:
     """The head of the plugin's SSD on VOC."""
     init_default_scope('mmdet')
     model = our_model(input_size)
     return MODELS.build(dict(model.bbox_head, train_cfg=model.train_cfg, test_cfg=model.test_cfg))
 
 
-def mmdet_head(input_size: int = 300) -> nn.Module:
+def mmdet_head(input_size: int = 300) -> BaseDenseHead:
     """The head of MMDetection's SSD on VOC, with the plugin's (and the paper's) limits of NMS."""
     init_default_scope('mmdet')
     model, test_cfg = mmdet_config(input_size).model, our_model().test_cfg

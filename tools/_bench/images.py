@@ -24,7 +24,7 @@ def write_images(root: Path, per_size: int = 40, seed: int = 0) -> Path:
     lists = folder / 'ImageSets' / 'Main'
     for path in (folder / 'JPEGImages', folder / 'Annotations', lists):
         path.mkdir(parents=True)
-    names = []
+    names: list[str] = []
     for size in SIZES:
         for i in range(per_size):
             names.append(f'{len(names):06d}')

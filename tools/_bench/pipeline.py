@@ -57,7 +57,7 @@ def make_contestants(root: Path) -> tuple[int, dict[str, Callable[[int], object]
         MMDET: theirs.__getitem__,
         TORCHVISION: TorchvisionSamples(infos).__getitem__,
         # The floor: what every pipeline has to do.
-        FLOOR: lambda i: cv2.resize(cv2.imread(infos[i]['img_path']), INPUT_SIZE),
+        FLOOR: lambda i: cv2.resize(np.asarray(cv2.imread(infos[i]['img_path'])), INPUT_SIZE),
     }
 
 

@@ -24,7 +24,7 @@ BAR, GAP, MARGIN = 0.26, 0.3, 1.0  # heights, in inches
 
 def save_plot(path: Path, cases: list[Case], environment: dict[str, str]) -> None:
     """Draw the medians: a panel for each part, a group of bars for each case."""
-    parts = {}
+    parts: dict[str, list[Case]] = {}
     for case in cases:
         parts.setdefault(case.part, []).append(case)
     heights = [sum(BAR * len(c.samples) + GAP for c in members) for members in parts.values()]
@@ -71,6 +71,13 @@ def draw_part(panel: Axes, part: str, cases: list[Case]) -> None:
     panel.spines[['top', 'right']].set_visible(False)
     unit = f'milliseconds a {cases[0].unit} (median, quartiles)'
     panel.set_xlabel(f'bars: multiples of ours; numbers: {unit}', fontsize=10)
-    place = dict(loc='lower right', bbox_to_anchor=(1, 1), borderaxespad=0.2)
-    columns = dict(ncols=len(legend), frameon=False, fontsize=10)
-    panel.legend(legend.values(), legend.keys(), **place, **columns)
+    panel.legend(
+        list(legend.values()),
+        list(legend),
+        loc='lower right',
+        bbox_to_anchor=(1, 1),
+        borderaxespad=0.2,
+        ncols=len(legend),
+        frameon=False,
+        fontsize=10,
+    )

@@ -108,7 +108,9 @@ def compare(works: dict[str, Callable[[], list]]) -> dict[str, object]:
     """Number of detections of each contestant, and the share of ours that torchvision has too."""
     ours, theirs, others = (works[who]() for who in (OURS, MMDET, TORCHVISION))
     found = {OURS: ours, MMDET: theirs, TORCHVISION: [d['labels'] for d in others]}
-    facts = {f'detections of {who}': sum(map(len, images)) for who, images in found.items()}
+    facts: dict[str, object] = {
+        f'detections of {who}': sum(map(len, images)) for who, images in found.items()
+    }
     same = sum(count_same(one, other) for one, other in zip(ours, others))
     facts['share of ours that torchvision has'] = round(same / max(sum(map(len, ours)), 1), 4)
     return facts

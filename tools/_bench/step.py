@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.models.detection import ssd300_vgg16
 
 from .contestants import NUM_CLASSES, build_dataset, our_config, with_images
-from .timing import BARE, MMDET, NO_LOADING, OURS, TORCHVISION, Case, Stopwatch
+from .timing import BARE, MMDET, NO_LOADING, OURS, TORCHVISION, Case, Stopwatch, Work
 from .training import Settings, SteppedTrainLoop, mmdet_loop, our_loop
 
 
@@ -57,7 +57,7 @@ def time_model(
     """Forward, backward and optimizer on a batch in memory, beside the bare convolutions."""
     batches = {who: loop.collate(samples) for who, loop in loops.items()}
     dtype, memory_format = loops[OURS].observed_format(batches[OURS])
-    works = {who: partial(loops[who].step_on, batches[who]) for who in loops}
+    works: dict[str, Work] = {who: partial(loops[who].step_on, batches[who]) for who in loops}
     if settings.has_peers:
         works[TORCHVISION] = torchvision_step(samples, stopwatch.device)
         works[BARE] = bare_step(loops[OURS], samples, memory_format, stopwatch.device)
@@ -79,7 +79,7 @@ def time_from_files(
         for _ in range(iterations):
             loops[OURS].step_on(batch)
 
-    works = {who: partial(loop.take, iterations) for who, loop in loops.items()}
+    works: dict[str, Work] = {who: partial(loop.take, iterations) for who, loop in loops.items()}
     works[NO_LOADING] = without_loading
     seconds = stopwatch.alternate(works, per=iterations * settings.batch)
     facts = dict(workers=settings.workers, iterations=iterations)
@@ -122,10 +122,11 @@ def bare_step(
 
     The optimizer wrapper decides the dtype, as it does for the plugin's model.
     """
-    model = BareSSD300().to(device, memory_format=memory_format).train()
+    model = BareSSD300().to(device)
+    model.to(memory_format=memory_format).train()  # type: ignore[call-overload] # not in its types
     images = torch.stack([sample['inputs'] for sample in samples]).float().sub(120)
     images = images.to(device, memory_format=memory_format)
-    gradients = []
+    gradients: list[Tensor] = []
 
     def step() -> None:
         model.zero_grad()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from statistics import median, quantiles
 
@@ -49,7 +49,7 @@ class Case:
     name: str
     unit: str  # what a sample is the time of, such as an image
     samples: dict[str, list[float]]  # by contestant: seconds per unit, one for each round
-    facts: dict[str, object] = field(default_factory=dict)  # printed with them
+    facts: Mapping[str, object] = field(default_factory=dict)  # printed with them
 
     def median(self, contestant: str) -> float:
         """Median seconds per unit."""
@@ -81,10 +81,10 @@ class Stopwatch:
     clock: Callable[[Work], float] | None = None  # by default that of the device
     tell: Callable[[str, int], None] = lambda contestant, turn: None
 
-    def alternate(self, contestants: dict[str, Work], per: int = 1) -> dict[str, list[float]]:
+    def alternate(self, contestants: Mapping[str, Work], per: int = 1) -> dict[str, list[float]]:
         """Seconds of each contestant in each round, divided by ``per``."""
         clock = self.clock or (cuda_clock if self.device == 'cuda' else cpu_clock)
-        samples = {name: [] for name in contestants}
+        samples: dict[str, list[float]] = {name: [] for name in contestants}
         for turn in range(1 - self.warmup, self.repeats + 1):
             for name, work in contestants.items():
                 self.tell(name, turn)
