@@ -24,6 +24,12 @@ class DownloadError(RuntimeError):
     """A file is not what it should be; the message is one line."""
 
 
+# What fetch and unpack raise if the server, the disk or the file is at fault.
+ERRORS = (
+    DownloadError, OSError, http.client.HTTPException, tarfile.TarError, zipfile.BadZipFile,
+)  # fmt: skip
+
+
 def fetch(url: str, path: Path, md5: str, tell: Tell) -> None:
     """Download a file, unless it is there already.
 

@@ -76,11 +76,11 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leaves no worker paused
     warnings.filterwarnings('ignore', category=DeprecationWarning)
     require_device(args.device)
-    from _bench import environment, plot, report
+    from _bench import plot, report
     from _bench.acceptance import judge
 
     console = Console(width=None if sys.stdout.isatty() else 120)
-    facts = environment.describe(args.device)
+    facts = report.describe_environment(args.device)
     report.print_environment(console, facts)
     cases = []
     for part in ALL if args.part == 'all' else (args.part,):

@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
 import os
 import sys
-import tarfile
-import zipfile
 from pathlib import Path
 
 import _common  # noqa: F401 - finds the package in a clone that has not been installed
-from _download import DownloadError, fetch, unpack
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+from _download import ERRORS, fetch, unpack
+from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
 VOC = (('2007', 'trainval'), ('2007', 'test'), ('2012', 'trainval'))
 COCO_URL = 'http://images.cocodataset.org'
@@ -29,9 +19,6 @@ COCO = (  # folder, number of files in it, archive, its MD5
     ('val2017', 5000, 'zips/val2017.zip', '442b8da7639aecaf257c1dceb8ba8c80'),
     ('annotations', 6, 'annotations/annotations_trainval2017.zip',
      'f4bbac642086de4f52a3fdda2de5fa2c'),
-)  # fmt: skip
-DOWNLOAD_ERRORS = (
-    OSError, http.client.HTTPException, DownloadError, tarfile.TarError, zipfile.BadZipFile,
 )  # fmt: skip
 
 
@@ -140,8 +127,8 @@ def download(what: str, url: str, archive: Path, md5: str) -> None:
 
     A failure ends the program with one line.
     """
-    columns = (TextColumn('{task.description}'), BarColumn(), DownloadColumn(binary_units=True))
-    with Progress(*columns, TransferSpeedColumn(), TimeRemainingColumn()) as bar:
+    columns = Progress.get_default_columns()
+    with Progress(*columns, DownloadColumn(binary_units=True), TransferSpeedColumn()) as bar:
         tasks = {}  # by what is being done
 
         def tell(doing: str, done: int, total: int | None) -> None:
@@ -152,7 +139,7 @@ def download(what: str, url: str, archive: Path, md5: str) -> None:
         try:
             fetch(url, archive, md5, tell)
             unpack(archive, archive.parent, tell)
-        except DOWNLOAD_ERRORS as error:
+        except ERRORS as error:
             reason = ' '.join(str(error).split()) or type(error).__name__
             sys.exit(f'{what} could not be downloaded to {archive.parent}: {reason} - try again: '
                      'it goes on where it stopped; or put the archive there yourself')  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -26,9 +27,8 @@ def run(stopwatch: Stopwatch, batch: int = BATCH) -> list[Case]:
     cases = []
     for name, memory_format in FORMATS.items():
         inputs = make_inputs(batch, stopwatch.device, memory_format=memory_format)
-        losses = make_losses(inputs)
         for backward in (False, True):
-            cases.append(time_case(stopwatch, losses, backward, f'batch {batch}, {name}'))
+            cases.append(time_losses(stopwatch, inputs, backward, f'batch {batch}, {name}'))
     return cases
 
 
@@ -36,26 +36,27 @@ def run_growth(stopwatch: Stopwatch, settings: Sequence[tuple] = GROWTH) -> list
     """Time the loss with its gradient for other batches, numbers of boxes and input sizes."""
     cases = []
     for batch, objects, size in settings:
-        losses = make_losses(make_inputs(batch, stopwatch.device, objects, size))
+        inputs = make_inputs(batch, stopwatch.device, objects, size)
         name = f'batch {batch}, {objects} objects, {size} px'
-        cases.append(time_case(stopwatch, losses, True, name, part='growth'))
+        cases.append(time_losses(stopwatch, inputs, True, name, part='growth'))
     return cases
 
 
-def time_case(
-    stopwatch: Stopwatch, losses: dict, backward: bool, name: str, part: str = 'loss'
+def time_losses(
+    stopwatch: Stopwatch, inputs: Inputs, backward: bool, name: str, part: str = 'loss'
 ) -> Case:
-    """Time losses from :func:`make_losses`; the facts are their values."""
-    name = f'{"forward + backward" if backward else "forward"}, {name}'
-    works = {who: training_step(*loss) if backward else loss[0] for who, loss in losses.items()}
+    """Time each contestant's loss; the facts are the values of the losses."""
+    losses = make_losses(inputs)
+    works = {who: partial(gradient, *loss) if backward else loss[0] for who, loss in losses.items()}
     samples = stopwatch.alternate(works)
     facts = {f'loss of {who}': round(loss().item(), 3) for who, (loss, _) in losses.items()}
+    name = f'{"forward + backward" if backward else "forward"}, {name}'
     return Case(part, name, 'batch', samples, facts)
 
 
-def training_step(loss: Callable[[], Tensor], maps: list[Tensor]) -> Callable[[], tuple]:
-    """A function that computes a loss and its gradient with respect to the maps."""
-    return lambda: torch.autograd.grad(loss(), maps)
+def gradient(loss: Callable[[], Tensor], maps: list[Tensor]) -> tuple[Tensor, ...]:
+    """The gradient of a loss with respect to the maps."""
+    return torch.autograd.grad(loss(), maps)
 
 
 def make_losses(inputs: Inputs) -> dict[str, tuple[Callable[[], Tensor], list[Tensor]]]:
