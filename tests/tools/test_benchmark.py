@@ -52,6 +52,10 @@ def root(tmp_path_factory):
     return images.write_images(tmp_path_factory.mktemp('bench') / 'images', per_size=3)
 
 
+def image_paths(root):
+    return sorted((root / 'VOC2007' / 'JPEGImages').glob('*.jpg'))
+
+
 def made_case(part='loss', name='forward + backward, batch 32, contiguous', **samples):
     samples = samples or {OURS: [1.0, 3.0, 2.0], MMDET: [8.0, 9.0, 4.0], TORCHVISION: [2.0] * 3}
     return Case(part, name, 'batch', samples, dict(objects=7))
@@ -180,13 +184,13 @@ def test_the_plot_is_written(tmp_path, suffix):
 
 
 def test_images_are_like_photographs_and_the_same_each_time(root, tmp_path):
-    paths = images.image_paths(root)
+    paths = image_paths(root)
     shapes = [cv2.imread(str(path)).shape for path in paths]
     assert shapes == [(375, 500, 3)] * 3 + [(480, 640, 3)] * 3
     sizes = [path.stat().st_size for path in paths]
     assert min(sizes) > 45_000
     assert max(sizes) < 130_000
-    again = images.image_paths(images.write_images(tmp_path / 'again', per_size=3))
+    again = image_paths(images.write_images(tmp_path / 'again', per_size=3))
     assert [path.read_bytes() for path in paths] == [path.read_bytes() for path in again]
 
 
@@ -223,7 +227,7 @@ def test_every_pipeline_loads_the_same_files(root, monkeypatch):
         assert (image.shape, image.dtype) == ((3, 300, 300), torch.uint8)
         assert len(target['boxes']) == len(target['labels'])
         assert loaders[FLOOR](i).shape == (300, 300, 3)
-    assert read == [str(path) for path in images.image_paths(root) for _ in range(2)]
+    assert read == [str(path) for path in image_paths(root) for _ in range(2)]
 
 
 def test_mmdetections_pipeline_is_its_own(root):
@@ -489,7 +493,8 @@ def test_recipes_keep_all_but_where_the_images_come_from(read, root, tmp_path):
     assert cfg.model.bbox_head == before.model.bbox_head
 
 
-def test_torchvision_trains_on_the_same_images(root, monkeypatch):
+@pytest.mark.parametrize('preprocessed', [False, True])
+def test_torchvision_trains_on_the_same_images(preprocessed, root, monkeypatch):
     given = []
 
     class Model(torch.nn.Linear):
@@ -503,13 +508,17 @@ def test_torchvision_trains_on_the_same_images(root, monkeypatch):
 
     monkeypatch.setattr(step, 'ssd300_vgg16', Model)
     samples = step.fixed_samples(root, training.Settings(batch=2, workers=0))
+    boxes = [sample['data_samples'].gt_instances.bboxes.tensor for sample in samples]
+    if preprocessed:  # as a data preprocessor of MMDetection leaves them
+        for sample, tensor in zip(samples, boxes):
+            sample['data_samples'].gt_instances.bboxes = tensor
     step.torchvision_step(samples, 'cpu')()
     ((images, targets),) = given
-    for image, target, sample in zip(images, targets, samples, strict=True):
+    for image, target, sample, expected in zip(images, targets, samples, boxes, strict=True):
         torch.testing.assert_close(image.flip(0) * 255, sample['inputs'].float())
-        truth = sample['data_samples'].gt_instances
-        assert torch.equal(target['labels'], truth.labels + 1)
-        assert torch.equal(target['boxes'], truth.bboxes.tensor)
+        labels = sample['data_samples'].gt_instances.labels
+        assert torch.equal(target['labels'], labels + 1)
+        assert torch.equal(target['boxes'], expected)
 
 
 # ------------------------------------------------------------------------------ command

@@ -64,8 +64,6 @@ def judge(cases: list[Case], device: str, amp: bool = False) -> list[dict]:
             measured, wanted = 1 / measured, f'ours / {line.peer} <= {line.at_most}'
             met = measured <= line.at_most
         verdict = 'asked for with --amp' if line.amp and not amp else 'met' if met else 'missed'
-        verdicts.append(
-            dict(part=line.part, cases=line.cases, peer=line.peer)
-            | dict(wanted=wanted, measured=measured, verdict=verdict)
-        )
+        line = dict(part=line.part, cases=line.cases, peer=line.peer, wanted=wanted)
+        verdicts.append(line | dict(measured=measured, verdict=verdict))
     return verdicts

@@ -38,11 +38,6 @@ def write_images(root: Path, per_size: int = 40, seed: int = 0) -> Path:
     return root
 
 
-def image_paths(root: Path) -> list[Path]:
-    """The JPEG files of a tree from :func:`write_images`."""
-    return sorted((root / 'VOC2007' / 'JPEGImages').glob('*.jpg'))
-
-
 def draw_image(
     rng: np.random.Generator, width: int, height: int, num_objects: int
 ) -> tuple[np.ndarray, list[str], np.ndarray]:

@@ -69,7 +69,7 @@ def draw_part(panel: Axes, part: str, cases: list[Case]) -> None:
     panel.grid(axis='x', color='#dddddd')
     panel.set_axisbelow(True)
     panel.spines[['top', 'right']].set_visible(False)
-    unit = f'milliseconds a {cases[0].unit} (median, quartiles)'
+    unit = f'milliseconds per {cases[0].unit} (median, quartiles)'
     panel.set_xlabel(f'bars: multiples of ours; numbers: {unit}', fontsize=10)
     panel.legend(
         list(legend.values()),

@@ -30,14 +30,20 @@ STYLE = dict(title_justify='left', box=box.SIMPLE_HEAD, pad_edge=False)
 
 def describe_environment(device: str) -> dict[str, str]:
     """Device, threads and versions, as they are printed."""
-    cpu = cpu_info('model name') or platform.processor() or platform.machine()
+    info = cpu_info()
+    cpu = info.get('model name') or platform.processor() or platform.machine()
+    # Whether the device computes in bfloat16, rather than emulating it.
+    flags = f'{info.get("flags", "")} {info.get("Features", "")}'.split()
+    native = bool({'avx512_bf16', 'amx_bf16', 'bf16'} & set(flags))
+    if device == 'cuda':
+        native = torch.cuda.get_device_capability() >= (8, 0)
     facts = {
         'device': torch.cuda.get_device_name() if device == 'cuda' else cpu,
         'cores': str(os.cpu_count()),
         'threads': str(torch.get_num_threads()),
         'load before': f'{os.getloadavg()[0]:.1f} processes',  # 0 on an idle machine
         'CPU instructions': torch.backends.cpu.get_cpu_capability(),
-        'bfloat16 in hardware': 'yes' if bfloat16_is_native(device) else 'no',
+        'bfloat16 in hardware': 'yes' if native else 'no',
         'python': platform.python_version(),
     }
     if device == 'cuda':
@@ -51,20 +57,12 @@ def describe_environment(device: str) -> dict[str, str]:
     return facts
 
 
-def bfloat16_is_native(device: str) -> bool:
-    """Whether the device computes in bfloat16, rather than emulating it."""
-    if device == 'cuda':
-        return torch.cuda.get_device_capability() >= (8, 0)
-    flags = cpu_info('flags').split() or cpu_info('Features').split()
-    return bool({'avx512_bf16', 'amx_bf16', 'bf16'} & set(flags))
-
-
-def cpu_info(key: str) -> str:
-    """A field of the first core in Linux's /proc/cpuinfo; empty on other systems."""
+def cpu_info() -> dict[str, str]:
+    """The fields of the first core in Linux's /proc/cpuinfo; nothing on other systems."""
     path = Path('/proc/cpuinfo')
-    lines = path.read_text().splitlines() if path.is_file() else []
-    fields = (line.partition(':') for line in lines)
-    return next((value.strip() for name, _, value in fields if name.strip() == key), '')
+    first = path.read_text().split('\n\n')[0] if path.is_file() else ''
+    fields = (line.partition(':') for line in first.splitlines())
+    return {name.strip(): value.strip() for name, _, value in fields}
 
 
 def print_environment(console: Console, environment: dict[str, str]) -> None:
@@ -78,7 +76,7 @@ def print_environment(console: Console, environment: dict[str, str]) -> None:
 def print_part(console: Console, part: str, cases: list[Case]) -> None:
     """Print each contestant's times and their ratio to ours, a table a case."""
     rounds = len(cases[0].samples[OURS])
-    console.print(f'\n[bold]{part}[/]: milliseconds a {cases[0].unit}, {rounds} rounds')
+    console.print(f'\n[bold]{part}[/]: milliseconds per {cases[0].unit}, {rounds} rounds')
     for case in cases:
         table = Table(title=case.name, **STYLE)
         table.add_column('contestant', min_width=26)

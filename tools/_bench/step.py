@@ -103,7 +103,9 @@ def torchvision_step(samples: list[dict], device: str) -> Callable[[], Tensor]:
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9, weight_decay=5e-4)
     images = [s['inputs'].flip(0).float().to(device) / 255 for s in samples]  # RGB
     truth = [sample['data_samples'].gt_instances.to(device) for sample in samples]
-    targets = [dict(boxes=t.bboxes.tensor, labels=t.labels + 1) for t in truth]
+    # The data preprocessor of another contestant may have unwrapped the boxes already.
+    boxes = [getattr(t.bboxes, 'tensor', t.bboxes) for t in truth]
+    targets = [dict(boxes=b, labels=t.labels + 1) for b, t in zip(boxes, truth)]
 
     def step() -> Tensor:
         loss = sum(model(images, targets).values())
