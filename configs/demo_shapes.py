@@ -120,5 +120,7 @@ param_scheduler = [
 default_hooks = dict(
     checkpoint=dict(by_epoch=True, interval=max_epochs, save_best=None), logger=dict(interval=25)
 )
+# Batch normalisation has the same running statistics in all processes.
+custom_hooks = [*_base_.custom_hooks, dict(type='NormStatsHook')]
 log_processor = dict(by_epoch=True)
 randomness = dict(seed=0)

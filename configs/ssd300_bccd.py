@@ -18,8 +18,8 @@ bccd = dict(
     metainfo=dict(classes=('RBC', 'WBC', 'Platelets')),
 )
 # Cells of a kind have much the same size in all images: less zoom than for VOC, out and in.
-train_pipeline = _base_.train_pipeline
-train_pipeline[3].update(ratio_range=(1, 2), min_crop_size=0.5)
+_base_.augment.update(ratio_range=(1, 2), min_crop_size=0.5)
+train_pipeline = [*_base_.load, _base_.augment, _base_.pack]
 train_dataloader = dict(
     batch_size=8,
     sampler=dict(type='DefaultSampler'),

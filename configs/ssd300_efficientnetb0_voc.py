@@ -20,3 +20,6 @@ model = dict(
     ),
     bbox_head=dict(in_channels=channels),
 )
+
+# Batch normalisation has the same running statistics in all processes.
+custom_hooks = [*_base_.custom_hooks, dict(type='NormStatsHook')]

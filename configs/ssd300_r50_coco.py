@@ -18,8 +18,8 @@ model = dict(
 )
 
 # No expansion there. Its brightness is a factor of 1 +- 0.125, of 1 +- 32/256; here it is a sum.
-train_pipeline = _base_.train_pipeline
-train_pipeline[2].ratio_range = (1, 1)
+_base_.augment.update(ratio_range=(1, 1))
+train_pipeline = [*_base_.load, _base_.augment, _base_.pack]
 train_dataloader = dict(sampler=dict(type='DefaultSampler'), dataset=dict(pipeline=train_pipeline))
 
 train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=5)
@@ -32,4 +32,6 @@ param_scheduler = [
     dict(type='MultiStepLR', by_epoch=True, milestones=[43, 54], gamma=0.1),
 ]
 default_hooks = dict(checkpoint=dict(by_epoch=True, interval=1))
+# Batch normalisation has the same running statistics in all processes.
+custom_hooks = [*_base_.custom_hooks, dict(type='NormStatsHook')]
 log_processor = dict(by_epoch=True)

@@ -5,3 +5,6 @@ _base_ = [
     '_base_/schedules/voc_120k.py',
     '_base_/default_runtime.py',
 ]
+
+# Batch normalisation has the same running statistics in all processes.
+custom_hooks = [*_base_.custom_hooks, dict(type='NormStatsHook')]

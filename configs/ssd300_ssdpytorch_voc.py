@@ -16,8 +16,8 @@ model = dict(
     test_cfg=dict(nms_pre=200, max_per_img=-1),
 )
 
-train_pipeline = _base_.train_pipeline
-train_pipeline[3].mean = mean
+_base_.augment.update(mean=mean)
+train_pipeline = [*_base_.load, _base_.augment, _base_.pack]
 train_dataloader = dict(
     dataset=dict(
         datasets=[

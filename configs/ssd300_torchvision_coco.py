@@ -9,10 +9,11 @@ model = dict(
     bbox_head=dict(anchor_generator=dict(clip_sides=True)),
 )
 
-train_pipeline, test_pipeline = _base_.train_pipeline, _base_.test_pipeline
-train_pipeline[2].mean = mean
-# It resizes real numbers, which are not rounded after.
-test_pipeline[0].to_float32 = True
+_base_.augment.update(mean=mean)
+# torchvision resizes real numbers, and does not round the result.
+_base_.test_load.update(to_float32=True)
+train_pipeline = [*_base_.load, _base_.augment, _base_.pack]
+test_pipeline = [_base_.test_load, _base_.test_resize, *_base_.test_pack]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader

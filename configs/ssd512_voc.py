@@ -7,9 +7,10 @@ _base_ = [
 ]
 input_size = 512
 
-train_pipeline, test_pipeline = _base_.train_pipeline, _base_.test_pipeline
-train_pipeline[3].scale = test_pipeline[1].scale = (input_size, input_size)
-
+_base_.augment.update(scale=(input_size, input_size))
+_base_.test_resize.update(scale=(input_size, input_size))
+train_pipeline = [*_base_.load, _base_.augment, _base_.pack]
+test_pipeline = [_base_.test_load, _base_.test_resize, *_base_.test_pack]
 train_dataloader = dict(
     dataset=dict(
         datasets=[

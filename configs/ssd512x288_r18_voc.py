@@ -39,8 +39,10 @@ model = dict(
     ),
 )
 
-train_pipeline, test_pipeline = _base_.train_pipeline, _base_.test_pipeline
-train_pipeline[3].scale = test_pipeline[1].scale = input_size
+_base_.augment.update(scale=input_size)
+_base_.test_resize.update(scale=input_size)
+train_pipeline = [*_base_.load, _base_.augment, _base_.pack]
+test_pipeline = [_base_.test_load, _base_.test_resize, *_base_.test_pack]
 train_dataloader = dict(
     dataset=dict(
         datasets=[
@@ -50,3 +52,6 @@ train_dataloader = dict(
 )
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
+
+# Batch normalisation has the same running statistics in all processes.
+custom_hooks = [*_base_.custom_hooks, dict(type='NormStatsHook')]

@@ -49,8 +49,10 @@ model = dict(
     test_cfg=dict(nms_pre=1000, score_thr=0.02),
 )
 
-train_pipeline, test_pipeline = _base_.train_pipeline, _base_.test_pipeline
-train_pipeline[2].scale = test_pipeline[1].scale = (input_size, input_size)
+_base_.augment.update(scale=(input_size, input_size))
+_base_.test_resize.update(scale=(input_size, input_size))
+train_pipeline = [*_base_.load, _base_.augment, _base_.pack]
+test_pipeline = [_base_.test_load, _base_.test_resize, *_base_.test_pack]
 train_dataloader = dict(
     batch_size=24,  # on each of 8 GPUs
     sampler=dict(type='DefaultSampler'),
@@ -69,5 +71,7 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', by_epoch=True, T_max=max_epochs, eta_min=0),
 ]
 default_hooks = dict(checkpoint=dict(by_epoch=True, interval=5))
+# Batch normalisation has the same running statistics in all processes.
+custom_hooks = [*_base_.custom_hooks, dict(type='NormStatsHook')]
 log_processor = dict(by_epoch=True)
 auto_scale_lr = dict(base_batch_size=192)

@@ -54,8 +54,7 @@ model = dict(
     test_cfg=dict(nms_pre=300, score_thr=0.001, nms=dict(iou_threshold=0.55), max_per_img=300),
 )
 
-train_pipeline, test_pipeline = _base_.train_pipeline, _base_.test_pipeline
-train_pipeline[2].update(  # torchvision's "ssdlite": crop and mirror
+_base_.augment.update(  # torchvision's "ssdlite": crop and mirror
     scale=(input_size, input_size),
     brightness_delta=0,
     contrast_range=(1, 1),
@@ -63,8 +62,10 @@ train_pipeline[2].update(  # torchvision's "ssdlite": crop and mirror
     hue_delta=0,
     ratio_range=(1, 1),
 )
-test_pipeline[0].to_float32 = True  # torchvision does not round resized images
-test_pipeline[1].scale = (input_size, input_size)
+_base_.test_load.update(to_float32=True)  # torchvision does not round resized images
+_base_.test_resize.update(scale=(input_size, input_size))
+train_pipeline = [*_base_.load, _base_.augment, _base_.pack]
+test_pipeline = [_base_.test_load, _base_.test_resize, *_base_.test_pack]
 train_dataloader = dict(
     batch_size=24,  # on each of 8 GPUs
     sampler=dict(type='DefaultSampler'),
@@ -86,5 +87,7 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', by_epoch=True, T_max=max_epochs, eta_min=0),
 ]
 default_hooks = dict(checkpoint=dict(by_epoch=True, interval=10))
+# Batch normalisation has the same running statistics in all processes.
+custom_hooks = [*_base_.custom_hooks, dict(type='NormStatsHook')]
 log_processor = dict(by_epoch=True)
 auto_scale_lr = dict(enable=False, base_batch_size=192)

@@ -1,17 +1,20 @@
 """Every config builds, trains two steps on data of its kind, and evaluates; the README's too."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from mmdet import registry as registries
 from mmdet.apis import DetInferencer
-from mmdet.registry import MODELS
+from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
+from torch import nn
 
 from ssd_plugin.datasets.shapes import CLASSES
 from ssd_plugin.inference.inferencer import build_inferencer
@@ -114,16 +117,26 @@ def test_config_trains_two_steps_and_evaluates(name, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_config_has_the_priors_of_its_model(name):
+def test_config_has_the_priors_of_its_model_and_the_hook_of_its_normalisation(name):
     cfg = load(name)
-    init_default_scope('mmdet')
-    model = MODELS.build(cfg.model).eval()
     resize = next(t for t in cfg.test_pipeline if t.type == 'Resize')
-    with torch.no_grad():
-        cls_scores, _ = model(torch.zeros(1, 3, *resize.scale[::-1]), mode='tensor')
+    with torch.device('meta'), torch.no_grad():  # shapes without numbers
+        model = MODELS.build(cfg.model).to('meta').train()
+        cls_scores, _ = model.bbox_head(model.extract_feat(torch.zeros(2, 3, *resize.scale[::-1])))
     sizes = [scores.shape[-2:] for scores in cls_scores]
-    priors = model.bbox_head.prior_generator.grid_priors(sizes, device='cpu')
+    generator = TASK_UTILS.build(cfg.model.bbox_head.anchor_generator)
+    priors = generator.grid_priors(sizes, device='cpu')
     assert sum(map(len, priors)) == NUM_PRIORS[name]
+    averages = any(isinstance(m, nn.BatchNorm2d) and m.training for m in model.modules())
+    assert averages == (dict(type='NormStatsHook') in cfg.custom_hooks)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_config_can_be_resumed_after_a_kill_at_any_time(name):
+    cfg = load(name)
+    assert cfg.runner_type == 'ResumableRunner'
+    # MMEngine removes an old checkpoint before it writes the new one.
+    assert cfg.default_hooks.checkpoint.max_keep_ckpts >= 2
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -159,6 +172,27 @@ def test_voc_recipe_is_the_paper_s():
     assert cfg.train_cfg.max_iters == 120000
     assert cfg.param_scheduler[1].milestones == [80000, 100000]
     assert cfg.optim_wrapper.optimizer == dict(type='SGD', lr=1e-3, momentum=0.9, weight_decay=5e-4)
+
+
+def test_voc_recipe_is_mmdetection_s_plus_what_ssd_needs():
+    ours = {
+        name
+        for registry in vars(registries).values()
+        if isinstance(registry, registries.Registry)
+        for name, component in registry.module_dict.items()
+        if component.__module__.startswith('ssd_plugin.')
+    }
+
+    def names(value):
+        if isinstance(value, dict):
+            value = value.values()
+        elif isinstance(value, str):
+            return {value} & ours
+        return set().union(*map(names, value)) if isinstance(value, Iterable) else set()
+
+    found = names(load('ssd300_voc').to_dict())
+    assert {'SSDMultiBoxHead', 'SSDAugment', 'ResumableRunner'} <= found
+    assert len(found) <= 14, sorted(found)
 
 
 def test_biases_learn_twice_as_fast_and_do_not_decay(tmp_path, monkeypatch):

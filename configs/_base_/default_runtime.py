@@ -1,17 +1,16 @@
+_base_ = 'resumable.py'
 custom_imports = dict(imports=['ssd_plugin'])
 default_scope = 'mmdet'
-runner_type = 'ResumableRunner'  # killed and resumed, a run ends with the same weights
 
 default_hooks = dict(
-    runtime_info=dict(type='DeferredRuntimeInfoHook'),
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(
-        type='KeepingCheckpointHook',
+        type='CheckpointHook',
         by_epoch=False,
         interval=10000,
-        max_keep_ckpts=3,
+        max_keep_ckpts=3,  # at least 2: an old one is removed before the new one is written
         save_best='auto',
     ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
@@ -20,7 +19,6 @@ default_hooks = dict(
 custom_hooks = [
     dict(type='NumClassCheckHook'),
     dict(type='NonFiniteLossHook', interval=50),
-    dict(type='NormStatsHook'),
     dict(type='DataFaultHook'),
 ]
 

@@ -1,45 +1,16 @@
-"""Mixed-precision training wherever the model runs: on an accelerator or on the CPU."""
+"""Mixed-precision training and evaluation, on an accelerator or on the CPU."""
 
 from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.optim import OptimWrapper
-from mmengine.registry import OPTIM_WRAPPERS
-from torch import nn
 
+from ssd_plugin.engine.optim import CPUAmpOptimWrapper
 from ssd_plugin.models.head import SSDMultiBoxHead
-
-
-@OPTIM_WRAPPERS.register_module()
-class CPUAmpOptimWrapper(OptimWrapper):
-    """Optimizer wrapper that runs the forward pass on the CPU in bfloat16.
-
-    MMEngine's ``AmpOptimWrapper`` stops without an accelerator, since it is built around a loss
-    scaler. bfloat16 needs none: it has the exponent of float32, so small gradients don't vanish,
-    as they would in float16; only digits are lost. Weights, gradients and the optimizer's state
-    stay float32.
-
-    Checkpoints are those of ``OptimWrapper``, and pass from each of the three wrappers to each
-    other: a loss scale in a checkpoint is dropped here, and ``AmpOptimWrapper`` starts with a
-    fresh one where a checkpoint has none.
-    """
-
-    @contextmanager
-    def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Autocast to bfloat16 on the CPU, and accumulate gradients as ``OptimWrapper`` does."""
-        with super().optim_context(model), torch.autocast('cpu', dtype=torch.bfloat16):
-            yield
-
-    def load_state_dict(self, state_dict: dict) -> None:
-        """Load the state of any of MMEngine's wrappers, without its loss scale."""
-        super().load_state_dict({k: v for k, v in state_dict.items() if k != 'loss_scaler'})
 
 
 def enable_amp(cfg: Config) -> None:
@@ -48,7 +19,7 @@ def enable_amp(cfg: Config) -> None:
     - A CPU gets :class:`CPUAmpOptimWrapper`.
     - A GPU that has bfloat16 gets ``AmpOptimWrapper`` in that type, without a loss scale, and a
       fused optimizer where there is one; unless ``optim_wrapper`` says ``dtype='float16'``.
-    - Then, and on another accelerator, it is ``AmpOptimWrapper`` with a dynamic loss scale.
+    - With float16, and on another accelerator, it is ``AmpOptimWrapper`` with a dynamic loss scale.
 
     Other settings of ``optim_wrapper`` stay. The model is laid out with channels last.
 
@@ -60,7 +31,7 @@ def enable_amp(cfg: Config) -> None:
         for only_with_accelerator in ('loss_scale', 'dtype', 'use_fsdp'):
             wrapper.pop(only_with_accelerator, None)
     elif has_bfloat16() and wrapper.get('dtype', 'bfloat16') == 'bfloat16':
-        # Nothing to scale: and the scaler would wait for the device in each iteration.
+        # Without a loss scale, whose scaler would wait for the device in each iteration.
         wrapper.update(type='AmpOptimWrapper', dtype='bfloat16', loss_scale=dict(enabled=False))
         if has_fused_form(wrapper.optimizer.type):
             wrapper.optimizer.setdefault('fused', True)
@@ -78,8 +49,8 @@ def has_bfloat16() -> bool:
 def has_fused_form(optimizer: str) -> bool:
     """Whether an optimizer of PyTorch's can do a step on a GPU in one operation.
 
-    Not to be used with a loss scaler: of an SGD whose first step the scaler skips, PyTorch 2.11
-    leaves the momentum as it finds the memory.
+    Not to be used with a loss scaler: if the scaler skips the first step of an SGD, PyTorch 2.11
+    leaves its momentum uninitialised.
     """
     if optimizer not in ('SGD', 'Adam', 'AdamW'):
         return False
@@ -89,8 +60,8 @@ def has_fused_form(optimizer: str) -> bool:
 def enable_amp_evaluation(cfg: Config, split: str) -> None:
     """Turn on mixed precision in the evaluation of a split ('val' or 'test'), in place.
 
-    On a CPU, another head than :class:`SSDMultiBoxHead` is evaluated in float32: MMDetection's
-    place their anchors in the precision of the scores, which in bfloat16 is to two pixels from 256
+    On a CPU, other heads than :class:`SSDMultiBoxHead` are evaluated in float32: MMDetection
+    computes their anchors in the precision of the scores, which in bfloat16 is two pixels from 256
     on, and NumPy, which metrics compute with, has no bfloat16. Warns of that, and where the CPU has
     no instructions for bfloat16.
     """

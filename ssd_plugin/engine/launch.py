@@ -20,9 +20,10 @@ from ssd_plugin.models.preprocessor import SSDDataPreprocessor
 def join_cpu_processes(cfg: Config) -> None:
     """Join the processes of ``cfg.launcher`` over gloo, and have the model wrapped for the CPU.
 
-    Does nothing without a launcher, and with an accelerator, where MMEngine does all of it. On
-    CPUs it can't: it chooses a GPU for each process before it joins them, and one for each copy
-    of the model. It does neither where the group exists and the config names the devices.
+    Does nothing without a launcher, and with an accelerator, where MMEngine does all of this. On
+    CPUs MMEngine can't: before it joins the processes it chooses a GPU for each, and then one for
+    each copy of the model. It does neither if the process group exists and the config names the
+    devices.
 
     Raises:
         ConfigError: If the launcher is one that needs an accelerator.
@@ -45,11 +46,11 @@ def join_cpu_processes(cfg: Config) -> None:
 
 
 def _leave_processes() -> None:
-    """End the group, and with it gloo's threads, before Python ends.
+    """Destroy the process group, and with it gloo's threads, before Python ends.
 
-    Such a thread frees the tensors of the last exchange whenever it gets to that, and the process
-    aborts if Python is ending by then. The threads end with the last reference to the group: the
-    model's wrapper holds one, and is in a cycle with the runner.
+    A thread of gloo frees the tensors of the last collective at a time of its own, and the process
+    aborts if Python is ending by then. The threads end with the last reference to the group. The
+    model's wrapper holds one, in a reference cycle with the runner: hence the garbage collection.
     """
     gc.collect()
     if dist.is_initialized():
@@ -57,10 +58,11 @@ def _leave_processes() -> None:
 
 
 def pin_batches(cfg: Config) -> None:
-    """Have loaders put batches where an accelerator fetches them from while it computes.
+    """Have loaders pin batches in memory, so that an accelerator copies them while it computes.
 
-    Only where there is one, and only in loaders whose config doesn't say ``pin_memory``. The
-    model's ``data_preprocessor`` waits for the copy unless it has ``non_blocking=True``.
+    Only where there is an accelerator, and only in loaders whose config doesn't set
+    ``pin_memory``. The model's ``data_preprocessor`` waits for the copy unless it has
+    ``non_blocking=True``.
     """
     if get_device() == 'cpu':
         return
@@ -71,7 +73,7 @@ def pin_batches(cfg: Config) -> None:
 
 
 def check_preprocessor(cfg: Config) -> None:
-    """Refuse a model that would find its images and its annotations on two devices.
+    """Refuse a model whose images and annotations would be on different devices.
 
     Raises:
         ConfigError: If ``SSDDataPreprocessor`` serves another head than ``SSDMultiBoxHead``, where
@@ -90,7 +92,7 @@ def check_preprocessor(cfg: Config) -> None:
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Build the runner that a config's ``runner_type`` names, or else a ``ResumableRunner``."""
+    """Build the runner that a config's ``runner_type`` names, by default a ``ResumableRunner``."""
     check_preprocessor(cfg)
     pin_batches(cfg)
     return RUNNERS.build(cfg) if 'runner_type' in cfg else ResumableRunner.from_cfg(cfg)

@@ -37,7 +37,7 @@ FIVE_STEPS = (
 custom_imports = dict(imports=['ssd_plugin'])
 model.pop('neck')  # which draws from each process's own generator
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=5, val_interval=5)
-default_hooks['checkpoint'] = dict(type='KeepingCheckpointHook', by_epoch=False, interval=1)
+default_hooks['checkpoint'] = dict(type='CheckpointHook', by_epoch=False, interval=1)
 custom_hooks = [dict(type='NormStatsHook'), dict(type='NonFiniteLossHook')]
 test_dataloader, test_evaluator = val_dataloader, val_evaluator
 test_cfg = dict(type='TestLoop')
@@ -169,7 +169,7 @@ def test_running_statistics_become_their_mean_over_processes():
 # --- evaluation ----------------------------------------------------------------------------------
 
 SEVEN = """
-custom_imports = dict(imports=['ssd_plugin', 'shifted_truth'])
+custom_imports = dict(imports=['ssd_plugin', 'tests.support.shifted_truth'])
 default_scope = 'mmdet'
 model = dict(type='ShiftedTruth')
 test_pipeline[-1]['meta_keys'] += ('instances',)  # of which CocoMetric makes COCO's json

@@ -14,7 +14,7 @@ NUM_TRAIN, BATCH_SIZE = 10, 2
 BATCHES = NUM_TRAIN // BATCH_SIZE  # of an epoch
 
 CONFIG = """
-custom_imports = dict(imports=['ssd_plugin', 'tiny_training'])
+custom_imports = dict(imports=['ssd_plugin', 'tests.support.tiny_training'])
 default_scope = 'mmdet'
 size = 64
 classes = {classes}
@@ -57,7 +57,7 @@ param_scheduler = [
          convert_to_iter_based=True)]
 default_hooks = dict(
     logger=dict(type='LoggerHook', interval=1),
-    checkpoint=dict(type='KeepingCheckpointHook', by_epoch=False, interval=2, max_keep_ckpts=2,
+    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=2, max_keep_ckpts=2,
                     save_best='auto'))
 visualizer = dict(type='DetLocalVisualizer')
 custom_hooks = []

@@ -4,32 +4,27 @@ data_root = 'data/coco/'
 prepare_data = 'python tools/prepare_data.py coco data/coco'
 input_size = 300
 
-train_pipeline = [
+# Parts of the pipelines. A config that changes some, as in `_base_.augment.update(...)`, puts the
+# pipeline together again and hands it to the data sets.
+load = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),
-    dict(
-        type='SSDAugment',
-        scale=(input_size, input_size),
-        mean=[123.675, 116.28, 103.53],
-        brightness_delta=32,
-        contrast_range=(0.5, 1.5),
-        saturation_range=(0.5, 1.5),
-        hue_delta=18,
-        ratio_range=(1, 4),
-        min_ious=(0.1, 0.3, 0.5, 0.7, 0.9),
-        min_crop_size=0.3,
-    ),
-    dict(type='PackDetInputs'),
 ]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(input_size, input_size), keep_ratio=False),
+augment = dict(type='SSDAugment', scale=(input_size, input_size))
+pack = dict(type='PackDetInputs')
+train_pipeline = [*load, augment, pack]
+
+test_load = dict(type='LoadImageFromFile')
+test_resize = dict(type='Resize', scale=(input_size, input_size), keep_ratio=False)
+test_pack = [
+    # After Resize: evaluation is in pixels of the original image.
     dict(type='LoadAnnotations', with_bbox=True),
     dict(
         type='PackDetInputs',
         meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
     ),
 ]
+test_pipeline = [test_load, test_resize, *test_pack]
 
 train_dataloader = dict(
     batch_size=32,

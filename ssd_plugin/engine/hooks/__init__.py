@@ -2,7 +2,6 @@
 
 from ssd_plugin.engine.hooks.channels_last_hook import ChannelsLastHook
 from ssd_plugin.engine.hooks.data_fault_hook import DataFaultHook
-from ssd_plugin.engine.hooks.keeping_checkpoint_hook import KeepingCheckpointHook
 from ssd_plugin.engine.hooks.nonfinite_loss_hook import NonFiniteLossHook
 from ssd_plugin.engine.hooks.norm_stats_hook import NormStatsHook
 from ssd_plugin.engine.hooks.preemption_hook import PreemptionHook
@@ -13,7 +12,6 @@ __all__ = [
     'ChannelsLastHook',
     'DataFaultHook',
     'DeferredRuntimeInfoHook',
-    'KeepingCheckpointHook',
     'NonFiniteLossHook',
     'NormStatsHook',
     'PreemptionHook',

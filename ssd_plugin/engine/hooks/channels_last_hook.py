@@ -1,4 +1,4 @@
-"""How a model's weights lie in memory, and with them all that its convolutions compute."""
+"""The memory layout of a model's weights, which its feature maps follow."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from mmengine.runner import Runner
 class ChannelsLastHook(Hook):
     """Lay the model out with channels last, before training, validation or testing starts.
 
-    Convolutions in half precision are made for it: on GPUs with tensor cores, and on CPUs with
-    instructions for bfloat16. They pass the layout on from their weights to their outputs, so
-    images and feature maps need no word about it. In float32 it may be slower: measure.
+    It is faster for convolutions in half precision, on GPUs with tensor cores and on CPUs with
+    instructions for bfloat16. In float32 it may be slower: measure. Convolutions pass the layout
+    on from their weights to their outputs, so images and feature maps need no conversion.
 
     Checkpoints and results do not depend on it.
     """

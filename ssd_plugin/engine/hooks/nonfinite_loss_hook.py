@@ -1,4 +1,4 @@
-"""Training stops where its loss is no number, and leaves no checkpoint that is none."""
+"""Training stops at a non-finite loss, and writes no checkpoint of non-finite weights."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from ssd_plugin.datasets.faults import image_name
 from ssd_plugin.errors import NonFiniteLossError
 
-NEVER = 2**62  # a number of an iteration that no run comes to
+NEVER = 2**62  # an iteration that no run reaches
 
 
 class Batch(NamedTuple):
-    """What is remembered of an iteration."""
+    """What is kept of an iteration, for the message."""
 
     images: list[str]
     losses: dict[str, Tensor | float]  # scalars
@@ -28,36 +28,36 @@ class Batch(NamedTuple):
 
 @HOOKS.register_module()
 class NonFiniteLossHook(Hook):
-    """Stop if a loss is NaN or infinite, and before a checkpoint of what comes of it is saved.
+    """Stop at a loss or a weight that is NaN or infinite, before a checkpoint of it is saved.
 
-    1. After each iteration, note on the device whether the loss is the first that is not finite.
-       Nothing waits for the device. The names of the batch's images are remembered.
+    1. After each iteration, note on the device whether its loss is the first non-finite one,
+       without synchronising with the device. Keep the names of the batch's images.
     2. Every ``interval`` iterations, at the end of each epoch, before each validation and before
-       each checkpoint: read the note and look at the weights, which may be no numbers after a
-       loss that is one. The ranks do this together, so they stop together.
-    3. Right before a checkpoint is written, do so again, on the rank that writes it: it may be
-       due to something else than a ``CheckpointHook``, a signal for example.
+       each checkpoint: read the note and check the weights, which can become non-finite after a
+       finite loss. All ranks do this together, so they stop together.
+    3. Right before a checkpoint is written, check again, on the rank that writes it: something
+       else than a ``CheckpointHook`` may have asked for it, a signal for example.
 
-    A gradient that is not finite is no reason to stop where a loss scaler skips the step.
+    A non-finite gradient is no reason to stop: a loss scaler skips its step.
 
     Args:
         interval: Iterations between checks.
 
     Raises:
-        NonFiniteLossError: From the hook's methods, on all ranks, in step 3 on one. It names the
-            iteration, the losses, the images of the batch on the ranks concerned, and the last
-            checkpoint before.
+        NonFiniteLossError: By the hook's methods, on all ranks, in step 3 on one. It names the
+            iteration, the losses, the images of the batch on the ranks with a non-finite loss, and
+            the last checkpoint before.
     """
 
     def __init__(self, interval: int = 50) -> None:
         self.interval = interval
-        self._first: Tensor | None = None  # () int64: first iteration with a bad loss, or NEVER
+        self._first: Tensor | None = None  # () int64: the first non-finite iteration, or NEVER
         self._batches: dict[int, Batch] = {}  # since the last check, by iteration, from 1
-        self._checkpoint: str | None = None  # the last that is written
-        self._newest: str | None = None  # the last that a CheckpointHook named
+        self._checkpoint: str | None = None  # the last one that has been written
+        self._newest: str | None = None  # the last one that a CheckpointHook has announced
 
     def before_train(self, runner: Runner) -> None:
-        """Begin anew, perhaps from a checkpoint."""
+        """Forget an earlier run; note the checkpoint that this one starts from."""
         self._first = None
         self._batches.clear()
         self._checkpoint = runner._load_from if runner._resume else None
@@ -70,11 +70,11 @@ class NonFiniteLossHook(Hook):
         data_batch: dict | None = None,
         outputs: dict | None = None,
     ) -> None:
-        """Remember the iteration, and check if it is time to.
+        """Note the iteration, and check if it is time to.
 
-        ``outputs`` are the scalars that a model's ``train_step`` answers, ``loss`` their sum.
+        ``outputs`` are the scalars that a model's ``train_step`` returns, ``loss`` their sum.
         """
-        self._remember(runner, data_batch, outputs)
+        self._note(runner, data_batch, outputs)
         if self.every_n_train_iters(runner, self.interval) or checkpoint_is_due(runner):
             self._check(runner)
 
@@ -83,11 +83,11 @@ class NonFiniteLossHook(Hook):
         self._check(runner)
 
     def before_val(self, runner: Runner) -> None:
-        """Check: a validation of NaN takes as long as any, and may end in a checkpoint."""
+        """Check: validating NaN weights takes as long as any, and may save a best checkpoint."""
         self._check(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Check on the only rank that comes here."""
+        """Check, on the only rank that saves."""
         if self._first is None:
             return
         first = int(self._first)
@@ -96,9 +96,9 @@ class NonFiniteLossHook(Hook):
         if not weights_are_finite(runner.model):
             raise NonFiniteLossError(self._describe_weights(runner))
 
-    def _remember(self, runner: Runner, data_batch: dict, outputs: dict) -> None:
+    def _note(self, runner: Runner, data_batch: dict, outputs: dict) -> None:
         newest = runner.message_hub.runtime_info.get('last_ckpt')
-        if newest != self._newest:  # named in an iteration before, so it is written by now
+        if newest != self._newest:  # announced in an earlier iteration, so it is written by now
             self._newest = self._checkpoint = newest
         losses = {name: value.detach() for name, value in outputs.items()}
         number = runner.iter + 1
@@ -167,7 +167,7 @@ def checkpoint_is_due(runner: Runner) -> bool:
 def weights_are_finite(model: nn.Module) -> Tensor:
     """Whether all parameters and buffers are finite, of a sharded model this rank's: () bool."""
     tensors = chain(model.parameters(), model.buffers())
-    # NaN is both the least and the greatest; to ask each weight takes ten times as long.
+    # NaN is both minimum and maximum; isfinite() on each tensor takes ten times as long.
     # In float32 for PyTorch 2.1, which has no aminmax of float16 on a CPU.
     extremes = [t.float().aminmax() for t in tensors if t.is_floating_point() and t.numel()]
     return torch.stack([value for pair in extremes for value in pair]).isfinite().all()

@@ -1,4 +1,4 @@
-"""Running statistics of normalisation layers, the same in all processes of a training run."""
+"""Batch normalisation with the same running statistics in all processes of a training run."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ class NormStatsHook(Hook):
     """Average the running means and variances of BatchNorm over processes, in each iteration.
 
     Each process normalises by its own batch and so has running statistics of its own. MMEngine
-    leaves them apart: an evaluation during training runs with different models on different
-    images, and a checkpoint has the first process's only. MMEngine's ``SyncBuffersHook`` and
+    leaves them different: an evaluation during training runs with different models on different
+    images, and a checkpoint has only the first process's. MMEngine's ``SyncBuffersHook`` and
     MMDetection's ``SyncNormHook`` average right before an evaluation, which in loops that count
     iterations is after the checkpoint was written.
 
-    A running statistic is a linear function of the batches' statistics: the average of an
-    iteration, kept up, is the average over the whole run. What the hook adds to an iteration is
-    one collective of two numbers a channel. It adds nothing with one process, and for models
-    whose normalisation is frozen or which have none, such as SSD on VGG-16.
+    A running statistic is a linear function of the batches' statistics, so averaging it in each
+    iteration gives the average over the whole run. It costs one collective of two numbers a
+    channel; nothing with one process, and with layers that are not in training.
     """
 
     priority = 'ABOVE_NORMAL'  # before the hooks that copy or save the model

@@ -1,4 +1,4 @@
-"""SIGTERM, by which machines are taken away: save a checkpoint and end."""
+"""On SIGTERM, which clusters send before they take a machine away: save a checkpoint and end."""
 
 from __future__ import annotations
 
@@ -17,31 +17,32 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
 FILE_NAME = 'preempted.pth'
-RANKS_AGREE_EVERY = 10  # iterations: agreeing costs a collective
+RANKS_AGREE_EVERY = 10  # iterations: it takes a collective
 
 
 @HOOKS.register_module()
 class PreemptionHook(Hook):
-    """On SIGTERM, end the iteration, save ``preempted.pth`` and leave with exit code 0.
+    """On SIGTERM, finish the iteration, save ``preempted.pth`` and exit with code 0.
 
-    ``--resume`` goes on from there. In a validation it leaves after the batch, and the validation
-    is made again. With accumulated gradients, which no checkpoint has, it waits for the update.
+    ``--resume`` goes on from there. During a validation the process exits after the current batch,
+    and the validation is repeated on resuming. With accumulated gradients, which no checkpoint
+    has, it waits for the update.
 
-    Several processes leave after the same iteration: they ask each other every tenth. They don't
-    in a validation, of which they may have different numbers of batches.
+    Several processes exit after the same iteration: every tenth iteration they tell each other.
+    During a validation they don't, since they may have different numbers of batches.
     """
 
-    priority = 'LOWEST'  # after all that changes the state of the run
+    priority = 'LOWEST'  # after every hook that changes the state of the run
 
     def __init__(self) -> None:
-        self.told = False
+        self.preempted = False
         self._handler_before = None
         self._process = os.getpid()
 
     def before_train(self, runner: Runner) -> None:
-        """Listen, if this is the thread that signals reach."""
+        """Handle the signal, if this is the thread that signals reach."""
         if threading.current_thread() is threading.main_thread():
-            self._handler_before = signal.signal(signal.SIGTERM, self._listen)
+            self._handler_before = signal.signal(signal.SIGTERM, self._handle)
 
     def after_train(self, runner: Runner) -> None:
         """Have SIGTERM end the process again."""
@@ -55,12 +56,12 @@ class PreemptionHook(Hook):
         data_batch: dict | None = None,
         outputs: dict | None = None,
     ) -> None:
-        """Leave if told to."""
+        """Save and exit if the signal has come."""
         accumulates = isinstance(runner.optim_wrapper, OptimWrapper)
         if accumulates and not runner.optim_wrapper.should_update():
             return
-        if self._any_is_told(runner.iter):
-            self._leave(runner, runner.iter + 1)
+        if self._any_rank_is_preempted(runner.iter):
+            self._save_and_exit(runner, runner.iter + 1)
 
     def after_val_iter(
         self,
@@ -69,41 +70,41 @@ class PreemptionHook(Hook):
         data_batch: dict | None = None,
         outputs: Sequence | None = None,
     ) -> None:
-        """Leave if told to, in a validation during training."""
-        if self._handler_before is None or get_world_size() > 1 or not self.told:
+        """Save and exit if the signal has come in a validation during training."""
+        if self._handler_before is None or get_world_size() > 1 or not self.preempted:
             return
         for hook in runner.hooks:
-            if isinstance(hook, EMAHook):  # it has lent the model its weights
+            if isinstance(hook, EMAHook):  # for the validation, the model has its averaged weights
                 hook.after_val_epoch(runner)
-        self._leave(runner, runner.iter)
+        self._save_and_exit(runner, runner.iter)
 
-    def _listen(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() == self._process:
-            self.told = True
-        else:  # told while being forked
+            self.preempted = True
+        else:  # in a process that was just forked from the training process
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGTERM)
 
-    def _any_is_told(self, iteration: int) -> bool:
-        """Whether a rank was; the same answer on all."""
+    def _any_rank_is_preempted(self, iteration: int) -> bool:
+        """Whether the signal has come on some rank; the same answer on all."""
         if get_world_size() == 1:
-            return self.told
+            return self.preempted
         if (iteration + 1) % RANKS_AGREE_EVERY:
             return False
-        told = torch.tensor(int(self.told))
-        all_reduce(told, 'max')
-        return bool(told)
+        preempted = torch.tensor(int(self.preempted))
+        all_reduce(preempted, 'max')
+        return bool(preempted)
 
-    def _leave(self, runner: Runner, num_iters: int) -> None:
+    def _save_and_exit(self, runner: Runner, num_iters: int) -> None:
         runner.save_now(FILE_NAME, num_iters)
         runner.logger.info(f'SIGTERM: saved {FILE_NAME} at iteration {num_iters}; --resume goes on')
         sys.exit(0)
 
 
 def _end_forks_on_sigterm() -> None:
-    """Give a process forked from a listening one, as an evaluation's pool is, the usual answer.
+    """Have SIGTERM end a process that was forked from the training process, such as a pool's.
 
-    Not left to `_listen`: Python calls it only once the process is no longer waiting for a lock.
+    Not left to `_handle`: Python calls it only once the process is no longer waiting for a lock.
     """
     if isinstance(getattr(signal.getsignal(signal.SIGTERM), '__self__', None), PreemptionHook):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""Losses for the log, read off an accelerator only when a line of the log is due."""
+"""Losses for the log, read from an accelerator only when a line of the log is due."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from torch import Tensor
 
 @HOOKS.register_module()
 class DeferredRuntimeInfoHook(RuntimeInfoHook):
-    """MMEngine's ``RuntimeInfoHook``, which waits for an accelerator as rarely as it can.
+    """MMEngine's ``RuntimeInfoHook``, which synchronises with an accelerator as rarely as it can.
 
-    MMEngine's reads each loss in each iteration, for which the accelerator has to finish all that
-    it was given; it then has nothing to do until the next iteration's first operations arrive.
-    This one remembers the losses on the device. It reads them all together when a ``LoggerHook``
-    is about to write a line, at the end of an epoch, before a validation and before
-    ``ResumableRunner`` saves a checkpoint. On a CPU, where nothing waits, it reads them at once.
+    MMEngine's reads each loss in each iteration: that waits until the accelerator has finished,
+    which then is idle until the next iteration's first operations arrive. This one keeps the
+    losses on the device, and reads them all together when a ``LoggerHook`` is about to write a
+    line, at the end of an epoch, before a validation and before ``ResumableRunner`` saves a
+    checkpoint. Losses on a CPU are read at once. ``ResumableRunner`` has this hook by default.
 
-    Every number gets to the message hub, and in order; in between, the hub's history is short of
-    the last iterations.
+    Every value reaches the message hub, in order; in between, the hub's history lacks the last
+    iterations.
     """
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[str, Tensor]] = []  # name and scalar, in order
+        self._unread: list[tuple[str, Tensor]] = []  # name and scalar, in order
 
     def after_train_iter(
         self,
@@ -33,10 +33,10 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
         data_batch: dict | None = None,
         outputs: dict | None = None,
     ) -> None:
-        """Remember ``outputs``, scalars by name, and read them if it is time to."""
+        """Keep ``outputs``, scalars by name, and read them if it is time to."""
         for name, value in (outputs or {}).items():
-            if isinstance(value, Tensor) and value.device.type != 'cpu':
-                self._waiting.append((name, value.detach()))
+            if isinstance(value, Tensor) and not value.is_cpu:
+                self._unread.append((name, value.detach()))
             else:
                 runner.message_hub.update_scalar(f'train/{name}', value)
         if log_is_due(runner, batch_idx):
@@ -47,18 +47,18 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
         self.flush(runner)
 
     def before_val(self, runner: Runner) -> None:
-        """Read what is left: validation may log, too."""
+        """Read what is left: a validation may log, too."""
         self.flush(runner)
         super().before_val(runner)
 
     def flush(self, runner: Runner) -> None:
-        """Read all that is remembered, and hand it to the message hub."""
-        if not self._waiting:
+        """Read all losses that are kept, and hand them to the message hub."""
+        if not self._unread:
             return
-        values = torch.stack([value.float() for _, value in self._waiting]).tolist()
-        for (name, _), value in zip(self._waiting, values, strict=True):
+        values = torch.stack([value.float() for _, value in self._unread]).tolist()
+        for (name, _), value in zip(self._unread, values, strict=True):
             runner.message_hub.update_scalar(f'train/{name}', value)
-        self._waiting.clear()
+        self._unread.clear()
 
 
 def log_is_due(runner: Runner, batch_idx: int) -> bool:

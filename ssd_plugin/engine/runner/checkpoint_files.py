@@ -1,4 +1,4 @@
-"""Checkpoint files: written whole or not at all, and the last whole one found."""
+"""Checkpoint files: written completely or not at all, and the last complete one found."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ UNFINISHED = '.unfinished'  # ends the name of a file that is being written
 Report = Callable[[str], None]
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a small file such that, whenever the process is killed, it is the old or the new."""
+def write_file(path: Path, content: bytes) -> None:
+    """Write a small file; if the process is killed meanwhile, the old content is still there."""
     unfinished = path.with_name(path.name + UNFINISHED)
     unfinished.write_bytes(content)
     finish(unfinished)
 
 
 def finish(unfinished: Path) -> None:
-    """Give a file that was written under an unfinished name its name, with its content on disk."""
+    """Flush a file that was written under an unfinished name to disk, and give it its name."""
     with open(unfinished, 'rb') as file:
         os.fsync(file.fileno())
     os.replace(unfinished, unfinished.with_name(unfinished.name.removesuffix(UNFINISHED)))
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what a kill left behind. No other run may be writing into the folder."""
+    """Remove files that a kill left unfinished. No other run may be writing into the folder."""
     for path in folder.glob(f'*{UNFINISHED}'):
         path.unlink()
 
 
-def is_whole(path: Path) -> bool:
-    """Whether a checkpoint's file has the end and the contents that it was written with.
+def is_complete(path: Path) -> bool:
+    """Whether a checkpoint's file has all of the content that it was written with.
 
-    Checkpoints are zip archives with a sum for each part; PyTorch does not look at the sums. A
-    directory, as DeepSpeed writes them, can't be checked and counts as whole.
+    Checkpoints are zip archives with a checksum for each part, which PyTorch does not verify. A
+    directory, as DeepSpeed writes them, can't be checked and counts as complete.
     """
     if path.is_dir():
         return True
@@ -50,28 +50,32 @@ def is_whole(path: Path) -> bool:
 
 
 def find_checkpoint(work_dir: Path, warn: Report) -> Path | None:
-    """The checkpoint to go on from.
+    """The checkpoint to resume from.
 
     It is the one that ``last_checkpoint`` names. If that file was cut off, or names a checkpoint
-    which is missing or not whole, it is the newest whole one beside them, and a warning says so.
-    ``best_*`` are no candidates: MMEngine writes them without the optimizer's state.
+    that is missing or incomplete, it is the newest complete one, and a warning says so. ``best_*``
+    are no candidates: MMEngine writes them without the optimizer's state.
+
+    Args:
+        work_dir: Work directory of the run.
+        warn: Called with each warning.
 
     Returns:
         None where there is no checkpoint at all.
 
     Raises:
-        DamagedCheckpointError: If there are some, and none is whole.
+        DamagedCheckpointError: There are checkpoints, and none is complete.
     """
     pointer = work_dir / LAST_CHECKPOINT
     named = Path(pointer.read_text().strip()) if pointer.is_file() else None
-    if named is not None and named.suffix and named.exists() and is_whole(named):
+    if named is not None and named.suffix and named.exists() and is_complete(named):
         return named
     folders = {work_dir, named.parent if named is not None and named.suffix else work_dir}
     candidates = [path for folder in folders for path in folder.glob('*.pth')]
     candidates = [path for path in candidates if not path.name.startswith('best_')]
     candidates.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
     for path in candidates:
-        if is_whole(path):
+        if is_complete(path):
             if named is not None:
                 warn(f'{pointer} names {str(named)!r}, which is missing or damaged: using {path}')
             return path

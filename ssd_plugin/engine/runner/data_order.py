@@ -1,4 +1,4 @@
-"""Which images a batch has and what is random in them: a function of seed and position alone."""
+"""The samples of each batch and their random numbers: a function of seed and position alone."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ Key = tuple[int, ...]
 
 
 def seed_generators(*key: int) -> int:
-    """Seed Python's, NumPy's and PyTorch's global generators (on the CPU) by some numbers >= 0.
+    """Seed Python's, NumPy's and PyTorch's global generators (on the CPU) from numbers >= 0.
 
-    Other numbers, even neighbours, give unrelated states.
+    Different numbers, even neighbouring ones, give unrelated states.
 
     Returns:
-        What PyTorch's generator was seeded with.
+        The seed of PyTorch's generator.
     """
     words = np.random.SeedSequence(key).generate_state(3)
     random.seed(int(words[0]))
     np.random.seed(words[1])
-    # Not torch.manual_seed: that also seeds accelerators, which no worker of a loader may touch.
+    # Not torch.manual_seed: it also seeds accelerators, which no worker of a loader may touch.
     torch.default_generator.manual_seed(int(words[2]))
     return int(words[2])
 
@@ -39,13 +39,13 @@ class SeededBatch:
     """Indices of a batch. Iterating over them seeds the generators before each.
 
     A loader's worker iterates over them as it fetches the samples, so whatever a sample's
-    pipeline draws from the global generators follows from the sample's key, not from the worker,
-    nor from the samples before. Afterwards the generators are in the state that they were in: the
-    training process, which loads by itself where there are no workers, does not notice.
+    pipeline draws from the global generators follows from the sample's key, not from the worker
+    or from earlier samples. Afterwards the generators have their previous state again, since
+    without workers the training process loads the samples itself.
 
     Args:
         indices: Of the samples, as the sampler gave them.
-        keys: For each sample, what its random numbers follow from.
+        keys: For each sample, the numbers that its generators are seeded from.
     """
 
     indices: tuple
@@ -69,14 +69,14 @@ class SeededBatch:
 class SeededBatchSampler:
     """The batches of another batch sampler, each with the keys of its samples.
 
-    A sample's key is (seed, epoch, pass, index). The pass counts how often a sampler without end
-    has gone through the data; in one with an end it is 0. (Where ranks share data that do not
-    divide, the sampler repeats some of them: they are of pass 1.) So the ranks of a run draw for
-    an image what one process would.
+    A sample's key is (seed, epoch, pass, index). The pass counts how often an infinite sampler
+    has gone through the data; for a finite one it is 0. (Where the data are no multiple of the
+    number of ranks, the sampler repeats some samples: they are of pass 1.) So all ranks together
+    draw for an image what one process would.
 
     Args:
-        batch_sampler: Of :class:`torch.utils.data.DataLoader`'s kind: has ``sampler`` and
-            ``batch_size``, yields lists of indices.
+        batch_sampler: As :class:`torch.utils.data.DataLoader` has it: with ``sampler`` and
+            ``batch_size``, yielding lists of indices.
         seed: The same on all ranks.
         num_samples: In the data set, over all ranks.
     """
@@ -92,9 +92,9 @@ class SeededBatchSampler:
         return len(self.batch_sampler)
 
     def go_to(self, epoch: int, batch: int) -> None:
-        """Have the next iteration begin with this batch (from 0) of this epoch.
+        """Have the next iteration start with this batch (from 0) of this epoch.
 
-        Passes over indices only; no sample is loaded.
+        It skips indices only; no sample is loaded.
         """
         self.epoch, self._num_skipped = epoch, batch
 
@@ -126,10 +126,10 @@ class SeededBatchSampler:
 
 
 class EndlessBatchSampler(SeededBatchSampler):
-    """As its parent, with epoch after epoch in one iteration."""
+    """The same, with all epochs in one iteration."""
 
     def __iter__(self) -> Iterator[SeededBatch]:
-        """All batches from here on."""
+        """All batches from the current position on, without end."""
         while True:
             yield from super().__iter__()
 
@@ -137,11 +137,11 @@ class EndlessBatchSampler(SeededBatchSampler):
 class ResumableDataLoader(DataLoader):
     """A loader of a :class:`SeededBatchSampler`'s batches.
 
-    An iteration starts the workers when its first batch is asked for, not before: by then it is
-    known where to begin.
+    An iteration starts the workers when its first batch is asked for, not before: by then the
+    position to start at is known.
 
     Args:
-        loader: Whose data set and settings to take.
+        loader: Its data set and settings are taken.
         batch_sampler: Made from ``loader.batch_sampler``.
     """
 
@@ -166,10 +166,10 @@ class ResumableDataLoader(DataLoader):
 
 
 def _start_worker(init_fn: Callable[[int], None] | None, worker_id: int) -> None:
-    """Have a worker end on SIGTERM from the training process, and from no other.
+    """Have a worker end on SIGTERM from the training process, and from no other process.
 
-    A cluster may send it to all processes of a run: the training process then still needs this
-    one to get to the end of its iteration.
+    A cluster may send SIGTERM to all processes of a run: the training process then still needs its
+    workers to finish the iteration.
     """
     if hasattr(signal, 'sigwaitinfo'):  # on Linux
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -180,5 +180,5 @@ def _start_worker(init_fn: Callable[[int], None] | None, worker_id: int) -> None
 
 def _await_end() -> None:
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
-        pass  # of another sender
+        pass  # sent by another process
     os._exit(0)

@@ -1,4 +1,4 @@
-"""MMEngine's training loops, able to begin at any batch."""
+"""MMEngine's training loops, able to start at any batch."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from ssd_plugin.engine.runner.data_order import (
 
 
 class _ResumableLoop:
-    """What both loops have.
+    """What both loops share.
 
-    1. Data come in an order, and with random numbers, that follow from the run's seed and the
-       position in the run.
+    1. The order of the data, and their random numbers, follow from the run's seed and the position
+       in the run.
     2. Before each iteration the global generators are seeded from the run's seed and the
-       iteration, so what a model draws needs no state in a checkpoint, on any rank and device.
-    3. A validation that is due where a run goes on is made, and perhaps once more: checkpoints are
-       written before it, and what it changed (the best score, a schedule) is lost with the run.
+       iteration, so that what a model draws needs no state in a checkpoint, on any rank and device.
+    3. A validation that is due at the iteration where a run resumes is run, perhaps for the second
+       time: checkpoints are written before it, and what it changed (the best score, a schedule) is
+       lost when the run is killed.
     """
 
     batch_sampler_class: type[SeededBatchSampler]
@@ -54,7 +55,7 @@ class _ResumableLoop:
             self.runner.val_loop.run()
 
     def _begin(self) -> None:
-        """Take the seed and make up for a validation, once it is known where the run begins."""
+        """Take the seed and catch up on a validation, once it is known where the run starts."""
         self.dataloader.batch_sampler.reseed(self.runner.data_seed)  # perhaps the checkpoint's
         if self._iter:
             self._validate_if_due()
@@ -62,17 +63,17 @@ class _ResumableLoop:
 
 @LOOPS.register_module()
 class ResumableEpochLoop(_ResumableLoop, EpochBasedTrainLoop):
-    """MMEngine's ``EpochBasedTrainLoop``, also from a checkpoint within an epoch.
+    """MMEngine's ``EpochBasedTrainLoop``, which can also resume within an epoch.
 
     The message hub, which is part of a checkpoint, knows how many batches of the epoch are done,
-    and of how many. If an epoch has another number of batches now (other data, batch size or
-    number of processes), there is no same place to go on from, and the epoch is begun anew.
+    and of how many. If an epoch now has another number of batches (other data, batch size or
+    number of processes), the position has no equivalent, and the epoch starts again.
     """
 
     batch_sampler_class = SeededBatchSampler
 
     def run(self) -> torch.nn.Module:
-        """Train from here to the end."""
+        """Train from the current position to the end."""
         self.runner.call_hook('before_train')
         self._drop_progress_in_other_epochs()
         self._begin()
@@ -83,7 +84,7 @@ class ResumableEpochLoop(_ResumableLoop, EpochBasedTrainLoop):
         return self.runner.model
 
     def run_epoch(self) -> None:
-        """Train on what is left of an epoch."""
+        """Train on the remaining batches of an epoch."""
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
         first = self._first_batch()
@@ -119,16 +120,16 @@ class ResumableEpochLoop(_ResumableLoop, EpochBasedTrainLoop):
 
 @LOOPS.register_module()
 class ResumableIterLoop(_ResumableLoop, IterBasedTrainLoop):
-    """MMEngine's ``IterBasedTrainLoop``, which skips what was trained on without loading it."""
+    """MMEngine's ``IterBasedTrainLoop``, which resumes without loading the data trained on."""
 
     batch_sampler_class = EndlessBatchSampler
 
     def run(self) -> torch.nn.Module:
-        """Train from here to the end."""
+        """Train from the current position to the end."""
         runner = self.runner
         runner.call_hook('before_train')
         self._begin()
-        runner.call_hook('before_train_epoch')  # the whole run counts as an epoch
+        runner.call_hook('before_train_epoch')  # the whole run counts as one epoch
         self.dataloader.batch_sampler.go_to(0, self._iter)
         while self._iter < self._max_iters and not self.stop_training:
             runner.model.train()
@@ -151,7 +152,7 @@ RESUMABLE: dict[type, type] = {
 
 
 def resumable_loop(loop: dict) -> dict:
-    """The config of a training loop with MMEngine's replaced by ours; others stay."""
+    """A training loop's config, with the resumable loop where MMEngine's is named."""
     loop = dict(loop)
     if 'by_epoch' in loop:  # MMEngine's short form
         loop['type'] = EpochBasedTrainLoop if loop.pop('by_epoch') else IterBasedTrainLoop

@@ -16,9 +16,9 @@ from ssd_plugin.engine.runner.checkpoint_files import (
     UNFINISHED,
     find_checkpoint,
     finish,
-    is_whole,
+    is_complete,
     remove_unfinished,
-    write_whole,
+    write_file,
 )
 from ssd_plugin.engine.runner.loops import resumable_loop
 from ssd_plugin.errors import DamagedCheckpointError
@@ -29,12 +29,13 @@ class ResumableRunner(Runner):
     """MMEngine's ``Runner``; a run that is killed and resumed ends with the same weights.
 
     - It trains with the loops of :mod:`.loops` where the config names MMEngine's.
-    - It writes a checkpoint under another name, then renames it.
-    - It resumes from the last checkpoint that is whole.
-    - It has a :class:`PreemptionHook`.
+    - It writes a checkpoint under a temporary name, then renames it.
+    - It resumes from the last complete checkpoint.
+    - It has a :class:`PreemptionHook` and, unless the config names another ``runtime_info``, a
+      :class:`DeferredRuntimeInfoHook`.
 
-    On a CPU the weights are the same bit by bit. On a GPU that takes
-    ``randomness=dict(deterministic=True)``, as two runs from one seed do.
+    On a CPU the weights are the same bit by bit. On a GPU this requires
+    ``randomness=dict(deterministic=True)``, as it does for two runs from the same seed.
     """
 
     @property
@@ -50,26 +51,27 @@ class ResumableRunner(Runner):
     def register_hooks(
         self, default_hooks: dict | None = None, custom_hooks: list | None = None
     ) -> None:
-        """As the parent does, and a :class:`PreemptionHook`."""
-        super().register_hooks(default_hooks, custom_hooks)
+        """Register the config's hooks, and those that every resumable run has."""
+        ours = dict(runtime_info=dict(type=DeferredRuntimeInfoHook))
+        super().register_hooks(ours | (default_hooks or {}), custom_hooks)
         self.register_hook(PreemptionHook())
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """As the parent does, with the resumable one of a loop of MMEngine's."""
+        """Build a training loop, the resumable one where the config names MMEngine's."""
         return super().build_train_loop(resumable_loop(loop) if isinstance(loop, dict) else loop)
 
     def load_or_resume(self) -> None:
-        """As the parent does, from a checkpoint that is whole.
+        """Load or resume from the checkpoint asked for, or else the last complete one.
 
         Raises:
-            DamagedCheckpointError: If there is none, or the one that was asked for is not.
+            DamagedCheckpointError: The one asked for is damaged, or all of them are.
         """
         if not self._resume or self._has_loaded:
             super().load_or_resume()
             return
         if self._load_from is None:
             self._load_from = self._find_checkpoint()
-        elif Path(self._load_from).exists() and not is_whole(Path(self._load_from)):
+        elif Path(self._load_from).exists() and not is_complete(Path(self._load_from)):
             raise DamagedCheckpointError(
                 f'{self._load_from} is damaged (cut off or changed): name another with --resume, '
                 'or none for the last in the work dir that is whole'
@@ -80,7 +82,7 @@ class ResumableRunner(Runner):
             super().load_or_resume()
 
     def _find_checkpoint(self) -> str | None:
-        """The last whole checkpoint, which the first rank looks for."""
+        """The last complete checkpoint, which the first rank looks for."""
         found: list = [None]
         if is_main_process():
             remove_unfinished(Path(self.work_dir))
@@ -96,7 +98,7 @@ class ResumableRunner(Runner):
 
     @master_only
     def save_checkpoint(self, out_dir: str, filename: str, *args, **kwargs) -> None:
-        """As the parent does; a local file gets its name once it is written."""
+        """Save a checkpoint; a local file gets its name once it is written."""
         for hook in self.hooks:
             if isinstance(hook, DeferredRuntimeInfoHook):
                 hook.flush(self)
@@ -108,7 +110,7 @@ class ResumableRunner(Runner):
         finish(Path(out_dir) / (filename + UNFINISHED))
 
     def save_now(self, filename: str, num_iters: int) -> None:
-        """Save all that it takes to go on, as the last checkpoint.
+        """Save everything that resuming needs, as the last checkpoint.
 
         Args:
             filename: In the work directory.
@@ -118,4 +120,4 @@ class ResumableRunner(Runner):
         self.save_checkpoint(self.work_dir, filename, meta=meta)
         if is_main_process():
             path = Path(self.work_dir) / filename
-            write_whole(Path(self.work_dir) / LAST_CHECKPOINT, str(path).encode())
+            write_file(Path(self.work_dir) / LAST_CHECKPOINT, str(path).encode())

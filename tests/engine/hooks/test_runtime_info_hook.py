@@ -7,9 +7,15 @@ import torch
 from mmengine.hooks import LoggerHook, RuntimeInfoHook
 from mmengine.logging import MessageHub
 from mmengine.registry import HOOKS
+from mmengine.runner import Runner
 
-from ssd_plugin.engine.hooks import runtime_info_hook as runtime_info
-from ssd_plugin.engine.runner.runner import ResumableRunner
+from ssd_plugin.engine.runner import ResumableRunner
+
+
+class OnDevice(torch.Tensor):
+    """A tensor that says that it is on an accelerator."""
+
+    is_cpu = False
 
 
 @pytest.fixture
@@ -23,8 +29,7 @@ def runner():
 
 
 @pytest.fixture
-def deferring(monkeypatch):
-    monkeypatch.setattr(runtime_info, 'values_are_free', lambda tensor: False)
+def deferring():
     return HOOKS.build(dict(type='DeferredRuntimeInfoHook'))
 
 
@@ -33,9 +38,9 @@ def history(runner):
     return {name: scalar.data[0].tolist() for name, scalar in scalars.items()}
 
 
-def train(hook, runner, first, last):
+def train(hook, runner, first, last, kind=OnDevice):
     for i in range(first, last):
-        loss = torch.tensor(0.1 * i, requires_grad=True) * 1
+        loss = torch.tensor(0.1 * i, requires_grad=True).as_subclass(kind) * 1
         hook.after_train_iter(runner, i, outputs=dict(loss=loss, rate=i))
 
 
@@ -64,11 +69,12 @@ def test_a_checkpoint_has_every_loss(deferring, runner, tmp_path, monkeypatch):
     saving = ResumableRunner.__new__(ResumableRunner)
     saving.message_hub, saving._hooks = runner.message_hub, [*runner.hooks, deferring]
     saved = []
-    monkeypatch.setattr(
-        'mmengine.runner.Runner.save_checkpoint',
-        lambda self, *args, **kwargs: saved.append(history(self)),
-    )
-    monkeypatch.setattr('ssd_plugin.engine.runner.runner.finish', lambda path: None)
+
+    def save(self, out_dir, filename, *args, **kwargs):
+        saved.append(history(self))
+        (tmp_path / filename).touch()
+
+    monkeypatch.setattr(Runner, 'save_checkpoint', save)
     saving.save_checkpoint(str(tmp_path), 'iter_3.pth')
     assert len(saved[0]['train/loss']) == 3
 
@@ -81,6 +87,6 @@ def test_the_history_is_mmengines(deferring, runner):
     assert found == history(runner)
 
 
-def test_on_a_cpu_each_loss_is_read_at_once(runner):
-    train(HOOKS.build(dict(type='DeferredRuntimeInfoHook')), runner, 0, 1)
+def test_on_a_cpu_each_loss_is_read_at_once(deferring, runner):
+    train(deferring, runner, 0, 1, torch.Tensor)
     assert history(runner)['train/loss'] == [0]
