@@ -31,7 +31,7 @@ def check_data(cfg: Mapping, splits: Iterable[str] = ('train', 'val', 'test')) -
     """
     for split in splits:
         loader = cfg.get(f'{split}_dataloader') or {}
-        for dataset in _leaves(loader.get('dataset')):
+        for dataset in _leaves(loader.get('dataset', [])):
             for path in _needed_paths(dataset):
                 if not os.path.exists(path):
                     raise DataNotFoundError(_message(path, split, cfg.get('prepare_data')))

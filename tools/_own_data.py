@@ -154,7 +154,7 @@ def choose_classes(
     unknown = [name for name in wanted or () if name not in found]
     if unknown:
         raise DataRootError(f'{root} has no {", ".join(unknown)}; it has {", ".join(found)}')
-    if not wanted and set(configured or ()) == set(found):
+    if configured and not wanted and set(configured) == set(found):
         return list(configured)
     return list(wanted or found)
 
@@ -227,7 +227,7 @@ def classes_of(checkpoint: str, wanted: Sequence[str] | None) -> list[str]:
         raise DataRootError(f"{checkpoint} doesn't name its classes: do it by --classes, in order")
     if classes and wanted and list(classes) != list(wanted):
         raise DataRootError(f'--classes has {", ".join(wanted)}, {checkpoint} {", ".join(classes)}')
-    return list(classes or wanted)
+    return list(classes or wanted or ())
 
 
 def require_common_classes(data: DataSet, classes: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeGuard
 
 from mmdet.datasets import CocoDataset
 from mmdet.datasets.api_wrappers import COCO
@@ -106,7 +107,7 @@ class CocoDocument:
         self.categories = [c for c in content['categories'] if {'id', 'name'} <= c.keys()]
         self.class_names = {category['id']: category['name'] for category in self.categories}
         self.faults: list[DataFault] = []
-        self.images: dict[float | str, dict] = {}
+        self.images: dict[float | str | None, dict] = {}
         for entry in content['images']:
             name, number = entry.get('file_name'), _hashable(entry.get('id'))
             if not isinstance(name, str) or number is None:
@@ -127,23 +128,21 @@ class CocoDocument:
         """What the document says of an image, given by its entry, which becomes the ``source``."""
         name, boxes, faults = entry['file_name'], [], []
         for annotation in self._annotations.get(entry['id'], []):
-            kind = self.fault_of(annotation)
-            if kind:
-                faults.append(DataFault(kind, name, _describe(annotation)))
+            kind, bbox = self.fault_of(annotation), box_of(annotation)
+            if kind or bbox is None:
+                faults.append(DataFault(kind or NOT_A_BOX, name, _describe(annotation)))
             else:
                 class_name = self.class_names[annotation['category_id']]
-                ignored = bool(annotation.get('iscrowd'))
-                boxes.append(AnnotatedBox(class_name, box_of(annotation), ignored))
-        size = (entry.get('width'), entry.get('height'))
+                boxes.append(AnnotatedBox(class_name, bbox, bool(annotation.get('iscrowd'))))
+        size: tuple[Any, Any] = entry.get('width'), entry.get('height')
         return AnnotatedImage(name, None if size == (None, None) else size, boxes, faults, entry)
 
     def strays(self) -> list[DataFault]:
         """What is wrong with images, and annotations of none of the document's images."""
         return self.faults + [
-            DataFault(self.fault_of(annotation), str(self.path), _describe(annotation))
-            for number, annotations in self._annotations.items()
-            if number not in self.images
-            for annotation in annotations
+            DataFault(self.fault_of(annotation) or '', str(self.path), _describe(annotation))
+            for annotation in self.content['annotations']
+            if _hashable(annotation.get('image_id')) not in self.images
         ]
 
     def fault_of(self, annotation: dict) -> str | None:
@@ -177,16 +176,16 @@ class CocoDocument:
                 faults.append(DataFault(NOT_AN_ANNOTATION, entry['file_name'], detail))
         ids = Counter(annotation.get('id') for annotation in self.content['annotations'])
         for annotation in self.content['annotations']:
-            kind = self.fault_of(annotation)
-            entry = self.images.get(_hashable(annotation.get('image_id')))
-            if kind is None and annotation['image_id'] in dropped:
+            kind, image_id = self.fault_of(annotation), _hashable(annotation.get('image_id'))
+            image = self.images.get(image_id, {})
+            if kind is None and image_id in dropped:
                 kind = UNKNOWN_IMAGE
             if kind is None:
                 annotations.append(complete(annotation))
-                kind = _minor_fault(annotation, entry, ids)
+                kind = _minor_fault(annotation, image, ids)
             if kind:
-                where = entry['file_name'] if entry else str(self.path)
-                faults.append(DataFault(kind, where, _describe(annotation)))
+                path = image.get('file_name', str(self.path))
+                faults.append(DataFault(kind, path, _describe(annotation)))
         images = [entry for number, entry in self.images.items() if number not in dropped]
         sound = dict(images=images, annotations=number_anew(annotations, ids))
         return dict(self.content, **sound, categories=self.categories), faults
@@ -223,7 +222,7 @@ def box_of(annotation: dict) -> tuple[float, float, float, float] | None:
 
 def _minor_fault(annotation: dict, image: dict, ids: Counter) -> str | None:
     """The kind of fault of an annotation that can be completed or left to ``CocoDataset``."""
-    kind = box_fault(box_of(annotation), image['width'], image['height'])
+    kind = box_fault(box_of(annotation) or (), image['width'], image['height'])
     if kind in (NO_AREA, OUTSIDE):
         return kind
     number = annotation.get('id')
@@ -240,7 +239,7 @@ def _is_table(entries: object) -> bool:
     return isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and math.isfinite(value)
 
 

@@ -42,7 +42,7 @@ def plain_test_set(cfg: Config) -> ConfigDict:
     return leaf_datasets(loader.dataset)[0]
 
 
-def resize_of(cfg: Config) -> Mapping:
+def resize_of(cfg: Config) -> ConfigDict:
     """The ``Resize`` that images go through before they are detected on.
 
     Raises:

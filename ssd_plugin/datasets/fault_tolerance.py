@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from mmcv.transforms import LoadImageFromFile
+from mmdet.datasets import BaseDetDataset
 from mmdet.datasets.transforms import LoadImageFromNDArray
 from mmdet.structures import DetDataSample
 from mmengine.dataset import Compose
@@ -19,7 +22,7 @@ from ssd_plugin.datasets.faults import (
 from ssd_plugin.errors import DataRefusedError
 
 
-class FaultTolerance:
+class FaultTolerance(BaseDetDataset):
     """What the package's data sets add to MMDetection's: a fault is recorded and ends nothing.
 
     1. ``faults`` lists what reading the annotations has found, in each process.
@@ -30,11 +33,14 @@ class FaultTolerance:
     4. Faults that are found while images are loaded travel with a sample, from whatever process:
        its ``data_faults`` is a list of :class:`DataFault`. Most samples have none.
 
+    Args:
+        kwargs: Those of MMDetection's data set.
+
     Raises:
         DataRefusedError: When the annotations are read: no image is left.
     """
 
-    def __init__(self, **kwargs) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         self.faults: list[DataFault] = []
         self._passed_over: list[DataFault] = []  # since the last sample
         self._last_index = 0

@@ -150,6 +150,7 @@ def box_fault(bbox: Iterable[float], width: float, height: float) -> str | None:
 
 def box_faults(image: AnnotatedImage, classes: Collection[str]) -> Iterator[DataFault]:
     """What is wrong with an image's boxes of the given classes, duplicates included."""
+    assert image.size is not None, 'the size of the decoded image is needed'
     (width, height), seen = image.size, set()
     for name, bbox, _ in image.boxes:
         if name not in classes:

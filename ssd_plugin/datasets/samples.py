@@ -11,8 +11,8 @@ from mmdet.registry import DATASETS
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import get_box_tensor
 from mmengine.config import Config
+from mmengine.dataset import BaseDataset
 from mmengine.registry import init_default_scope
-from torch.utils.data import Dataset
 
 from ssd_plugin.datasets import faults
 from ssd_plugin.errors import InputError
@@ -30,7 +30,7 @@ class Sample(NamedTuple):
     name: str  # of the file
 
 
-def build_dataset(cfg: Config, split: str) -> Dataset:
+def build_dataset(cfg: Config, split: str) -> BaseDataset:
     """The data set of a split: train, val or test."""
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     return DATASETS.build(cfg[f'{split}_dataloader'].dataset)
@@ -48,7 +48,7 @@ def read_image(path: str) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def original(dataset: Dataset, index: int) -> Sample:
+def original(dataset: BaseDataset, index: int) -> Sample:
     """An image of a data set as it is on disk, with all of its boxes."""
     info = dataset.get_data_info(index)
     kept = [i for i in info['instances'] if not i['ignore_flag']]
@@ -77,13 +77,13 @@ def packed(item: dict) -> Sample:
     )
 
 
-def typical(dataset: Dataset, wanted: int = 5) -> int:
+def typical(dataset: BaseDataset, wanted: int = 5) -> int:
     """Index of an image with about as many boxes as wanted: a number that is easy to look at."""
     counts = [num_boxes(dataset, i) for i in range(min(len(dataset), MAX_CANDIDATES))]
     return int(np.abs(np.array(counts) - wanted).argmin())
 
 
-def spread(dataset: Dataset, number: int) -> list[int]:
+def spread(dataset: BaseDataset, number: int) -> list[int]:
     """Indices of images evenly spaced through a data set, or of the next ones with boxes."""
     places = np.linspace(0, len(dataset) - 1, min(number, len(dataset))).round().astype(int)
     chosen = [
@@ -93,7 +93,7 @@ def spread(dataset: Dataset, number: int) -> list[int]:
     return list(dict.fromkeys(chosen))
 
 
-def num_boxes(dataset: Dataset, index: int) -> int:
+def num_boxes(dataset: BaseDataset, index: int) -> int:
     """How many boxes an image of a data set has, ignored ones included."""
     return len(dataset.get_data_info(index)['instances'])
 

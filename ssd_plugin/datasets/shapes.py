@@ -95,7 +95,7 @@ def write_voc_shapes(
 
 
 def draw_image(
-    rng: np.random.Generator, size_range: tuple[int, int] = SIZE_RANGE
+    rng: np.random.Generator, size_range: tuple[float, float] = SIZE_RANGE
 ) -> tuple[np.ndarray, list[Shape]]:
     """Draw one image of 1 to ``MAX_SHAPES`` shapes.
 
@@ -106,7 +106,8 @@ def draw_image(
     width, height = IMAGE_SIZES[rng.integers(len(IMAGE_SIZES))]
     image = _background(rng, height, width)  # (3, H, W): NumPy is faster so than with (H, W, 3)
     owner = np.full((height, width), -1, np.int8)  # index of the shape that a pixel shows
-    names, masks = [], []
+    names: list[str] = []
+    masks: list[np.ndarray] = []
     for _ in range(rng.integers(1, MAX_SHAPES + 1)):
         for _ in range(20):  # until a place is found where it hides no other shape
             name = CLASSES[rng.integers(len(CLASSES))]
@@ -170,7 +171,7 @@ def _sprite(rng: np.random.Generator, name: str, size: float) -> np.ndarray:
     bits = 4  # of a pixel's fraction, OpenCV's fixed-point coordinates
     points = [np.round(corners * 2**bits).astype(np.int32)]
     cv2.fillPoly(fill, points, 255, cv2.LINE_AA, bits)
-    thickness = int(rng.integers(0, 2 + size // 24))  # 0: no edge
+    thickness = int(rng.integers(0, 2 + int(size) // 24))  # 0: no edge
     if thickness:
         cv2.polylines(edge, points, True, 255, thickness, cv2.LINE_AA, bits)
     return np.stack([fill, edge]).astype(np.float32) / 255
@@ -214,8 +215,8 @@ def _paint(rng: np.random.Generator, image: np.ndarray, sprite: np.ndarray, x: i
     shadow = np.roll(sprite.max(axis=0), (offset, offset), axis=(0, 1))
     shadow = cv2.GaussianBlur(shadow, (0, 0), 1 + width / 40) * np.float32(rng.uniform(0, 0.5))
 
-    (rows, columns), part = _clip(*image.shape[1:], (height, width), x, y)
-    patch = image[:, rows, columns]
+    inside, part = _clip(image.shape[1], image.shape[2], (height, width), x, y)
+    patch = image[:, inside[0], inside[1]]
     patch *= 1 - shadow[part]
     patch += sprite[0][part] * (color * light[part] - patch)
     patch += sprite[1][part] * (edge_color - patch)
@@ -301,6 +302,6 @@ def _to_xml(name: str, image_shape: tuple, shapes: list[Shape]) -> bytes:
     return ET.tostring(root) + b'\n'
 
 
-def _add(parent: ET.Element, **fields) -> None:
+def _add(parent: ET.Element, **fields: object) -> None:
     for tag, value in fields.items():
         ET.SubElement(parent, tag).text = str(value)

@@ -155,14 +155,14 @@ def _read_size(root: ET.Element) -> tuple[int, int] | None:
 
 def _read_box(element: ET.Element) -> AnnotatedBox:
     corners = (_text(element, f'bndbox/{name}') for name in ('xmin', 'ymin', 'xmax', 'ymax'))
-    bbox = tuple(int(float(corner)) - 1 for corner in corners)  # VOC counts from 1
+    x1, y1, x2, y2 = (int(float(corner)) - 1 for corner in corners)  # VOC counts from 1
     difficult = element.find('difficult') is not None and int(_text(element, 'difficult'))
-    return AnnotatedBox(_text(element, 'name'), bbox, bool(difficult))
+    return AnnotatedBox(_text(element, 'name'), (x1, y1, x2, y2), bool(difficult))
 
 
 def _text(element: ET.Element, path: str) -> str:
     """The text of an element below this one; ``ValueError`` if it is missing or blank."""
-    text = element.findtext(path)
-    if not (text or '').strip():
+    text = element.findtext(path) or ''
+    if not text.strip():
         raise ValueError(f'<{element.tag}> has no {path.split("/")[-1]}')
     return text

@@ -176,7 +176,10 @@ def copy_for(
 
     Where all that holds already, the copy equals the document.
     """
-    entries = [dict(i.source, width=i.size[0], height=i.size[1]) for i in images]
+    entries = []
+    for image in images:
+        assert image.size is not None  # look_at has set it
+        entries.append(dict(image.source, width=image.size[0], height=image.size[1]))
     kept = {entry['id'] for entry in entries}
     by_name: dict[str, dict] = {}
     for category in document.categories:

@@ -37,7 +37,7 @@ def fit_data(
     head = cfg.get('model', {}).get('bbox_head')
     if not isinstance(head, dict) or 'num_classes' not in head:
         raise DataRootError(f'--data-root needs model.bbox_head.num_classes in {cfg.filename}')
-    head.num_classes = len(classes)
+    cfg.model.bbox_head.num_classes = len(classes)
     for split in ('train', 'val', 'test'):
         part = 'val' if split == 'test' and 'test' not in files else split
         if part not in files or not cfg.get(f'{split}_dataloader'):

@@ -34,22 +34,22 @@ def choose_parts(
         everything: Names of all images.
         benchmark: Whether this is Pascal VOC itself.
     """
-    lists = {part: list(dict.fromkeys(names)) for part, names in lists.items() if names}
-    if benchmark and {'trainval', 'test'} <= lists.keys():
-        names = dict(train=lists['trainval'], val=lists['test'])
+    unique = {part: list(dict.fromkeys(names)) for part, names in lists.items() if names}
+    if benchmark and {'trainval', 'test'} <= unique.keys():
+        names = dict(train=unique['trainval'], val=unique['test'])
         return Parts(names, 'trainval to train on, test to evaluate on, as published results')
-    held_out = [part for part in ('val', 'test') if part in lists]
-    excluded = {name for part in held_out for name in lists[part]}
-    if 'train' in lists:
-        train = lists['train']
+    held_out = [part for part in ('val', 'test') if part in unique]
+    excluded = {name for part in held_out for name in unique[part]}
+    if 'train' in unique:
+        train = unique['train']
     else:
-        train = [name for name in lists.get('trainval', everything) if name not in excluded]
-    origin = 'train' if 'train' in lists else 'trainval' if 'trainval' in lists else 'others'
+        train = [name for name in unique.get('trainval', everything) if name not in excluded]
+    origin = 'train' if 'train' in unique else 'trainval' if 'trainval' in unique else 'others'
     if not held_out:
         return Parts(divide(train), f'{SHARE:.0%} of the images for val, drawn with seed {SEED}')
-    names = dict(train=train, val=lists[held_out[0]])
+    names = dict(train=train, val=unique[held_out[0]])
     if len(held_out) == 2:
-        names['test'] = lists['test']
+        names['test'] = unique['test']
     return Parts(names, f"the data's own, {', '.join([origin, *held_out])}")
 
 
@@ -62,7 +62,7 @@ def divide(names: Sequence[str]) -> dict[str, list[str]]:
     """
     drawn = sorted(names, key=lambda name: hashlib.sha256(f'{SEED}/{name}'.encode()).digest())
     val = set(drawn[: max(1, round(SHARE * len(names)))])
-    parts = dict(train=[], val=[])
+    parts: dict[str, list[str]] = dict(train=[], val=[])
     for name in names:
         parts['val' if name in val else 'train'].append(name)
     return parts

@@ -27,11 +27,20 @@ class Source(Protocol):
 
     kind: str  # VOC or COCO
     root: Path
-    description: str
     evaluator: dict  # for a config that has none of this kind
     benchmark: bool  # whether it is Pascal VOC itself, which is evaluated by its own rules
-    parts: Parts
-    notes: list[str]  # sentences about what belongs to no part
+
+    @property
+    def description(self) -> str:
+        """The format in words."""
+
+    @property
+    def parts(self) -> Parts:
+        """What is trained on and what is evaluated on."""
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences about what belongs to no part."""
 
     def read(self, part: str, name: str) -> AnnotatedImage | DataFault:
         """Read one image of a part, or say why it cannot be used; see :func:`look_at`."""

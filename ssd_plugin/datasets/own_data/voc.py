@@ -37,8 +37,8 @@ def find_voc(root: Path) -> VOCSource | None:
     for folder in (root, root / 'VOCdevkit'):
         if folder.is_dir():
             years = sorted(path for path in folder.iterdir() if YEAR.fullmatch(path.name))
-            trees = {f'{year.name}/': find_tree(year) for year in years if year.is_dir()}
-            trees = {year: tree for year, tree in trees.items() if tree}
+            found = [(f'{year.name}/', find_tree(year)) for year in years if year.is_dir()]
+            trees = {year: tree for year, tree in found if tree}
             if trees:
                 names = ', '.join(year.rstrip('/') for year in trees)
                 return VOCSource(root, trees, f'Pascal VOC ({names})', benchmark=True)

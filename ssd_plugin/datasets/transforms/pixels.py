@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import ceil
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -79,7 +79,9 @@ def resize(
     if across.lead or down.lead:
         part = cv2.copyMakeBorder(part, down.lead, 0, across.lead, 0, cv2.BORDER_REPLICATE)
     # Given factors instead of a size, cv2.resize keeps to them exactly.
-    factors = dict(fx=scale_factor[0], fy=scale_factor[1], interpolation=interpolation)
+    factors: dict[str, Any] = dict(
+        fx=scale_factor[0], fy=scale_factor[1], interpolation=interpolation
+    )
     shrinks = max(scale_factor) < 1
     if interpolation == cv2.INTER_LANCZOS4 or (interpolation == cv2.INTER_AREA and shrinks):
         # OpenCV does these faster for floats than for 8 bits: Lanczos twice as fast, areas by a
@@ -109,7 +111,7 @@ def distort(
         An image of the same shape and type; values beyond 0 and 255 end there after each step.
     """
     if brightness:
-        image = cv2.add(image, (brightness, brightness, brightness, 0))
+        image = cv2.add(image, (brightness, brightness, brightness, 0))  # type: ignore[call-overload]
     if contrast != 1:
         image = cv2.convertScaleAbs(image, alpha=contrast)
     if saturation != 1 or hue:

@@ -139,7 +139,8 @@ class SSDAugment(BaseTransform):
             trained_on = bboxes[~results['gt_ignore_flags'].astype(bool)]
 
         # NumPy's global state itself: a generator seeded from it would take time and add nothing.
-        generator = np.random.Generator(np.random.get_bit_generator())
+        state = np.random.get_bit_generator()  # type: ignore[attr-defined]
+        generator = np.random.Generator(state)
         plan = self.draw(generator, (height, width), trained_on)
         results['img'] = self.apply_to_image(image, plan)
         bboxes, kept = self.apply_to_bboxes(bboxes, plan)

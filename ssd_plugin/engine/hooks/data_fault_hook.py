@@ -76,16 +76,32 @@ class DataFaultHook(Hook):
         """Report what reading the annotations has found."""
         self._collect_known(runner, 'train')
 
-    def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
-    ) -> None:
-        """Check the labels of a batch, collect its faults and count its faulty boxes.
+    def before_val(self, runner: Runner) -> None:
+        """Report what is new: loops that count iterations validate in the middle of an epoch."""
+        self._start_evaluation(runner, 'val')
 
-        ``data_batch`` is what a detection data loader gives: ``data_samples`` is a list of
-        ``DetDataSample`` with ``gt_instances``, ``img_shape`` and ``img_path`` (or ``img_id``).
+    def before_test(self, runner: Runner) -> None:
+        """As before a validation."""
+        self._start_evaluation(runner, 'test')
+
+    def _before_iter(self, runner: Runner, batch_idx: int, data_batch: dict, mode: str) -> None:
+        """Collect the faults of a batch; in training, check its labels and count its faulty boxes.
+
+        MMEngine calls it before each iteration of train, val and test.
+
+        Args:
+            runner: The runner.
+            batch_idx: Not used.
+            data_batch: What a detection data loader gives: ``data_samples`` is a list of
+                ``DetDataSample`` with ``gt_instances``, ``img_shape`` and ``img_path`` (or
+                ``img_id``), in evaluation perhaps a list of them for each image.
+            mode: The split: train, val or test.
         """
-        self._collect('train', data_batch)
         samples = data_batch['data_samples']
+        for sample in _flat(samples):
+            self.faults.update((mode, fault) for fault in sample.get('data_faults', ()))
+        if mode != 'train':
+            return
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         num_classes = getattr(getattr(model, 'bbox_head', None), 'num_classes', None)
         if num_classes is not None:
@@ -99,60 +115,33 @@ class DataFaultHook(Hook):
         """Report what is new; the end of training ends the last epoch, whatever the loop."""
         self._report(runner)
 
-    def before_val(self, runner: Runner) -> None:
-        """Report what is new: loops that count iterations validate in the middle of an epoch."""
-        self._start_evaluation(runner, 'val')
-
-    def before_val_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
-    ) -> None:
-        """Collect what loading has found."""
-        self._collect('val', data_batch)
-
     def after_val(self, runner: Runner) -> None:
         """Report what is new, and leave the model as it was."""
-        self._end_evaluation(runner)
-
-    def before_test(self, runner: Runner) -> None:
-        """As before a validation."""
-        self._start_evaluation(runner, 'test')
-
-    def before_test_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
-    ) -> None:
-        """Collect what loading has found."""
-        self._collect('test', data_batch)
-
-    def after_test(self, runner: Runner) -> None:
-        """As after a validation."""
-        self._end_evaluation(runner)
-
-    def _collect_known(self, runner: Runner, split: str) -> None:
-        dataset = getattr(runner, f'{split}_dataloader').dataset
-        self.faults.update((split, fault) for fault in known_faults(dataset))
+        for handle in self._handles:
+            handle.remove()
         self._report(runner)
 
-    def _collect(self, split: str, data_batch: dict) -> None:
-        for sample in _flat(data_batch['data_samples']):
-            self.faults.update((split, fault) for fault in sample.get('data_faults', ()))
+    after_test = after_val
 
     def _start_evaluation(self, runner: Runner, split: str) -> None:
         self._collect_known(runner, split)
         detectors = [part for part in runner.model.modules() if isinstance(part, BaseDetector)]
         self._handles = [part.register_forward_hook(drop_unreadable) for part in detectors]
 
-    def _end_evaluation(self, runner: Runner) -> None:
-        for handle in self._handles:
-            handle.remove()
+    def _collect_known(self, runner: Runner, split: str) -> None:
+        dataset = getattr(runner, f'{split}_dataloader').dataset
+        self.faults.update((split, fault) for fault in known_faults(dataset))
         self._report(runner)
 
     def _report(self, runner: Runner) -> None:
-        faults, num_boxes, faulty_boxes = set(), {}, {}
+        faults: set[tuple[str, DataFault]] = set()
+        num_boxes: dict[str, int] = {}
+        faulty_boxes: dict[str, Counter] = {}
         for one in all_gather_object((self.faults, self.num_boxes, self.faulty_boxes)):
             faults |= one[0]
             keep_largest(num_boxes, one[1], int)
             keep_largest(faulty_boxes, one[2], Counter.total)
-        num_faulty = sum(kinds.total() for kinds in faulty_boxes.values())
+        num_faulty = sum(map(Counter.total, faulty_boxes.values()))
         is_new = len(faults) > self._num_reported[0], num_faulty > self._num_reported[1]
         self._num_reported = [len(faults), num_faulty]  # the same on all ranks
         if not any(is_new) or not is_main_process():
@@ -172,8 +161,8 @@ class DataFaultHook(Hook):
                 f'all are listed in {path}'
             )
         if is_new[1]:
-            kinds = sum(faulty_boxes.values(), Counter()).most_common()
-            reasons = ', '.join(f'{number} {kind.removeprefix("boxes ")}' for kind, number in kinds)
+            total = sum(faulty_boxes.values(), Counter()).most_common()
+            reasons = ', '.join(f'{number} {kind.removeprefix("boxes ")}' for kind, number in total)
             names = name_files(sorted(faulty_boxes), self.max_names)
             runner.logger.warning(
                 f'{num_faulty} of {sum(num_boxes.values())} ground-truth boxes take no part in '
