@@ -3,7 +3,6 @@
 import json
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import _own_data as command
 import cv2
@@ -12,7 +11,7 @@ import pytest
 import torch
 from mmdet.registry import DATASETS, METRICS
 from mmdet.structures.bbox import get_box_tensor
-from mmengine.dataset import ConcatDataset, RepeatDataset, default_collate
+from mmengine.dataset import default_collate
 from mmengine.structures import InstanceData
 from PIL import Image
 from pycocotools.coco import COCO as COCOApi
@@ -276,14 +275,6 @@ def test_what_a_worker_finds_travels_with_a_sample(tmp_path):
     [batch] = loader
     assert [len(sample.get('data_faults', ())) for sample in batch['data_samples']] == [0, 1, 0]
     assert batch['data_samples'][1].data_faults[0].kind == 'missing images'
-
-
-def test_all_data_sets_in_wrappers_are_asked(tmp_path):
-    parts = [build(write_faulty(VOC, 'xml cut off', tmp_path / name)) for name in 'ab']
-    wrapped = SimpleNamespace(datasets=[ConcatDataset(parts[:1]), RepeatDataset(parts[1], times=2)])
-    assert [fault.path for fault in known_faults(wrapped)] == [
-        str(tmp_path / name / 'Annotations' / 'faulty.xml') for name in 'ab'
-    ]
 
 
 @pytest.mark.parametrize('kind', KINDS)

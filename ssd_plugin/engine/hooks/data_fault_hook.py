@@ -205,7 +205,7 @@ def keep_largest(known: dict, new: dict, size: Callable[..., int]) -> None:
 
 def drop_unreadable(model: BaseDetector, inputs: tuple, outputs: object) -> None:
     """A forward hook: remove the detections of samples that are marked ``unreadable``."""
-    for sample in outputs if isinstance(outputs, list) else ():
+    for sample in outputs if isinstance(outputs, (list, tuple)) else ():  # a tuple: of a view
         if isinstance(sample, DetDataSample) and sample.get('unreadable'):
             sample.pred_instances = sample.pred_instances[:0]
 

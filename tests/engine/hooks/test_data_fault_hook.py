@@ -197,6 +197,11 @@ model = dict(test_cfg=dict(score_thr=0, max_per_img=5))
 train_cfg = dict(max_epochs=1, val_interval=1)
 default_hooks = dict(checkpoint=dict(interval=1), logger=dict(interval=1))
 """
+CONCATENATED = """
+_base_ = 'demo.py'
+test_dataloader = dict(dataset=dict(
+    _delete_=True, type='ConcatDataset', datasets=[_base_.test_dataloader.dataset]))
+"""
 BAD_TEST_IMAGE = '000031.jpg'
 
 
@@ -214,6 +219,7 @@ def damaged(tmp_path_factory):
     image = root / 'JPEGImages' / BAD_TEST_IMAGE
     image.write_bytes(image.read_bytes()[:-500])
     (folder / 'demo.py').write_text(CONFIG)
+    (folder / 'concatenated.py').write_text(CONCATENATED)
     assert set(done.values()) == {*OF_ANNOTATIONS, *OF_IMAGES}
     return folder, done
 
@@ -242,15 +248,16 @@ def test_training_reports_the_damaged_files_and_no_others(damaged, trained):
     assert re.search(rf'WARNING - {of_files} faults in the data \(.*unreadable', trained)
 
 
-def test_evaluation_finds_nothing_in_an_image_that_cannot_be_decoded(damaged, trained):
-    folder = damaged[0]
+@pytest.mark.parametrize('options', [['demo.py'], ['concatenated.py', '--tta']])
+def test_evaluation_finds_nothing_in_an_image_that_cannot_be_decoded(options, damaged, trained):
+    folder, config = damaged[0], options[0]
     run_warm(
-        TEST, 'demo.py', 'work/epoch_1.pth', '--work-dir', 'tested', '--out', 'found.pkl',
-        cwd=folder,
+        TEST, config, 'work/epoch_1.pth', *options[1:], '--work-dir', config[:-3],
+        '--out', 'found.pkl', cwd=folder,
     )  # fmt: skip
     numbers = [len(result['pred_instances']['scores']) for result in load(folder / 'found.pkl')]
     assert numbers[0] == 0 and all(number > 0 for number in numbers[1:]) and len(numbers) == 4
-    assert [line[:3] for line in listed(folder / 'tested' / 'data_faults.txt')] == [
+    assert [line[:3] for line in listed(folder / config[:-3] / 'data_faults.txt')] == [
         ['test', f'data/shapes/JPEGImages/{BAD_TEST_IMAGE}', 'unreadable images']
     ]
 
