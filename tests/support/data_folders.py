@@ -8,6 +8,8 @@ from PIL import Image
 
 SIZE = (80, 60)
 BOX = (11, 11, 40, 30)  # in VOC's coordinates
+NAMES = [f'image {i:02d}' for i in range(10)]
+JPEGS = [f'{name}.jpg' for name in NAMES]
 
 
 def write_image(path: Path, size=SIZE, number=0) -> None:
@@ -77,3 +79,9 @@ def write_coco(path: Path, images: Path, names, **options) -> dict:
 def save_json(path: Path, document: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(document))
+
+
+def table_rows(output: str) -> list[list[str]]:
+    """The cells of each row of the printed table."""
+    rows = [line.strip('│ ').split('│') for line in output.splitlines() if line.startswith('│')]
+    return [[cell.strip() for cell in row] for row in rows]

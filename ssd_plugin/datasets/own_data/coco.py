@@ -171,8 +171,9 @@ def copy_for(
     1. Each image has its size in pixels, by which ``CocoDataset`` judges boxes.
     2. Each annotation has a box and a category; an area and ``iscrowd``, which evaluation needs;
        and an id of its own that is not 0, which evaluation takes for none.
-    3. The first categories are the classes in their order: ``CocoDataset`` numbers them by their
-       order here, whatever the order of its ``metainfo``.
+    3. The first categories are the classes in their order, which is the one of their ids, too:
+       ``CocoDataset`` numbers them by their order here, whatever the order of its ``metainfo``,
+       and ``CocoMetric`` names the figures of each class by the order of the ids.
 
     Where all that holds already, the copy equals the document.
     """
@@ -181,32 +182,31 @@ def copy_for(
         assert image.size is not None  # look_at has set it
         entries.append(dict(image.source, width=image.size[0], height=image.size[1]))
     kept = {entry['id'] for entry in entries}
-    by_name: dict[str, dict] = {}
-    for category in document.categories:
-        by_name.setdefault(category['name'], category)
-    annotations = []
-    for annotation in document.content['annotations']:
-        if document.fault_of(annotation) is None and annotation['image_id'] in kept:
-            category = by_name[document.class_names[annotation['category_id']]]
-            annotations.append(dict(complete(annotation), category_id=category['id']))
+    categories = ordered_categories(document, list(classes))
+    ids = {category['name']: category['id'] for category in categories}
+    annotations = [
+        dict(complete(annotation), category_id=ids[document.class_names[annotation['category_id']]])
+        for annotation in document.content['annotations']
+        if document.fault_of(annotation) is None and annotation['image_id'] in kept
+    ]
     annotations = number_anew(annotations, Counter(a.get('id') for a in annotations))
-    categories = ordered_categories(document, by_name, list(classes))
     return dict(document.content, images=entries, annotations=annotations, categories=categories)
 
 
-def ordered_categories(
-    document: CocoDocument, by_name: dict[str, dict], classes: list[str]
-) -> list[dict]:
+def ordered_categories(document: CocoDocument, classes: list[str]) -> list[dict]:
     """A json's categories, each name once, the classes first; as they are if they are so already.
 
     Args:
         document: The json.
-        by_name: Its categories; of several with one name, the first.
         classes: Names, some of which may be of no category yet.
     """
+    by_name: dict[str, dict] = {}  # of several categories with one name, the first
+    for category in document.categories:
+        by_name.setdefault(category['name'], category)
     known = [name for name in by_name if name in classes]
-    if known == classes and len(by_name) == len(document.content['categories']):
+    ids = [by_name[name]['id'] for name in known]
+    is_unique = len(by_name) == len(document.content['categories'])
+    if known == classes and is_unique and ids == sorted(ids):
         return document.content['categories']
-    unused = max(document.class_names, default=0) + 1
-    first = [by_name.get(name, dict(id=unused + i, name=name)) for i, name in enumerate(classes)]
-    return [*first, *(entry for name, entry in by_name.items() if name not in classes)]
+    names = dict.fromkeys([*classes, *by_name])
+    return [dict(by_name.get(name, {}), id=i, name=name) for i, name in enumerate(names, 1)]

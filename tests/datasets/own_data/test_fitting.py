@@ -1,0 +1,393 @@
+"""What --data-root makes of a config, and what it prints and writes."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import _common
+import _own_data as command
+import pytest
+import torch
+from mmengine.config import Config
+
+from ssd_plugin.datasets.config import leaf_datasets
+from ssd_plugin.errors import DataRootError
+from tests.support.commands import ROOT
+from tests.support.data_folders import (
+    JPEGS,
+    NAMES,
+    table_rows,
+    voc_object,
+    voc_xml,
+    write_coco,
+    write_voc,
+)
+
+CONFIGS = ROOT / 'configs'
+ALL_CONFIGS = sorted(CONFIGS.glob('*.py'))
+
+
+def arguments(config, root, work_dir, **changes):
+    config = config if isinstance(config, Path) else CONFIGS / f'{config}.py'
+    args = dict(
+        config=str(config), data_root=str(root), work_dir=str(work_dir), classes=None,
+        cfg_options=None, launcher='none', strict=False,
+    )  # fmt: skip
+    return SimpleNamespace(**args | changes)
+
+
+def fit(config, root, work_dir, **changes):
+    """The config that training gets, of a path or the name of one of the project's."""
+    args = arguments(config, root, work_dir, **changes)
+    return command.fit_for_training(_common.load_config(args), args)
+
+
+def fit_test(root, checkpoint, work_dir):
+    """The config that testing gets."""
+    args = arguments('demo_shapes', root, work_dir, checkpoint=checkpoint)
+    cfg = _common.load_config(args)
+    command.fit_for_testing(cfg, args, command.read_for_testing(args))
+    return cfg
+
+
+@pytest.fixture(scope='module')
+def voc(tmp_path_factory):
+    root = tmp_path_factory.mktemp('voc') / 'my pets'
+    return write_voc(root, NAMES, dict(train=NAMES[:6], val=NAMES[6:8], test=NAMES[8:]))
+
+
+@pytest.fixture(scope='module')
+def coco(tmp_path_factory):
+    root = tmp_path_factory.mktemp('coco')
+    for part, names in (('train', JPEGS[:6]), ('val', JPEGS[6:])):
+        write_coco(root / f'{part}.json', root / 'images', names)
+    return root
+
+
+# ------------------------------------------------------------------------------ data, evaluators
+
+
+@pytest.mark.parametrize('path', ALL_CONFIGS, ids=lambda path: path.stem)
+def test_every_config_trains_on_a_voc_folder(path, voc, tmp_path):
+    original, cfg = Config.fromfile(path), fit(path, voc, tmp_path)
+    assert cfg.model.bbox_head.num_classes == 2
+    assert 'prepare_data' not in cfg
+    for split, names in (('train', NAMES[:6]), ('val', NAMES[6:8]), ('test', NAMES[8:])):
+        dataset = cfg[f'{split}_dataloader'].dataset
+        assert (dataset.type, dataset.data_root) == ('VOCListDataset', f'{voc}/')
+        assert tuple(dataset.metainfo.classes) == ('cat', 'dog')
+        assert Path(dataset.ann_file).read_text().splitlines() == [
+            f'JPEGImages/{name}.jpg\tAnnotations/{name}.xml' for name in names
+        ]
+        [old, *_] = leaf_datasets(original[f'{split}_dataloader'].dataset)
+        assert bool(dataset.get('test_mode')) == bool(old.get('test_mode')) == (split != 'train')
+        kept = [step for step in dataset.pipeline if step.type != 'TrainOnDifficult']
+        assert kept == [step for step in old.pipeline if step.type != 'TrainOnDifficult']
+        assert (len(kept) < len(dataset.pipeline)) == (split == 'train')
+        # Some annotations say a size of 0: they are not to be left out for it.
+        assert 'min_size' not in (dataset.get('filter_cfg') or {})
+    for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
+        assert evaluator.type in ('VOCDetMetric', 'VOCMetric')
+        assert evaluator.eval_mode == 'area'
+    assert cfg.train_dataloader.batch_size <= 6
+
+
+@pytest.mark.parametrize('path', ALL_CONFIGS, ids=lambda path: path.stem)
+def test_every_config_trains_on_a_coco_json(path, coco, tmp_path):
+    original, cfg = Config.fromfile(path), fit(path, coco, tmp_path)
+    assert cfg.model.bbox_head.num_classes == 2
+    for split, part in (('train', 'train'), ('val', 'val'), ('test', 'val')):
+        dataset = cfg[f'{split}_dataloader'].dataset
+        assert (dataset.type, dataset.data_prefix) == ('CheckedCocoDataset', dict(img='images/'))
+        assert dataset.ann_file == f'{coco}/{part}.json'
+        [old, *_] = leaf_datasets(original[f'{split}_dataloader'].dataset)
+        assert dataset.get('filter_cfg') == old.get('filter_cfg')
+        assert dataset.pipeline == [s for s in old.pipeline if s.type != 'TrainOnDifficult']
+    for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
+        assert (evaluator.type, evaluator.ann_file) == ('CocoMetric', f'{coco}/val.json')
+
+
+def test_a_benchmark_keeps_its_own_rule_of_evaluation(tmp_path):
+    root = write_voc(tmp_path / 'VOC2007', NAMES, dict(trainval=NAMES[:8], test=NAMES[8:]))
+    assert fit('ssd300_voc', root, tmp_path / 'work').val_evaluator.eval_mode == '11points'
+
+
+def test_evaluators_for_the_same_format_are_kept(voc, coco, tmp_path):
+    path = tmp_path / 'two.py'
+    path.write_text(f"""
+_base_ = '{CONFIGS / 'ssd300_coco.py'}'
+val_evaluator = [
+    dict(_base_.val_evaluator, classwise=True),
+    dict(type='VOCDetMetric', iou_thrs=[0.5, 0.75]),
+]
+test_evaluator = val_evaluator""")
+    first, second = fit(path, coco, tmp_path / 'work').val_evaluator
+    assert first == dict(
+        type='CocoMetric', metric='bbox', classwise=True, ann_file=f'{coco}/val.json'
+    )
+    assert second.iou_thrs == [0.5, 0.75]
+    assert fit(path, voc, tmp_path / 'work').val_evaluator.type == 'VOCDetMetric'
+
+
+def test_repetitions_stay_and_concatenations_go(voc, tmp_path):
+    path = tmp_path / 'repeated.py'
+    path.write_text(f"""
+_base_ = '{CONFIGS / 'ssd300_voc.py'}'
+train_dataloader = dict(dataset=dict(_delete_=True, type='RepeatDataset', times=3,
+                                     dataset=_base_.train_dataloader.dataset))""")
+    dataset = fit(path, voc, tmp_path / 'work').train_dataloader.dataset
+    assert (dataset.type, dataset.times) == ('RepeatDataset', 3)
+    assert dataset.dataset.type == 'VOCListDataset'
+
+
+def test_a_model_whose_number_of_classes_cannot_be_set_is_refused(voc, tmp_path):
+    path = tmp_path / 'other.py'
+    path.write_text(f"_base_ = '{CONFIGS / 'demo_shapes.py'}'\nmodel = dict(_delete_=True)")
+    with pytest.raises(SystemExit, match=r'needs model\.bbox_head\.num_classes in .*other\.py'):
+        fit(path, voc, tmp_path / 'work')
+
+
+def test_options_of_the_user_win(voc, tmp_path):
+    options = {
+        'val_evaluator.eval_mode': '11points',
+        'train_dataloader.dataset.filter_cfg': dict(filter_empty_gt=False),
+        'randomness.seed': 7,
+    }
+    cfg = fit('ssd300_voc', voc, tmp_path, cfg_options=options)
+    assert cfg.val_evaluator.eval_mode == '11points'
+    assert cfg.train_dataloader.dataset.filter_cfg == dict(filter_empty_gt=False)
+    assert cfg.randomness.seed == 7
+    assert fit('ssd300_voc', voc, tmp_path).randomness.seed == 0
+
+
+# ----------------------------------------------------------------------------------- classes
+
+
+def test_classes_are_narrowed_in_the_order_that_the_user_says(tmp_path, capsys):
+    root = write_voc(tmp_path / 'data', NAMES, classes=('cat', 'dog', 'cow'))
+    cfg = fit('demo_shapes', root, tmp_path / 'work', classes=['dog', 'cat'])
+    assert cfg.train_dataloader.dataset.metainfo.classes == cfg.classes == ('dog', 'cat')
+    assert cfg.model.bbox_head.num_classes == 2
+    rows = {row[0]: sum(map(int, row[1:])) for row in table_rows(capsys.readouterr().out)}
+    assert list(rows)[1:3] == ['dog', 'cat']
+    assert (rows['other classes, left out'], rows['cat']) == (3, 4)
+
+
+def test_the_order_of_the_config_stands_where_its_classes_are_the_same(tmp_path):
+    names = ('circle', 'square', 'triangle', 'star', 'cross')
+    root = write_voc(tmp_path / 'data', NAMES, classes=names)
+    for config, expected in (('demo_shapes', names), ('ssd300_voc', tuple(sorted(names)))):
+        cfg = fit(config, root, tmp_path / 'work')
+        assert cfg.train_dataloader.dataset.metainfo.classes == expected
+
+
+@pytest.mark.parametrize('kind', ['voc', 'coco'])
+def test_classes_that_are_not_there(kind, request, tmp_path):
+    with pytest.raises(SystemExit, match='has no cow, pig; it has cat, dog$'):
+        root = request.getfixturevalue(kind)
+        fit('demo_shapes', root, tmp_path, classes=['cow', 'cat', 'pig'])
+
+
+def test_objects_to_train_on_are_needed(tmp_path, capsys):
+    root = write_voc(tmp_path / 'none', NAMES)
+    for path in (root / 'Annotations').iterdir():
+        path.write_text(voc_xml())
+    with pytest.raises(SystemExit, match='there are images, but no objects'):
+        fit('demo_shapes', root, tmp_path / 'work')
+    root = write_voc(tmp_path / 'val', NAMES[:4], dict(train=NAMES[:3:2], val=NAMES[1:4:2]))
+    with pytest.raises(SystemExit, match='no dog to train on'):
+        fit('demo_shapes', root, tmp_path / 'work', classes=['dog'])
+    fit('demo_shapes', root, tmp_path / 'work')
+    assert 'Nothing to train on: dog.' in capsys.readouterr().out
+
+
+# --------------------------------------------------------------- batch, learning rate, schedule
+
+
+@pytest.mark.parametrize('name, options, expected', [
+    ('ssd300_voc', {}, '0.001, as the config has it for batches of 32'),
+    ('ssdlite320_mobilenetv2_coco', {}, '0.001875 for batches of 24; the config has 0.015 for '
+     'batches of 192'),
+    ('demo_shapes', {}, '0.06, as the config has it for batches of 8'),
+    ('demo_shapes', {'train_dataloader.batch_size': 4}, '0.03 for batches of 4'),
+    ('demo_shapes', {'optim_wrapper.optimizer.lr': 0.5}, '0.5, as --cfg-options have it'),
+    ('ssd300_voc', {'auto_scale_lr.enable': False}, '0.001, as --cfg-options have it'),
+])  # fmt: skip
+def test_the_learning_rate_goes_with_the_batch(name, options, expected, fifty, tmp_path, capsys):
+    cfg = fit(name, fifty, tmp_path, cfg_options=options)
+    assert f'Learning rate: {expected}' in capsys.readouterr().out
+    assert cfg.get('auto_scale_lr', {}).get('enable', False) is ('--cfg-options' not in expected)
+
+
+@pytest.fixture(scope='module')
+def fifty(tmp_path_factory):
+    """A folder of fifty images."""
+    return write_voc(tmp_path_factory.mktemp('fifty') / 'data', [f'{i}' for i in range(50)])
+
+
+def test_the_batch_is_that_of_all_processes(fifty, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    monkeypatch.setenv('RANK', '0')
+    fit('demo_shapes', fifty, tmp_path, launcher='pytorch')
+    output = capsys.readouterr().out
+    assert 'Learning rate: 0.12 for batches of 16' in output
+    assert '26 epochs of 3 iterations' in output
+    monkeypatch.setenv('RANK', '1')
+    fit('demo_shapes', fifty, tmp_path, launcher='pytorch')
+    assert capsys.readouterr().out == '', 'one process reports'
+
+
+def test_a_batch_is_no_larger_than_the_data_set(voc, tmp_path, capsys):
+    assert fit('ssd300_voc', voc, tmp_path).train_dataloader.batch_size == 6
+    output = capsys.readouterr().out
+    assert 'Batch: 6 images a process, since there are no more.' in output
+    assert 'Learning rate: 0.0001875 for batches of 6' in output
+
+
+def test_images_without_objects_do_not_count_where_training_leaves_them_out(tmp_path):
+    root = write_voc(tmp_path / 'data', NAMES, dict(train=NAMES[:8], val=NAMES[8:]))
+    (root / 'Annotations' / 'image 00.xml').write_text(voc_xml())
+    for config, expected in (('ssd300_voc', 7), ('demo_shapes', 8)):
+        assert fit(config, root, tmp_path / 'work').train_dataloader.batch_size == expected
+
+
+def test_no_batch_of_one_ends_an_epoch(tmp_path, capsys):
+    root = write_voc(tmp_path / 'data', NAMES[:9], dict(train=NAMES[:9], val=NAMES[:1]))
+    assert fit('demo_shapes', root, tmp_path / 'work').train_dataloader.drop_last is True
+    output = capsys.readouterr().out
+    assert "an epoch's last, of one image, is left out" in output
+    assert 'Schedule: 26 epochs of 1 iterations' in output
+
+
+def test_a_schedule_in_iterations_is_kept_and_a_shorter_one_proposed(voc, tmp_path, capsys):
+    assert fit('ssd300_voc', voc, tmp_path).train_cfg.max_iters == 120000
+    output = capsys.readouterr().out
+    assert '120000 iterations of 6 images, as the config has it: 120000 passes over 6' in output
+    proposal = 'train_cfg.max_iters=1000 param_scheduler.1.milestones=[667,833]'
+    assert f'--cfg-options {proposal}\n' in output
+    options = {'train_cfg.max_iters': 1000, 'param_scheduler.1.milestones': [667, 833]}
+    cfg = fit('ssd300_voc', voc, tmp_path, cfg_options=options)
+    assert cfg.train_cfg.max_iters == 1000 and cfg.param_scheduler[1].milestones == [667, 833]
+    assert '1000 passes over 6 images.\n' in capsys.readouterr().out
+
+
+# ----------------------------------------------------------------------------------- testing
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    path = tmp_path / 'checkpoint.pth'
+    torch.save(dict(meta=dict(dataset_meta=dict(classes=('dog', 'cat'))), state_dict={}), path)
+    return str(path)
+
+
+def test_classes_are_those_of_the_checkpoint(checkpoint, tmp_path):
+    nameless = str(tmp_path / 'nameless.pth')
+    torch.save(dict(state_dict={}), nameless)
+    for path, wanted in (
+        (checkpoint, None),
+        (checkpoint, ['dog', 'cat']),
+        (nameless, ['dog', 'cat']),
+    ):
+        assert command.classes_of(path, wanted) == ['dog', 'cat']
+    with pytest.raises(DataRootError, match='^--classes has cat, dog, .* dog, cat$'):
+        command.classes_of(checkpoint, ['cat', 'dog'])
+    with pytest.raises(DataRootError, match="doesn't name its classes"):
+        command.classes_of(nameless, None)
+
+
+def test_testing_takes_the_test_part_and_counts_what_the_detector_does_not_know(
+    checkpoint, tmp_path, capsys
+):
+    lists = dict(train=NAMES[:4], val=NAMES[4:6], test=NAMES[6:])
+    root = write_voc(tmp_path / 'data', NAMES, lists, classes=('cat', 'pig'))
+    cfg = fit_test(root, checkpoint, tmp_path / 'work')
+    assert cfg.test_dataloader.dataset.metainfo.classes == ('dog', 'cat')
+    assert Path(cfg.test_dataloader.dataset.ann_file).read_text().count('\n') == 4
+    assert cfg.model.bbox_head.num_classes == 2
+    assert table_rows(capsys.readouterr().out) == [
+        ['images', '4'], ['dog', '0'], ['cat', '2'], ['other classes, left out', '2'],
+    ]  # fmt: skip
+
+
+def test_testing_without_a_test_part_takes_that_for_validation(checkpoint, coco, tmp_path):
+    cfg = fit_test(coco, checkpoint, tmp_path / 'work')
+    file = str(tmp_path / 'work' / 'test_data' / 'val.json')
+    assert cfg.test_dataloader.dataset.ann_file == cfg.test_evaluator.ann_file == file
+    categories = json.loads(Path(file).read_text())['categories']
+    assert [category['name'] for category in categories] == ['dog', 'cat']
+
+
+def test_a_folder_of_other_classes_is_refused(checkpoint, tmp_path):
+    root = write_voc(tmp_path / 'data', NAMES, classes=('pig', 'cow'))
+    with pytest.raises(SystemExit, match='data has cow, pig, and the checkpoint knows dog, cat$'):
+        fit_test(root, checkpoint, tmp_path / 'work')
+
+
+# ------------------------------------------------------------------- what is told and written
+
+
+def test_what_was_found_is_told_and_written_down(tmp_path, capsys):
+    root = write_voc(tmp_path / '[data]', NAMES, dict(train=NAMES[:8], val=NAMES[8:]))
+    annotations = [root / 'Annotations' / f'{name}.xml' for name in NAMES[:2]]
+    faulty = voc_object('[b]cat', box=(9, 9, 9, 20)), voc_object('dog', difficult=1)
+    annotations[0].write_text(voc_xml(*faulty))
+    annotations[1].write_text('<annotation>')
+    cfg = fit('demo_shapes', root, tmp_path / 'work')
+    output = capsys.readouterr().out
+    assert f'{root}: a VOC-style folder' in output
+    assert table_rows(output) == [
+        ['images', '7', '2'],
+        ['[b]cat', '1', '0'],
+        ['cat', '3', '1'],
+        ['dog', '4', '1'],
+        ['of these, difficult', '1', '0'],
+        ['boxes without area', '1', '0'],
+        ['unreadable annotations', '1', '0'],
+    ]
+    assert "Parts: the data's own, train, val." in output
+    written = tmp_path / 'work' / 'data'
+    assert (written / 'summary.txt').read_text().split() == output.split()
+    assert (written / 'faults.txt').read_text().splitlines() == [
+        'train\tAnnotations/image 01.xml\tunreadable annotations\tno element found: line 1, '
+        'column 12',
+        'train\tJPEGImages/image 00.jpg\tboxes without area\t[b]cat (8, 8, 8, 19) in 80 x 60',
+    ]
+    names = ['faults.txt', 'summary.txt', 'train.txt', 'val.txt']
+    assert sorted(path.name for path in written.iterdir()) == names
+    assert cfg.filename == 'demo_shapes_on__data_.py'
+    assert f'python tools/train.py {tmp_path / "work" / cfg.filename}\n' in output
+
+    for path in annotations:
+        path.write_text(voc_xml(voc_object()))
+    fit('demo_shapes', root, tmp_path / 'work')
+    assert not (written / 'faults.txt').exists()
+
+
+def test_a_config_that_was_fitted_keeps_its_name(voc, tmp_path):
+    cfg = fit('demo_shapes', voc, tmp_path)
+    assert cfg.filename == 'demo_shapes_on_my_pets.py'
+    cfg.dump(str(tmp_path / cfg.filename))
+    again = fit(tmp_path / cfg.filename, voc, tmp_path)
+    assert again.filename == cfg.filename
+    assert again.to_dict() == cfg.to_dict()
+
+
+def test_a_config_that_was_fitted_may_be_a_base(voc, tmp_path):
+    """As docs/your_data.md shows it."""
+    page = (ROOT / 'docs' / 'your_data.md').read_text()
+    code = page.split('## Going on with a config')[1].split('```python\n')[1].split('```')[0]
+    work_dir = tmp_path / 'work_dirs' / 'demo_shapes'
+    work_dir.mkdir(parents=True)
+    fit('demo_shapes', voc, work_dir).dump(str(work_dir / 'demo_shapes_on_shapes.py'))
+    (tmp_path / 'longer.py').write_text(code)
+    cfg = Config.fromfile(tmp_path / 'longer.py', import_custom_modules=False)
+    assert (cfg.train_cfg.max_epochs, cfg.train_cfg.type) == (50, 'EpochBasedTrainLoop')
+    assert cfg.work_dir == 'work_dirs/longer'
+    assert cfg.train_dataloader.dataset.type == 'VOCListDataset'
+
+
+def test_a_work_dir_that_cannot_be_written_ends_in_a_line(voc, tmp_path):
+    (tmp_path / 'file').touch()
+    with pytest.raises(SystemExit, match='--data-root: .*file'):
+        fit('demo_shapes', voc, tmp_path / 'file')

@@ -1,0 +1,534 @@
+"""What a folder is taken for, what is read from it, and what is written for the data sets."""
+
+import json
+import time
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+from mmdet.evaluation import CocoMetric
+from mmdet.registry import DATASETS
+from PIL import Image
+
+from ssd_plugin.datasets.faults import (
+    ACROSS_THE_EDGE,
+    ALSO_IN_TRAIN,
+    NO_ANNOTATION,
+    NO_AREA,
+    NO_IMAGE,
+    NOT_A_BOX,
+    NOT_AN_ANNOTATION,
+    NOT_AN_IMAGE,
+    OTHER_SIZE,
+    OUTSIDE,
+    UNKNOWN_CLASS,
+)
+from ssd_plugin.datasets.own_data.parts import choose_parts
+from ssd_plugin.datasets.own_data.recognise import recognise
+from ssd_plugin.datasets.own_data.summary import DataSet
+from ssd_plugin.errors import SSDPluginError
+from tests.support.data_folders import (
+    JPEGS,
+    NAMES,
+    SIZE,
+    coco_document,
+    save_json,
+    voc_object,
+    voc_xml,
+    write_coco,
+    write_image,
+    write_voc,
+)
+
+
+def read(root):
+    source = recognise(root)
+    return DataSet(source, source.parts.names)
+
+
+def paths(root):
+    """The images that are read, by part."""
+    return {part: [image.path for image in images] for part, images in read(root).images.items()}
+
+
+def found_faults(root):
+    """Kinds and paths of all faults."""
+    data = read(root)
+    return [(fault.kind, fault.path) for _, fault in data.all_faults(data.classes())]
+
+
+def write_copy(source, part, names, classes, folder):
+    """What the source writes for images of a part, and its path."""
+    images = [source.read(part, name) for name in names]
+    assert not any(image.faults for image in images)
+    path = source.write(part, images, classes, folder)
+    return json.loads(path.read_text()), path
+
+
+# ----------------------------------------------------------------------------------- layouts
+
+
+def test_a_voc_style_folder_with_lists(tmp_path):
+    lists = dict(train=NAMES[:5], val=NAMES[5:8], trainval=NAMES[:8], test=NAMES[8:])
+    data = read(write_voc(tmp_path, NAMES, lists))
+    assert (data.source.kind, data.source.description) == ('VOC', 'a VOC-style folder')
+    assert {part: len(images) for part, images in data.images.items()} == dict(
+        train=5, val=3, test=2
+    )
+    image = data.images['train'][1]
+    assert (image.path, image.source) == ('JPEGImages/image 01.jpg', 'Annotations/image 01.xml')
+    assert image.size == SIZE
+    assert [tuple(box) for box in image.boxes] == [('dog', (10, 10, 39, 29), False)]
+    assert data.classes() == ['cat', 'dog']
+    assert not data.all_faults(['cat', 'dog']) and data.source.notes == []
+
+
+@pytest.mark.parametrize('suffix', ['.png', '.jpeg', '.bmp', '.JPG'])
+def test_folders_in_small_letters_with_images_of_any_type(suffix, tmp_path):
+    write_voc(tmp_path, NAMES, suffix=suffix, folders=('annotations', 'images'))
+    found = paths(tmp_path)
+    assert sorted(found['train'] + found['val']) == [f'images/{name}{suffix}' for name in NAMES]
+    assert len(found['val']) == 2
+
+
+def test_a_devkit_of_several_years_is_trained_and_tested_as_published(tmp_path):
+    years = tmp_path / 'VOCdevkit'
+    lists = dict(train=NAMES[:4], val=NAMES[4:6], trainval=NAMES[:6], test=NAMES[6:])
+    write_voc(years / 'VOC2007', NAMES, lists)
+    lists = dict(train=NAMES[:1], val=NAMES[1:2], trainval=NAMES[:2])
+    write_voc(years / 'VOC2012', NAMES[:2], lists, suffix='.png')
+    expected = [f'VOC2007/JPEGImages/{name}' for name in JPEGS[:6]]
+    expected += [f'VOC2012/JPEGImages/{name}.png' for name in NAMES[:2]]
+    found = paths(years)
+    assert found['train'] == expected
+    assert found['val'] == [f'VOC2007/JPEGImages/{name}' for name in JPEGS[6:]]
+    assert paths(tmp_path)['train'] == [f'VOCdevkit/{path}' for path in expected]
+    assert recognise(tmp_path).description == 'Pascal VOC (VOC2007, VOC2012)'
+    one_year = recognise(years / 'VOC2012')
+    assert one_year.benchmark and one_year.description == 'Pascal VOC (VOC2012)'
+    assert one_year.parts.names == dict(train=NAMES[:1], val=NAMES[1:2])
+
+
+def test_lists_may_name_files_and_lie_in_imagesets_itself(tmp_path):
+    lists = write_voc(tmp_path, NAMES) / 'ImageSets'
+    lists.mkdir()
+    (lists / 'training.txt').write_text('image 00.jpg\r\n\r\nimage 01.jpg\r\n')
+    (lists / 'valid.txt').write_text('image 02.xml\n')
+    (lists / 'cat_train.txt').write_text('image 03  1\n')
+    source = recognise(tmp_path)
+    assert source.parts.names == dict(train=NAMES[:2], val=NAMES[2:3])
+    assert source.notes == ['In no list, and not used: 7 annotations.']
+
+
+ANNOTATIONS = 'annotations/instances_{}2017.json'
+COCO_LAYOUTS = {
+    'as COCO': (ANNOTATIONS.format('train'), 'train2017', ANNOTATIONS.format('val'), 'val2017'),
+    'images': ('train.json', 'images', 'val.json', 'images'),
+    'images/train': ('annotations/train.json', 'images/train', 'annotations/val.json',
+                     'images/val'),
+    'beside': ('train.json', '.', 'val.json', '.'),
+    'a folder each': ('train/_annotations.coco.json', 'train', 'valid/_annotations.coco.json',
+                      'valid'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('layout', COCO_LAYOUTS)
+def test_coco_layouts(layout, tmp_path):
+    train_json, train, val_json, val = COCO_LAYOUTS[layout]
+    # The same names on both sides, where the folders differ: the right one is to be found.
+    val_names = JPEGS[:3] if train != val else [f'val {name}' for name in JPEGS[:3]]
+    write_coco(tmp_path / train_json, tmp_path / train, JPEGS)
+    write_coco(tmp_path / val_json, tmp_path / val, val_names)
+    if layout == 'as COCO':
+        save_json(tmp_path / 'annotations' / 'captions_train2017.json', dict(captions=[]))
+    data = read(tmp_path)
+    assert data.source.kind == 'COCO'
+    assert paths(tmp_path) == dict(
+        train=[(Path(train) / name).as_posix() for name in JPEGS],
+        val=[(Path(val) / name).as_posix() for name in val_names],
+    )
+    assert data.source.dataset('val')['data_prefix'] == dict(img='' if val == '.' else f'{val}/')
+    # Nothing is wrong with these, and they are used as they are.
+    written = data.source.write('val', data.images['val'], ['cat', 'dog'], tmp_path / 'out')
+    assert written == tmp_path / val_json and not (tmp_path / 'out').exists()
+
+
+def test_one_json_is_divided(tmp_path):
+    write_coco(tmp_path / 'labels.json', tmp_path / 'images', JPEGS)
+    data = read(tmp_path)
+    assert len(data.images['train']) == 8 and len(data.images['val']) == 2
+    file = data.source.write('val', data.images['val'], ['cat', 'dog'], tmp_path / 'out')
+    written = json.loads(file.read_text())
+    assert file == tmp_path / 'out' / 'val.json'
+    assert [f'images/{image["file_name"]}' for image in written['images']] == paths(tmp_path)['val']
+    kept = {image['id'] for image in written['images']}
+    assert {annotation['image_id'] for annotation in written['annotations']} == kept
+
+
+def test_a_json_may_name_subfolders(tmp_path):
+    names = ['images/a/0.jpg', 'images/b/0.jpg', 'images/b/1.jpg']
+    write_coco(tmp_path / 'all.json', tmp_path, names)
+    found = paths(tmp_path)
+    assert sorted(found['train'] + found['val']) == names
+
+
+def test_a_test_part_alone_is_a_data_set_but_not_to_train_on(tmp_path):
+    write_coco(tmp_path / 'test.json', tmp_path / 'images', JPEGS)
+    parts = recognise(tmp_path).parts
+    assert parts.evaluated == 'val' and len(parts.names['val']) == 10
+    assert 'no images for train: none' in refusal(tmp_path)
+
+
+def test_thousands_of_images_are_read_in_seconds(tmp_path):
+    root = write_voc(tmp_path / 'data', NAMES[:1])
+    for i in range(2500):
+        (root / 'JPEGImages' / f'{i}.jpg').hardlink_to(root / 'JPEGImages' / JPEGS[0])
+        (root / 'Annotations' / f'{i}.xml').hardlink_to(root / 'Annotations' / f'{NAMES[0]}.xml')
+    start = time.monotonic()
+    assert sum(map(len, read(root).images.values())) == 2501
+    assert time.monotonic() - start < 20
+
+
+# ------------------------------------------------------------------------- folders of no use
+
+
+def refusal(root):
+    with pytest.raises(SSDPluginError) as caught:
+        read(root)
+    assert '\n' not in str(caught.value)
+    return str(caught.value)
+
+
+def test_what_was_looked_for_and_found_is_told(tmp_path):
+    assert refusal(tmp_path / 'nowhere') == f'no folder {tmp_path / "nowhere"}'
+    assert 'Found nothing' in refusal(tmp_path)
+    write_image(tmp_path / 'photos' / 'a.jpg')
+    for name in ('a.txt', 'b.txt', 'LICENSE'):
+        (tmp_path / name).touch()
+    message = refusal(tmp_path)
+    assert 'Looked for VOC: Annotations/*.xml beside JPEGImages or images' in message
+    assert 'COCO: annotations/instances_*.json' in message
+    assert 'Found photos/, 2 *.txt, 1 *LICENSE' in message and 'Did you mean' not in message
+
+
+def test_a_data_set_one_folder_below_is_pointed_to(tmp_path):
+    write_voc(tmp_path / 'mine', NAMES[:2])
+    assert f'Did you mean {tmp_path / "mine"}?' in refusal(tmp_path)
+    write_coco(tmp_path / 'coco' / 'train.json', tmp_path / 'coco', ['a.jpg'])
+    assert f'Did you mean {tmp_path / "coco"}?' in refusal(tmp_path)
+
+
+def test_annotations_without_images_are_no_data_set(tmp_path):
+    write_voc(tmp_path, NAMES[:2], folders=('Annotations', 'photos'))
+    assert 'Found Annotations/, photos/' in refusal(tmp_path)
+
+
+@pytest.mark.parametrize('content, expected', [
+    ('{"images": ', "can't read"),
+    ('[]', 'no COCO json'),
+    ('{"images": [], "annotations": {}, "categories": []}', 'no COCO json'),
+    ('{"images": [1], "annotations": [], "categories": []}', 'no COCO json'),
+    ('[' * 100000, "can't read"),
+])  # fmt: skip
+def test_a_json_of_another_kind(content, expected, tmp_path):
+    (tmp_path / 'train.json').write_text(content)
+    message = refusal(tmp_path)
+    assert expected in message and str(tmp_path / 'train.json') in message
+
+
+def test_which_json_is_for_training_has_to_be_clear(tmp_path):
+    for name in 'abcdef':
+        save_json(tmp_path / f'{name}.json', coco_document([]))
+    assert 'none is train: a.json, b.json, c.json, d.json, ...; expected' in refusal(tmp_path)
+    for year in (2014, 2017):
+        save_json(tmp_path / 'annotations' / f'instances_train{year}.json', coco_document([]))
+    expected = 'several json files for train: annotations/instances_train2014.json, '
+    assert expected in refusal(tmp_path)
+
+
+def test_a_data_set_without_a_usable_image(tmp_path):
+    write_voc(tmp_path, NAMES)
+    for path in (tmp_path / 'JPEGImages').iterdir():
+        path.unlink()
+    assert 'no images for train: 8 missing images (JPEGImages/image 0' in refusal(tmp_path)
+
+
+# ------------------------------------------------------------------------------------ parts
+
+
+def test_a_split_is_the_same_again_in_any_order():
+    parts = choose_parts({}, NAMES).names
+    assert parts == choose_parts({}, NAMES).names
+    assert len(parts['val']) == 2 and sorted(parts['train'] + parts['val']) == NAMES
+    assert sorted(choose_parts({}, NAMES[::-1]).names['val']) == sorted(parts['val'])
+    assert parts['train'] == [name for name in NAMES if name in parts['train']], 'out of order'
+
+
+def test_images_stay_in_their_part_when_others_are_added():
+    names = [f'{i}' for i in range(1000)]
+    before, after = (set(choose_parts({}, names[:n]).names['val']) for n in (900, 1000))
+    assert (len(before), len(after)) == (180, 200)
+    assert len(before - after) < 10
+
+
+@pytest.mark.parametrize('lists, benchmark, expected', [
+    (dict(train='ab', val='c', trainval='abc', test='de'), False,
+     dict(train='ab', val='c', test='de')),
+    (dict(train='ab', test='de'), False, dict(train='ab', val='de')),
+    (dict(trainval='abc', test='de'), False, dict(train='abc', val='de')),
+    (dict(trainval='abc', val='c'), False, dict(train='ab', val='c')),
+    (dict(val='c', test='de'), False, dict(train='ab', val='c', test='de')),
+    (dict(train='aab', val='c', test=''), False, dict(train='ab', val='c')),
+    (dict(train='ab', val='c', trainval='abc', test='de'), True, dict(train='abc', val='de')),
+    (dict(train='ab', val='c', trainval='abc'), True, dict(train='ab', val='c')),
+])  # fmt: skip
+def test_lists_of_the_data_come_first_and_pascal_voc_has_its_own_rule(lists, benchmark, expected):
+    parts = choose_parts(lists, 'abcde', benchmark)
+    assert parts.names == {part: list(names) for part, names in expected.items()}
+    assert parts.evaluated == ('test' if 'test' in expected else 'val')
+
+
+def test_a_list_to_train_on_alone_is_divided():
+    parts = choose_parts(dict(train=NAMES[:5]), NAMES)
+    assert len(parts.names['val']) == 1
+    assert sorted(parts.names['train'] + parts.names['val']) == NAMES[:5]
+    assert parts.origin == '20% of the images for val, drawn with seed 0'
+
+
+# ------------------------------------------------------------------------------------ faults
+
+BOXES = {
+    (20, 20, 20, 30): NO_AREA,
+    (20, 30, 30, 20): NO_AREA,
+    (90, 20, 99, 30): OUTSIDE,
+    (-9, -9, -2, -2): OUTSIDE,
+    (70, 20, 90, 30): ACROSS_THE_EDGE,
+    (-9, 20, 10, 30): ACROSS_THE_EDGE,
+    (0, 0, 80, 60): None,
+    (1, 1, 81, 61): None,
+}
+
+
+@pytest.mark.parametrize('box', BOXES)
+@pytest.mark.parametrize('kind', ['VOC', 'COCO'])
+def test_faulty_boxes(kind, box, tmp_path):
+    if kind == 'VOC':
+        write_voc(tmp_path, NAMES[:2])
+        for name in NAMES[:2]:
+            (tmp_path / 'Annotations' / f'{name}.xml').write_text(voc_xml(voc_object(box=box)))
+    else:
+        document = write_coco(tmp_path / 'all.json', tmp_path / 'JPEGImages', JPEGS[:2])
+        x1, y1, x2, y2 = box
+        for annotation in document['annotations']:
+            annotation['bbox'] = [x1, y1, x2 - x1, y2 - y1]
+        save_json(tmp_path / 'all.json', document)
+    expected = [(BOXES[box], f'JPEGImages/{name}') for name in JPEGS[:2]] if BOXES[box] else []
+    assert sorted(found_faults(tmp_path)) == expected
+
+
+UNREADABLE = {
+    'cut short': voc_xml(voc_object())[:-20],
+    'empty': '',
+    'an encoding that nobody knows': '<?xml version="1.0" encoding="x-no"?><annotation/>',
+    'not a number': voc_xml(voc_object(box=('nan', 1, 5, 5))),
+    'an infinite number': voc_xml(voc_object(box=(1, 1, 'inf', 5))),
+    'an empty number': voc_xml(voc_object(box=('', 1, 5, 5))),
+    'no box': voc_xml('<object><name>cat</name></object>'),
+    'no name': voc_xml('<object><bndbox/></object>'),
+    'a blank name': voc_xml(voc_object(' ')),
+    'no width': '<annotation><size><height>9</height></size></annotation>',
+    'neither yes nor no': voc_xml(voc_object(difficult='perhaps')),
+}
+
+
+@pytest.mark.parametrize('case', UNREADABLE)
+def test_an_unreadable_annotation_is_left_out(case, tmp_path):
+    write_voc(tmp_path, NAMES[:4], dict(train=NAMES[:3], val=NAMES[3:4]))
+    (tmp_path / 'Annotations' / 'image 01.xml').write_text(UNREADABLE[case])
+    assert found_faults(tmp_path) == [(NOT_AN_ANNOTATION, 'Annotations/image 01.xml')]
+    assert paths(tmp_path)['train'] == ['JPEGImages/image 00.jpg', 'JPEGImages/image 02.jpg']
+
+
+def test_missing_and_unreadable_images_are_left_out(tmp_path):
+    write_voc(tmp_path, NAMES, dict(train=[*NAMES[:6], 'nowhere'], val=NAMES[5:]))
+    images = tmp_path / 'JPEGImages'
+    (images / JPEGS[0]).unlink()
+    (images / JPEGS[1]).write_bytes(b'')
+    (images / JPEGS[2]).write_text('no image')
+    (images / JPEGS[3]).write_bytes(b'\xff\xd8\xff\xe0 and what a JPEG has not')
+    write_image(images / JPEGS[4], size=(60, 80))
+    write_image(images / 'not annotated.jpg')
+    kinds = (NO_IMAGE, NOT_AN_IMAGE, NOT_AN_IMAGE, NOT_AN_IMAGE, OTHER_SIZE)
+    assert found_faults(tmp_path) == [
+        *((kind, f'JPEGImages/{name}') for kind, name in zip(kinds, JPEGS)),
+        (NO_ANNOTATION, 'Annotations/nowhere.xml'),
+        (ALSO_IN_TRAIN, 'JPEGImages/image 05.jpg'),
+    ]
+    assert paths(tmp_path)['train'] == [f'JPEGImages/{name}' for name in JPEGS[4:6]]
+    notes = recognise(tmp_path).notes
+    assert notes == ['Without an annotation, and not used: 1 images.']
+
+
+def test_of_two_images_of_a_name_the_jpeg_is_taken(tmp_path):
+    write_voc(tmp_path, NAMES[:2])
+    for name in NAMES[:2]:
+        write_image(tmp_path / 'JPEGImages' / f'{name}.png')
+    found = paths(tmp_path)
+    assert sorted(found['train'] + found['val']) == [f'JPEGImages/{name}' for name in JPEGS[:2]]
+
+
+def test_an_annotation_may_name_its_image(tmp_path):
+    write_voc(tmp_path, NAMES[:2])
+    (tmp_path / 'JPEGImages' / JPEGS[0]).rename(tmp_path / 'JPEGImages' / 'other.png')
+    xml = voc_xml(voc_object()).replace('<size>', r'<filename>C:\mine\other.png</filename><size>')
+    (tmp_path / 'Annotations' / 'image 00.xml').write_text(xml)
+    found = sorted(path for part in paths(tmp_path).values() for path in part)
+    assert found == ['JPEGImages/image 01.jpg', 'JPEGImages/other.png']
+
+
+def test_the_size_of_an_image_is_that_which_opencv_decodes(tmp_path):
+    write_voc(tmp_path, NAMES[:2])
+    exif = Image.Exif()
+    exif[0x0112] = 6  # displayed turned by a quarter
+    for name in JPEGS[:2]:
+        Image.new('RGB', (80, 60)).save(tmp_path / 'JPEGImages' / name, exif=exif)
+    image = recognise(tmp_path).read('train', NAMES[0])
+    assert image.size == cv2.imread(str(tmp_path / image.path)).shape[1::-1] == (60, 80)
+
+
+def test_faults_of_a_coco_json(tmp_path):
+    document = write_coco(tmp_path / 'train.json', tmp_path, JPEGS[:6])
+    write_coco(tmp_path / 'val.json', tmp_path, JPEGS[5:])
+    images, annotations = document['images'], document['annotations']
+    (tmp_path / JPEGS[0]).unlink()
+    (tmp_path / JPEGS[1]).write_text('no image')
+    images[2].update(width=1, height=1)
+    annotations[3]['bbox'] = [1, 2, float('nan'), 3]
+    annotations[4]['category_id'] = 99
+    annotations.append(dict(annotations[5], id=99, bbox=None))
+    images += [dict(id=77), dict(images[5], file_name='again.jpg')]
+    save_json(tmp_path / 'train.json', document)
+    assert found_faults(tmp_path) == [
+        (NOT_AN_ANNOTATION, 'train.json'),
+        (NOT_AN_ANNOTATION, 'again.jpg'),
+        (NO_IMAGE, JPEGS[0]),
+        (NOT_AN_IMAGE, JPEGS[1]),
+        (OTHER_SIZE, JPEGS[2]),
+        (NOT_A_BOX, JPEGS[3]),
+        (UNKNOWN_CLASS, JPEGS[4]),
+        (NOT_A_BOX, JPEGS[5]),
+        (ALSO_IN_TRAIN, JPEGS[5]),
+    ]
+    data = read(tmp_path)
+    file = data.source.write('train', data.images['train'], ['cat', 'dog'], tmp_path / 'out')
+    written = json.loads(file.read_text())
+    assert [image['file_name'] for image in written['images']] == JPEGS[2:6]
+    assert (written['images'][0]['width'], written['images'][0]['height']) == SIZE
+    assert [annotation['image_id'] for annotation in written['annotations']] == [2, 5]
+
+
+# ------------------------------------------------------- what MMDetection's data sets make of it
+
+
+def build(source, part, classes, file):
+    metainfo = dict(classes=tuple(classes))
+    return DATASETS.build(dict(source.dataset(part), ann_file=str(file), metainfo=metainfo))
+
+
+def infos(dataset):
+    return [dataset.get_data_info(index) for index in range(len(dataset))]
+
+
+def labels(dataset):
+    """Names and boxes of the objects, by image."""
+    names = dataset.metainfo['classes']
+    return {
+        Path(info['img_path']).name: [
+            (names[i['bbox_label']], i['bbox']) for i in info['instances']
+        ]
+        for info in infos(dataset)
+    }
+
+
+def test_the_list_of_a_voc_folder_is_read_as_it_was_written(tmp_path):
+    root = write_voc(tmp_path / 'data', NAMES, suffix='.png', folders=('annotations', 'images'))
+    (root / 'annotations' / 'image 00.xml').write_text(
+        voc_xml(voc_object('dog', difficult=1), voc_object('cow'), size=(0, 0))
+    )
+    data = read(root)
+    for part, images in data.images.items():
+        file = data.source.write(part, images, ['dog', 'cat'], tmp_path / 'out')
+        dataset = build(data.source, part, ['dog', 'cat'], file)
+        assert labels(dataset) == {
+            Path(image.path).name: [(b.name, list(b.bbox)) for b in image.boxes if b.name != 'cow']
+            for image in images
+        }
+        for info in infos(dataset):
+            assert Path(info['img_path']).is_file()
+            first = 'image 00' in info['img_id']
+            assert [i['ignore_flag'] for i in info['instances']] == [int(first)]
+
+
+@pytest.mark.parametrize(
+    'classes', [['cat', 'dog', 'cow'], ['cow', 'cat'], ['dog'], ['dog', 'cat']]
+)
+def test_labels_and_evaluation_of_a_coco_json_are_of_the_classes_in_their_order(classes, tmp_path):
+    """Whatever the order of the categories is, and whether they are all there."""
+    document = write_coco(
+        tmp_path / 'all.json', tmp_path, JPEGS, classes=('dog', 'cat', 'dog'), first_id=0
+    )
+    document['categories'].append(dict(id=90, name='pig'))
+    for annotation in document['annotations']:
+        del annotation['area']
+    save_json(tmp_path / 'all.json', document)
+    source = recognise(tmp_path)
+    _, file = write_copy(source, 'val', JPEGS, classes, tmp_path / 'out')
+    dataset = build(source, 'val', classes, file)
+    assert labels(dataset) == {
+        name: [(kind, [10, 10, 40, 30])] if kind in classes else []
+        for name, kind in zip(JPEGS, ['dog', 'cat', 'dog'] * 4)
+    }
+    metric = CocoMetric(ann_file=str(file), classwise=True)
+    metric.dataset_meta = dataset.metainfo
+    for info in infos(dataset):  # detections without a fault
+        found = info['instances']
+        predictions = dict(
+            bboxes=torch.tensor([i['bbox'] for i in found], dtype=torch.float).reshape(-1, 4),
+            labels=torch.tensor([i['bbox_label'] for i in found], dtype=torch.long),
+            scores=torch.ones(len(found)),
+        )
+        sample = dict(img_id=info['img_id'], ori_shape=SIZE[::-1], pred_instances=predictions)
+        metric.process({}, [sample])
+    results = metric.evaluate(len(dataset))
+    assert results['coco/bbox_mAP'] == 1
+    there = [name for name in classes if name != 'cow']
+    assert [results[f'coco/{name}_precision'] for name in there] == [1] * len(there)
+
+
+def test_a_coco_json_without_what_evaluation_needs_is_completed(tmp_path):
+    document = write_coco(tmp_path / 'all.json', tmp_path, JPEGS[:3], first_id=0)
+    for image in document['images']:
+        del image['width'], image['height']
+    for annotation in document['annotations']:
+        del annotation['iscrowd'], annotation['area']
+    document['annotations'][2]['area'] = 0
+    save_json(tmp_path / 'all.json', document)
+    copy, path = write_copy(
+        recognise(tmp_path), 'train', JPEGS[:3], ['cat', 'dog'], tmp_path / 'out'
+    )
+    assert [(image['width'], image['height']) for image in copy['images']] == [SIZE] * 3
+    assert [(a['id'], a['area'], a['iscrowd']) for a in copy['annotations']] == [
+        (1, 600, 0), (2, 600, 0), (3, 600, 0),
+    ]  # fmt: skip
+    path.replace(tmp_path / 'all.json')
+    same = write_copy(recognise(tmp_path), 'train', JPEGS[:3], ['cat', 'dog'], tmp_path / 'out')
+    assert same == (copy, tmp_path / 'all.json')
+
+
+def test_ids_of_annotations_that_occur_twice_are_given_anew(tmp_path):
+    document = write_coco(tmp_path / 'all.json', tmp_path, JPEGS[:3])
+    document['annotations'][2]['id'] = 1
+    save_json(tmp_path / 'all.json', document)
+    copy, _ = write_copy(recognise(tmp_path), 'train', JPEGS[:3], ['cat', 'dog'], tmp_path / 'out')
+    assert [annotation['id'] for annotation in copy['annotations']] == [1, 2, 3]
