@@ -82,15 +82,17 @@ def filter_scores(scores: Tensor, score_thr: float, nms_pre: int) -> Candidates:
         score_thr: Scores must be greater.
         nms_pre: How many of a class are kept; a negative number keeps all.
     """
-    passes = (scores > score_thr) & ~scores.isnan().any(-1, keepdim=True)  # (B, P, C)
-    image, prior, label = passes.nonzero(as_tuple=True)
+    # Few priors have a score above the threshold. A NaN is the maximum of its prior, and above none.
+    image, prior = (scores.amax(-1) > score_thr).nonzero(as_tuple=True)  # (n,)
+    row, label = (scores[image, prior] > score_thr).nonzero(as_tuple=True)  # (N,)
+    image, prior = image[row], prior[row]
     found = Candidates(image, prior, label, scores[image, prior, label])
-    if nms_pre < 0 or passes.sum(1).max() <= nms_pre:
+    group = image * scores.size(2) + label
+    if nms_pre < 0 or len(group) == 0 or group.bincount().max() <= nms_pre:
         return found
     by_score = found.score.argsort(descending=True, stable=True)
-    group = (found.image * scores.size(2) + found.label)[by_score]
-    by_group, order = group.sort(stable=True)
-    # The position within its group of each pair, in the order of the groups.
+    by_group, order = group[by_score].sort(stable=True)
+    # The position of each pair within its group, which the sorted groups begin at.
     rank = torch.arange(len(group), device=group.device) - torch.searchsorted(by_group, by_group)
     return found.select(by_score[order[rank < nms_pre]].sort().values)
 
