@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -123,7 +124,7 @@ class DeltaCoder:
         return torch.cat([centre - half, centre + half], dim=1)
 
 
-BoxCoder = DeltaCoder | BaseBBoxCoder  # what encodes and decodes (n, 4) boxes
+BoxCoder: TypeAlias = DeltaCoder | BaseBBoxCoder  # what encodes and decodes (n, 4) boxes
 
 
 def without_synchronisation(coder: BaseBBoxCoder) -> BoxCoder:

@@ -98,7 +98,7 @@ class SSDMultiBoxHead(BaseDenseHead):
         self.loss_bbox = MODELS.build(loss_bbox or dict(type='SmoothL1Loss', beta=1.0))
         self.box_loss = BoxRegressionLoss(self.loss_bbox, self.coder, reg_decoded_bbox)
 
-        self.train_cfg, self.test_cfg = train_cfg, test_cfg
+        self.train_cfg, self.test_cfg = train_cfg, test_cfg or {}
         if train_cfg:
             self.assigner = TASK_UTILS.build(train_cfg['assigner'])
             if not hasattr(self.assigner, 'assign_batch'):

@@ -22,7 +22,9 @@ class SSDDataPreprocessor(DetDataPreprocessor):
     Arguments and results are those of ``DetDataPreprocessor`` else.
     """
 
-    def __init__(self, *args, bgr_to_rgb: bool = False, rgb_to_bgr: bool = False, **kwargs) -> None:
+    def __init__(
+        self, *args: Any, bgr_to_rgb: bool = False, rgb_to_bgr: bool = False, **kwargs: Any
+    ) -> None:
         if bgr_to_rgb and rgb_to_bgr:
             raise ValueError('SSDDataPreprocessor: set bgr_to_rgb or rgb_to_bgr, not both')
         super().__init__(*args, **kwargs)

@@ -158,8 +158,8 @@ class SSDPriorGenerator(AnchorGenerator):
         return priors
 
     def __repr__(self) -> str:
-        names = ('strides', 'ratios', 'min_sizes', 'max_sizes', 'input_size')
-        names += ('center_offset', 'clip', 'clip_sides')
+        names = ['strides', 'ratios', 'min_sizes', 'max_sizes', 'input_size']
+        names += ['center_offset', 'clip', 'clip_sides']
         return f'{type(self).__name__}({", ".join(f"{n}={getattr(self, n)}" for n in names)})'
 
 
@@ -185,7 +185,7 @@ def linear_sizes(
 
 
 def check_cover(
-    featmap_sizes: Sequence[tuple[int, int]],
+    featmap_sizes: Sequence[tuple[int, ...]],
     strides: Sequence[tuple[float, float]],
     input_shape: tuple[int, int],
 ) -> None:

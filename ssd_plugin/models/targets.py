@@ -95,10 +95,10 @@ def pad_ground_truth(
         Boxes (B, G, 4) float32, labels (B, G) int64 with -1 as padding, and a mask (B, G) bool,
         False for padding and for boxes that cannot be trained on.
     """
-    bboxes = [get_box_tensor(instances.bboxes) for instances in batch_gt_instances]
-    bboxes = pad_sequence(bboxes, batch_first=True).float()
-    labels = [instances.labels for instances in batch_gt_instances]
-    labels = pad_sequence(labels, batch_first=True, padding_value=-1)
+    boxes_of_images = [get_box_tensor(instances.bboxes) for instances in batch_gt_instances]
+    bboxes = pad_sequence(boxes_of_images, batch_first=True).float()
+    labels_of_images = [instances.labels for instances in batch_gt_instances]
+    labels = pad_sequence(labels_of_images, batch_first=True, padding_value=-1)
     if labels.size(1) == 0:  # Add one padded box, so that boxes can be gathered by index.
         bboxes, labels = bboxes.new_zeros(len(labels), 1, 4), labels.new_full((len(labels), 1), -1)
     return bboxes, labels, (labels >= 0) & valid_gt_mask(bboxes, _shapes(batch_img_metas, bboxes))

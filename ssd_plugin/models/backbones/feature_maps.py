@@ -169,7 +169,9 @@ def map_layout(small: Any, large: Any) -> tuple[int, int, bool] | None:
 def sole_nodes(nodes: Sequence[fx.Node], values: dict[fx.Node, tuple]) -> set[fx.Node]:
     """Nodes after which no earlier value is used any more, but for parameters and numbers."""
     order = {node: i for i, node in enumerate(nodes)}
-    from_image, sole, last_use = set(), set(), 0
+    from_image: set[fx.Node] = set()
+    sole: set[fx.Node] = set()
+    last_use = 0
     for i, node in enumerate(nodes):
         derived = node.op == 'placeholder' or not from_image.isdisjoint(node.all_input_nodes)
         if derived and holds_tensor(values[node][0]):
@@ -190,7 +192,7 @@ def holds_tensor(value: Any) -> bool:
 
 def last_within(names: Iterable[str]) -> dict[str, str]:
     """The last node within each module: ``{'layer1': 'layer1.1.relu', 'layer1.1': ...}``."""
-    last = {}
+    last: dict[str, str] = {}
     for name in names:
         parts = name.split('.')
         last.update(('.'.join(parts[: i + 1]), name) for i in range(len(parts)))

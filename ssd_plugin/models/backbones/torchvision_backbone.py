@@ -86,14 +86,14 @@ class TorchvisionBackbone(BaseModule):
             self.model_args['norm_layer'] = lambda channels: build_norm_layer(norm_cfg, channels)[1]
 
         known = known_weights(name)
-        self._known_weights = known.get(weights)
+        self._known_weights = known.get(weights or '')
         if weights and not self._known_weights and not Path(weights).suffix:  # then it is no file
             raise ValueError(f'{name} has no weights {weights!r}, {alternatives(weights, known)}')
         self.preprocessing = preprocessing(self._known_weights or known['DEFAULT'])
 
         model = self.build_model()
         found = survey(model)
-        maps = found.at_strides(strides) if nodes is None else found.named(nodes)
+        maps = found.at_strides(strides or ()) if nodes is None else found.named(nodes)
         self.out_channels = tuple(chosen.channels for chosen in maps)
         self.out_strides = tuple(chosen.stride for chosen in maps)
         self._maps = [(chosen.node, chosen.channels_last) for chosen in maps]
