@@ -82,7 +82,7 @@ def filter_scores(scores: Tensor, score_thr: float, nms_pre: int) -> Candidates:
         score_thr: Scores must be greater.
         nms_pre: How many of a class are kept; a negative number keeps all.
     """
-    # Few priors have a score above the threshold. A NaN is the maximum of its prior, and above none.
+    # Few priors have a score above the threshold. A NaN is the maximum of its prior, above none.
     image, prior = (scores.amax(-1) > score_thr).nonzero(as_tuple=True)  # (n,)
     row, label = (scores[image, prior] > score_thr).nonzero(as_tuple=True)  # (N,)
     image, prior = image[row], prior[row]
