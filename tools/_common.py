@@ -1,4 +1,7 @@
-"""What the training and the testing command share. Light: imports neither torch nor MMDetection."""
+"""What the commands share: options, reading a config, checks, and errors of one line.
+
+Light: imports neither PyTorch nor MMDetection, so that a mistake in the arguments is told at once.
+"""
 
 from __future__ import annotations
 
@@ -13,54 +16,68 @@ from pathlib import Path
 from _data_check import DataNotFoundError, check_data
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.utils import import_modules_from_strings
+from rich.console import Console
 
 if importlib.util.find_spec('ssd_plugin') is None:  # a clone that has not been installed
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that both commands have, named as in MMDetection's."""
-    parser.add_argument('--work-dir', help='directory for logs, checkpoints and results')
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Add the config and the option that replaces settings of it."""
+    parser.add_argument('config', help='config file')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=DictAction,
         metavar='KEY=VALUE',
         help='replace settings of the config: optim_wrapper.optimizer.lr=0.01, key="[a,b]", '
-        'key="[(a,b),(c,d)]"; quote lists, without white space in them',
+        'key="[(a,b),(c,d)]"; quote lists, and leave no white space in them',
     )
+    parser.set_defaults(work_dir=None, launcher='none', data_root=None)
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of training and testing, named as in MMDetection's commands."""
+    parser.add_argument('--work-dir', help='directory for logs, checkpoints and results')
     parser.add_argument(
         '--data-root',
         metavar='DIR',
-        help="a folder of your own, of VOC or COCO kind, in place of the config's data",
+        help="a folder of your own in VOC's or COCO's format, in place of the config's data",
     )
     parser.add_argument(
         '--classes',
         type=class_names,
         metavar='A,B',
-        help='with --data-root: the classes, if not all that there are',
+        help='with --data-root: the classes to use, by default all that the annotations name',
     )
     parser.add_argument(
         '--strict',
         action='store_true',
-        help='refuse data with faults, which otherwise are skipped and reported',
+        help='refuse data with faults, which are skipped and reported otherwise',
     )
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
-        help='how the processes are started; pytorch for torchrun',
+        help='how the processes are started; pytorch stands for torchrun',
     )
     # torch.distributed.launch passes one spelling or the other, by version; torchrun none.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
 def class_names(text: str) -> list[str]:
-    """An argument that is a list of different names, with commas between."""
+    """The type of an argument that lists different names, separated by commas."""
     names = [name.strip() for name in text.split(',')]
     if not all(names) or len(set(names)) < len(names):
         raise argparse.ArgumentTypeError(f'{text!r} is no list of different names')
     return names
+
+
+def positive(text: str) -> int:
+    """The type of an argument that is a whole number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 1')
+    return int(text)
 
 
 def parse_args(parser: argparse.ArgumentParser) -> argparse.Namespace:
@@ -69,24 +86,49 @@ def parse_args(parser: argparse.ArgumentParser) -> argparse.Namespace:
         args = parser.parse_args()
     except (ValueError, AssertionError) as error:  # how DictAction says that a value is malformed
         sys.exit(f'--cfg-options takes KEY=VALUE pairs: {error}')
-    if args.classes and not args.data_root:
-        sys.exit('--classes needs --data-root')
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if 'local_rank' in args:
+        os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+        if args.classes and not args.data_root:
+            sys.exit('--classes needs --data-root')
     return args
+
+
+@contextmanager
+def one_line_errors(args: argparse.Namespace) -> Iterator[None]:
+    """End the program with one line at an error that its user can mend.
+
+    These are the plugin's own errors, and those of files and folders. Any other error is a fault
+    in the code and keeps its traceback.
+    """
+    try:
+        yield
+    except Exception as error:
+        # The plugin takes seconds to import. Before it is, none of its errors has been raised.
+        errors = sys.modules.get('ssd_plugin.errors')
+        if errors is None or not isinstance(error, (errors.SSDPluginError, OSError)):
+            raise
+        prefix = f'{args.config}: ' if isinstance(error, errors.ConfigError) else ''
+        sys.exit(f'{prefix}{error}')
+
+
+def prepare(
+    args: argparse.Namespace, splits: Iterable[str], checkpoint: str | None = None
+) -> Config:
+    """Read the config, check that its data and a checkpoint exist, and import the plugin."""
+    cfg = load_config(args)
+    require_checkpoint(checkpoint)
+    require_data(cfg, splits)
+    set_up(cfg)
+    return cfg
 
 
 def load_config(args: argparse.Namespace) -> Config:
     """Read the config, with the command line's options in it; importing nothing it names.
 
-    A config that isn't there or can't be read, and options that don't fit it, end the program
+    A config that does not exist or can't be read, and options that don't fit it, end the program
     with one line.
     """
-    if not os.path.isfile(args.config):
-        sys.exit(f'no config file {args.config}')
-    try:
-        cfg = read_config(args.config)
-    except (OSError, SyntaxError) as error:  # OSError: a file in _base_, an unknown extension
-        sys.exit(f"can't read {args.config}: {error}")
+    cfg = read_config(args.config)
     merge_options(cfg, args)
     cfg.launcher = args.launcher
     default_work_dir = os.path.join('work_dirs', Path(args.config).stem)
@@ -94,39 +136,38 @@ def load_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
+def read_config(path: str) -> Config:
+    """Read a config, importing nothing it names; if it can't be read, end with one line."""
+    if not os.path.isfile(path):
+        sys.exit(f'no config file {path}')
+    try:
+        try:
+            return Config.fromfile(path, import_custom_modules=False)
+        except ValueError:  # perhaps 'ssd_plugin::NAME' in _base_: the plugin has to resolve it
+            import ssd_plugin  # noqa: F401
+
+            return Config.fromfile(path, import_custom_modules=False)
+    except (OSError, SyntaxError) as error:  # OSError: a file in _base_, an unknown extension
+        sys.exit(f"can't read {path}: {error}")
+
+
 def merge_options(cfg: Config, args: argparse.Namespace) -> None:
-    """Put the command line's options into a config; if they don't fit, end with one line."""
+    """Merge the command line's options into a config; if they don't fit, end with one line."""
     try:
         cfg.merge_from_dict(args.cfg_options or {})
     except (KeyError, TypeError) as error:
         sys.exit(f'--cfg-options do not fit {args.config}: {error.args[0]}')
 
 
-def read_config(path: str) -> Config:
-    try:
-        return Config.fromfile(path, import_custom_modules=False)
-    except ValueError:  # perhaps 'ssd_plugin::NAME' in _base_: it takes the plugin to resolve it
-        import ssd_plugin  # noqa: F401
-
-        return Config.fromfile(path, import_custom_modules=False)
-
-
 def renamed(cfg: Config, name: str) -> Config:
-    """The config under another file name: MMEngine writes it so into the work directory."""
+    """The config under another file name, by which MMEngine writes it into the work directory."""
     return Config(cfg.to_dict(), cfg_text=cfg.text, filename=name)
 
 
 def require_checkpoint(path: str | None) -> None:
-    """End the program with one line if a checkpoint is to be a local file and is not there."""
+    """End the program with one line if a checkpoint is a local path where there is no file."""
     if path and '://' not in path and not os.path.isfile(path):
         sys.exit(f'no checkpoint file {path}')
-
-
-def has_checkpoint(work_dir: str) -> bool:
-    """Whether a run in this directory came as far as a checkpoint that training can go on from."""
-    folder = Path(work_dir)
-    resumable = (path for path in folder.glob('*.pth') if not path.name.startswith('best_'))
-    return (folder / 'last_checkpoint').is_file() or any(resumable)
 
 
 def require_data(cfg: Config, splits: Iterable[str]) -> None:
@@ -138,31 +179,14 @@ def require_data(cfg: Config, splits: Iterable[str]) -> None:
 
 
 def set_up(cfg: Config) -> None:
-    """Do what takes time: import the plugin and what the config asks for, join the processes."""
+    """Import the plugin and what the config asks for, and join the processes; takes seconds."""
     import ssd_plugin  # noqa: F401 - first: makes MMDetection importable without compiled ops
     from ssd_plugin.engine.launch import join_cpu_processes
 
     import_modules_from_strings(**cfg.get('custom_imports', ConfigDict(imports=[])))
-    try:
-        join_cpu_processes(cfg)
-    except ValueError as error:
-        sys.exit(str(error))
+    join_cpu_processes(cfg)
 
 
-def require_sound_data(cfg: Config, splits: Iterable[str]) -> None:
-    """For --strict: end the program with one line if anything is wrong with the data."""
-    from ssd_plugin.datasets.check import require_sound_data
-
-    with refusals():
-        require_sound_data(cfg, splits)
-
-
-@contextmanager
-def refusals() -> Iterator[None]:
-    """End the program with one line where data or a checkpoint are refused."""
-    from ssd_plugin.errors import CheckpointError, DataRefusedError
-
-    try:
-        yield
-    except (CheckpointError, DataRefusedError) as error:
-        sys.exit(str(error))
+def console() -> Console:
+    """A console for tables: in a file, which has no width, they take the width they need."""
+    return Console() if sys.stdout.isatty() else Console(width=110)

@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import _config
+import _common as common
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # they import PyTorch
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Detect on images and videos.')
-    _config.add_config(parser)
+    common.add_config(parser)
     parser.add_argument('checkpoint', help='checkpoint, or .onnx file of tools/export_onnx.py')
     parser.add_argument(
         'inputs', nargs='+', metavar='INPUT', help="an image, a folder, a pattern 'a/**/*.jpg', "
@@ -39,52 +39,26 @@ def parse_args() -> argparse.Namespace:
         '--score-thr', type=float, default=0.3, help='least score that is drawn and written (0.3)'
     )
     parser.add_argument(
-        '--batch-size', type=_config.positive, default=1, help='images at a time (1)'
+        '--batch-size', type=common.positive, default=1, help='images at a time (1)'
     )
     parser.add_argument('--device', help='where to compute: cpu, cuda:0; by default the best')
     parser.add_argument(
         '--voc-xml', action='store_true', help='also write DIR/voc, which --data-root reads'
     )
     parser.add_argument('--no-draw', action='store_true', help='draw nothing, which is faster')
-    return _config.parse_args(parser)
+    return common.parse_args(parser)
 
 
-class Rate(ProgressColumn):
-    """Images in a second."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f'{speed:.1f} images/s' if speed else '')
-
-
-def progress_bar() -> Progress:
-    """Like rich's own, with the number and the rate of images."""
-    return Progress(
-        TextColumn('{task.description}'),
-        BarColumn(),
-        MofNCompleteColumn(),
-        Rate(),
-        TimeRemainingColumn(),
-        console=_config.console(),
-    )
-
-
-def open_writers(args: argparse.Namespace, inferencer: StreamInferencer) -> list[Writer]:
-    """Everything that gets the detections."""
-    from ssd_plugin.inference.writers import CocoWriter, DrawingWriter, VocWriter
-
-    writers = [CocoWriter(args.out, inferencer.classes)]
-    if not args.no_draw:
-        folder = args.out / 'vis'
-        writers.append(DrawingWriter(folder, inferencer.classes, inferencer.visualizer))
-    if args.voc_xml:
-        writers.append(VocWriter(args.out / 'voc', inferencer.classes))
-    return writers
+def main() -> None:
+    args = parse_args()
+    with common.one_line_errors(args):
+        tally = detect(args)
+    report(args, tally)
 
 
 def detect(args: argparse.Namespace) -> Tally:
-    """Detect on all inputs, under a progress bar; what came of it."""
-    cfg = _config.read(args, (), args.checkpoint)
+    """Detect on all inputs, under a progress bar; returns what has been done."""
+    cfg = common.prepare(args, (), args.checkpoint)
     from ssd_plugin.inference.inferencer import build_inferencer
     from ssd_plugin.inference.inputs import count_images, find_inputs, read_inputs
     from ssd_plugin.inference.stream import detect_stream
@@ -98,12 +72,45 @@ def detect(args: argparse.Namespace) -> Tally:
         stream = read_inputs(paths)
         for tally in detect_stream(inferencer, stream, writers, args.batch_size, args.score_thr):
             progress.update(task, completed=tally.read)
-        progress.update(task, total=tally.read)  # a video may have other than it says
+        progress.update(task, total=tally.read)  # a video may have fewer frames than it says
     return tally
 
 
+def open_writers(args: argparse.Namespace, inferencer: StreamInferencer) -> list[Writer]:
+    """The writers of what the options ask for."""
+    from ssd_plugin.inference.writers import CocoWriter, DrawingWriter, VocWriter
+
+    writers: list[Writer] = [CocoWriter(args.out, inferencer.classes)]
+    if not args.no_draw:
+        folder = args.out / 'vis'
+        writers.append(DrawingWriter(folder, inferencer.classes, inferencer.visualizer))
+    if args.voc_xml:
+        writers.append(VocWriter(args.out / 'voc', inferencer.classes))
+    return writers
+
+
+def progress_bar() -> Progress:
+    """A bar with the number of images and images per second, which rich's own has not."""
+    return Progress(
+        TextColumn('{task.description}'),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeRemainingColumn(),
+        console=common.console(),
+    )
+
+
+class Rate(ProgressColumn):
+    """Images per second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f'{speed:.1f} images/s' if speed else '')
+
+
 def report(args: argparse.Namespace, tally: Tally) -> None:
-    """Say what was found and skipped, and where it is."""
+    """Print what was found and skipped, and where it is."""
     if tally.faults:
         print(f'skipped {len(tally.faults)}, which could not be read:')
         for fault in tally.faults:
@@ -116,15 +123,6 @@ def report(args: argparse.Namespace, tally: Tally) -> None:
     names += [] if args.no_draw else ['vis']
     names += ['voc'] if args.voc_xml else []
     print(*(args.out / name for name in names), sep='\n')
-
-
-def main() -> None:
-    args = parse_args()
-    try:
-        tally = detect(args)
-    except (ValueError, OSError, ImportError) as error:
-        sys.exit(str(error))
-    report(args, tally)
 
 
 if __name__ == '__main__':

@@ -8,25 +8,19 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import _config
+import _common as common
 from _data_check import DataNotFoundError, check_data
 from mmengine.config import Config
-
-if TYPE_CHECKING:  # these take time
-    from onnx import ModelProto
-
-    from ssd_plugin.export.difference import Difference
 
 NUM_IMAGES = 4  # that the file is checked on
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description='Write a detector as an ONNX file that answers as it does.'
+        description='Write a detector as an ONNX file with the same detections.'
     )
-    _config.add_config(parser)
+    common.add_config(parser)
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('out', type=Path, metavar='OUT', help='file to write, NAME.onnx')
     parser.add_argument(
@@ -39,13 +33,25 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--no-nms',
         action='store_true',
-        help='answer the boxes and scores of all priors, before thresholds and NMS',
+        help='output the boxes and scores of all priors, before thresholds and NMS',
     )
-    return _config.parse_args(parser)
+    return common.parse_args(parser)
+
+
+def main() -> None:
+    args = parse_args()
+    check_arguments(args)
+    part = args.out.with_name(f'{args.out.name}.{os.getpid()}.part')
+    with common.one_line_errors(args):
+        try:
+            cfg = common.prepare(args, (), args.checkpoint)
+            export(cfg, args, part)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    """What can be said before anything is imported."""
+    """Check what can be checked before anything heavy is imported."""
     for name in ('onnx', 'onnxruntime'):
         if importlib.util.find_spec(name) is None:
             sys.exit(f"{name} is not installed: pip install 'ssd-plugin[export]'")
@@ -55,26 +61,8 @@ def check_arguments(args: argparse.Namespace) -> None:
         sys.exit(f'no folder {args.out.parent} for {args.out}')
 
 
-def choose_images(args: argparse.Namespace, cfg: Config, folder: str) -> tuple[list[str], str]:
-    """Paths of images to check on, and what they are; drawn ones are put into the folder."""
-    from ssd_plugin.datasets.shapes import write_voc_shapes
-    from ssd_plugin.export.inputs import paths_of, split_to_test
-
-    if args.images:
-        return args.images, 'images'
-    split = split_to_test(cfg)
-    try:
-        check_data(cfg, [split])
-    except DataNotFoundError:
-        root = write_voc_shapes(folder, num_train=0, num_test=NUM_IMAGES)
-        return sorted(map(str, root.glob('JPEGImages/*'))), 'drawn images'
-    return paths_of(cfg, split, NUM_IMAGES), f'images of the {split} set'
-
-
-def export(
-    args: argparse.Namespace, cfg: Config, paths: list[str], part: Path
-) -> tuple[ModelProto, Difference]:
-    """Write the file to ``part`` and check it: the graph's shapes, and the difference."""
+def export(cfg: Config, args: argparse.Namespace, part: Path) -> None:
+    """Write ``part``, compare it with the detector, and rename it if the detections agree."""
     import onnx
 
     from ssd_plugin.checkpoints.load import load_detector
@@ -82,44 +70,46 @@ def export(
     from ssd_plugin.export.check import check_file
     from ssd_plugin.export.graph import BoxesAndScores, Detections
     from ssd_plugin.export.inputs import input_dtype, read_images
-    from ssd_plugin.export.onnx_file import build_onnx, describe
+    from ssd_plugin.export.onnx_file import build_onnx, describe, signature
 
-    images = read_images(cfg, paths)
-    detector, classes = load_detector(cfg, args.checkpoint)
-    size = input_size(cfg)
-    graph = (BoxesAndScores if args.no_nms else Detections)(detector, size)
-    meta = describe(classes, size, args.config)
-    model = build_onnx(graph, size, input_dtype(images), meta)
-    onnx.save(model, part)
-    return model, check_file(part, detector, images, with_nms=not args.no_nms)
+    with tempfile.TemporaryDirectory() as folder, common.console().status('Exporting'):
+        paths, kind = choose_images(args, cfg, folder)
+        images = read_images(cfg, paths)
+        detector, classes = load_detector(cfg, args.checkpoint)
+        size = input_size(cfg)
+        graph = (BoxesAndScores if args.no_nms else Detections)(detector, size)
+        meta = describe(classes, size, args.config)
+        model = build_onnx(graph, size, input_dtype(images), meta)
+        onnx.save(model, part)
+        difference = check_file(part, detector, images, with_nms=not args.no_nms)
 
-
-def main() -> None:
-    args = parse_args()
-    check_arguments(args)
-    cfg = _config.read(args, (), args.checkpoint)
-    part = args.out.with_name(f'{args.out.name}.{os.getpid()}.part')
-    try:
-        with tempfile.TemporaryDirectory() as folder, _config.console().status('Exporting'):
-            paths, kind = choose_images(args, cfg, folder)
-            model, difference = export(args, cfg, paths, part)
-        on = f'on {len(paths)} {kind}, alone and in a batch: {difference}'
-        if not difference.is_small:
-            sys.exit(f'{args.out} was not written: ONNX Runtime and PyTorch differ {on}')
-        if not difference.detections:
-            sys.exit(
-                f'{args.out} was not written: nothing is detected {on}; name images with objects '
-                'by --images, or lower --cfg-options model.test_cfg.score_thr'
-            )
-        part.replace(args.out)
-    except (ValueError, OSError) as error:
-        sys.exit(f'{args.config}: {error}')
-    finally:
-        part.unlink(missing_ok=True)
-    from ssd_plugin.export.onnx_file import signature
-
+    on = f'on {len(paths)} {kind}, alone and in a batch: {difference}'
+    if not difference.is_small:
+        sys.exit(f'{args.out} was not written: ONNX Runtime and PyTorch differ {on}')
+    if not difference.detections:
+        sys.exit(
+            f'{args.out} was not written: nothing is detected {on}; name images with objects '
+            'by --images, or lower --cfg-options model.test_cfg.score_thr'
+        )
+    part.replace(args.out)
     print(f'{args.out}: {signature(model)}')
     print(f'ONNX Runtime and PyTorch agree {on}')
+
+
+def choose_images(args: argparse.Namespace, cfg: Config, folder: str) -> tuple[list[str], str]:
+    """Paths of the images to check on, and what they are; drawn ones are put into the folder."""
+    from ssd_plugin.datasets.shapes import write_voc_shapes
+    from ssd_plugin.export.inputs import paths_of
+
+    if args.images:
+        return args.images, 'images'
+    split = 'test' if cfg.get('test_dataloader') else 'val'
+    try:
+        check_data(cfg, [split])
+    except DataNotFoundError:
+        root = write_voc_shapes(folder, num_train=0, num_test=NUM_IMAGES)
+        return sorted(map(str, root.glob('JPEGImages/*'))), 'drawn images'
+    return paths_of(cfg, split, NUM_IMAGES), f'images of the {split} set'
 
 
 if __name__ == '__main__':

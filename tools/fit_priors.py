@@ -1,32 +1,30 @@
-"""Fit a config's priors to the objects of its training set: python tools/fit_priors.py CONFIG"""
+"""Fit a config's priors to the boxes of its training set: python tools/fit_priors.py CONFIG"""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-import _config
+import _common as common
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Fit priors to the objects of a training set.')
-    _config.add_config(parser)
+    parser = argparse.ArgumentParser(description='Fit priors to the boxes of a training set.')
+    common.add_config(parser)
     parser.add_argument(
         '--out',
         type=Path,
-        help='the new config, by default WORK_DIR/fitted_priors.py; an image goes beside it',
+        help='the new config, by default WORK_DIR/fitted_priors.py; a figure goes beside it',
     )
     parser.add_argument(
         '--max-images',
-        type=int,
+        '--max-pictures',
+        type=common.positive,
         default=5000,
         help='of a larger training set, so many images are drawn at random (5000)',
     )
     parser.add_argument('--seed', type=int, default=0, help='of that draw and of the search')
-    args = _config.parse_args(parser)
-    if args.max_images < 1:
-        parser.error(f'--max-images must be at least 1, not {args.max_images}')
+    args = common.parse_args(parser)
     if args.out and args.out.suffix != '.py':
         parser.error(f'--out is a config, NAME.py, not {args.out}')
     return args
@@ -34,41 +32,40 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    cfg = _config.read(args, ('train',))
+    with common.one_line_errors(args):
+        fit(args)
+
+
+def fit(args: argparse.Namespace) -> None:
+    cfg = common.prepare(args, ('train',))
     import torch
 
     from ssd_plugin.analysis.fit_priors.fitting import fit_priors
     from ssd_plugin.analysis.fit_priors.report import (
         config_text,
         coverage_table,
-        describe_objects,
+        describe_boxes,
         levels_table,
     )
     from ssd_plugin.visualization.fitted_priors import draw_fit
     from ssd_plugin.visualization.style import save
 
     torch.set_num_threads(1)  # its tensors are small: a second thread costs more than it gives
-    console = _config.console()
-    try:
-        with console.status('Reading the objects, searching'):
-            fit = fit_priors(cfg, args.max_images, args.seed)
-    except ValueError as error:
-        sys.exit(f'{args.config}: {error}')
-    console.print(describe_objects(fit), highlight=False)
-    console.print(coverage_table(fit), levels_table(fit))
+    console = common.console()
+    with console.status('Reading the annotations, searching'):
+        found = fit_priors(cfg, args.max_images, args.seed)
+    console.print(describe_boxes(found), highlight=False)
+    console.print(coverage_table(found), levels_table(found))
 
     out = args.out or Path(cfg.work_dir, 'fitted_priors.py')
     out.parent.mkdir(parents=True, exist_ok=True)
-    settings = [('as they are', fit.given, fit.before)]
-    if fit.proposed:
-        settings = [('before', fit.given, fit.before), ('after', fit.proposed, fit.after)]
-    title = f'Priors of {Path(args.config).name} and {len(fit.objects.labels)} objects'
-    image = save(draw_fit(fit.objects, settings, title), out.with_suffix('.png'))
-    if fit.proposed:
-        out.write_text(config_text(fit, args.config, out), encoding='utf-8')
-        print(f'{out}: the config with the proposed priors\n{image}: objects and priors')
+    title = f'Priors of {Path(args.config).name} and {len(found.boxes.labels)} objects'
+    figure = save(draw_fit(found, title), out.with_suffix('.png'))
+    if found.proposed:
+        out.write_text(config_text(found, args.config, out), encoding='utf-8')
+        print(f'{out}: the config with the proposed priors\n{figure}: objects and priors')
     else:
-        print(f'Nothing better was found: keep these priors\n{image}: objects and priors')
+        print(f'Nothing better was found: keep these priors\n{figure}: objects and priors')
 
 
 if __name__ == '__main__':

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,15 +21,11 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    missing = [path for path in args.configs if not Path(path).is_file()]
-    if missing:
-        sys.exit(f'no config file {missing[0]}')
     configs = [(path, common.read_config(path)) for path in args.configs]
 
     import ssd_plugin  # noqa: F401 - first: makes MMDetection importable without compiled ops
 
     # isort: split
-    from rich.console import Console
     from rich.table import Table
 
     from ssd_plugin.analysis.complexity import measure_complexity
@@ -44,7 +39,7 @@ def main() -> None:
         table.add_column(name, justify='right')
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    common.console().print(table)
 
 
 def describe(complexity: Complexity) -> list[str]:

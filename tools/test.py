@@ -12,16 +12,65 @@ from mmengine.config import Config
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Evaluate a detector.')
-    parser.add_argument('config', help='config file')
+    common.add_config(parser)
     parser.add_argument('checkpoint', help='checkpoint file')
-    common.add_arguments(parser)
+    common.add_run_options(parser)
     parser.add_argument('--out', help='also write the detections to this .pkl file')
     parser.add_argument('--show', action='store_true', help='show images with their detections')
     parser.add_argument('--show-dir', help='save such images in WORK_DIR/TIMESTAMP/SHOW_DIR')
-    parser.add_argument('--wait-time', type=float, default=2, help='of --show, in s')
+    parser.add_argument(
+        '--wait-time', type=float, default=2, help='seconds that --show shows an image'
+    )
     parser.add_argument('--tta', action='store_true', help='merge detections over augmented views')
     parser.add_argument('--amp', action='store_true', help='mixed precision; on a CPU in bfloat16')
     return common.parse_args(parser)
+
+
+def main() -> None:
+    args = parse_args()
+    if args.out and not args.out.endswith(('.pkl', '.pickle')):
+        sys.exit(f'--out must be a .pkl file, not {args.out}')
+    cfg = common.load_config(args)
+    common.require_checkpoint(args.checkpoint)
+    cfg.load_from = args.checkpoint
+    config = Path(args.config)
+    if config.parent.resolve() == Path(cfg.work_dir).resolve():
+        # It repeats a training, which does not start from this checkpoint.
+        cfg = common.renamed(cfg, f'{config.stem}_test.py')
+    with common.one_line_errors(args):
+        evaluate(cfg, args)
+
+
+def evaluate(cfg: Config, args: argparse.Namespace) -> None:
+    if args.data_root:
+        from _own_data import fit_for_testing, read_for_testing
+
+        data = read_for_testing(args)  # before what takes time, since errors in them end the test
+        common.set_up(cfg)
+        fit_for_testing(cfg, args, data)
+    else:
+        common.require_data(cfg, ('test',))
+        common.set_up(cfg)
+    from mmdet.evaluation import DumpDetResults
+
+    from ssd_plugin.datasets.check import require_sound_data
+    from ssd_plugin.engine.amp import enable_amp_evaluation
+    from ssd_plugin.engine.hooks import StrictLoadHook
+    from ssd_plugin.engine.launch import build_runner
+
+    if args.show or args.show_dir:
+        draw_detections(cfg, args)
+    if args.tta:
+        augment_test(cfg)
+    if args.amp:
+        enable_amp_evaluation(cfg, 'test')
+    if args.strict:
+        require_sound_data(cfg, ('test',))
+    runner = build_runner(cfg)
+    runner.register_hook(StrictLoadHook())
+    if args.out:
+        runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
+    runner.test()
 
 
 def draw_detections(cfg: Config, args: argparse.Namespace) -> None:
@@ -42,58 +91,11 @@ def augment_test(cfg: Config) -> None:
     nms = {key: cfg.model.get('test_cfg', {}).get(key) for key in ('nms', 'max_per_img')}
     model = cfg.get('tta_model', dict(type='DetTTAModel', tta_cfg=nms))
     cfg.model = dict(model, module=cfg.model)
-    for dataset in leaf_datasets(cfg.test_dataloader.dataset):
-        dataset.pipeline = cfg.get('tta_pipeline') or [*dataset.pipeline[:-1], mirror_views()]
-
-
-def mirror_views() -> dict:
     # The image as it is comes first: metrics compare with the ground truth of the first view.
     flips = [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)]
-    return dict(type='TestTimeAug', transforms=[flips, [dict(type='PackDetInputs')]])
-
-
-def main() -> None:
-    args = parse_args()
-    if args.out and not args.out.endswith(('.pkl', '.pickle')):
-        sys.exit(f'--out must be a .pkl file, not {args.out}')
-    cfg = common.load_config(args)
-    common.require_checkpoint(args.checkpoint)
-    if args.data_root:
-        from _own_data import fit_for_testing, read_for_testing
-
-        data = read_for_testing(args)  # now: what is wrong with them is told before what takes time
-    else:
-        common.require_data(cfg, ('test',))
-    cfg.load_from = args.checkpoint
-    config = Path(args.config)
-    if config.parent.resolve() == Path(cfg.work_dir).resolve():
-        # It repeats a training, which does not start from this checkpoint.
-        cfg = common.renamed(cfg, f'{config.stem}_test.py')
-    common.set_up(cfg)
-    if args.data_root:
-        with common.refusals():
-            fit_for_testing(cfg, args, data)
-    if args.show or args.show_dir:
-        draw_detections(cfg, args)
-    if args.tta:
-        augment_test(cfg)
-    from mmdet.evaluation import DumpDetResults
-
-    from ssd_plugin.engine.amp import enable_amp_evaluation
-    from ssd_plugin.engine.hooks import StrictLoadHook
-    from ssd_plugin.engine.launch import build_runner
-
-    if args.amp:
-        enable_amp_evaluation(cfg, 'test')
-    if args.strict:
-        common.require_sound_data(cfg, ('test',))
-    with common.refusals():
-        runner = build_runner(cfg)
-    runner.register_hook(StrictLoadHook())
-    if args.out:
-        runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
-    with common.refusals():
-        runner.test()
+    views = dict(type='TestTimeAug', transforms=[flips, [dict(type='PackDetInputs')]])
+    for dataset in leaf_datasets(cfg.test_dataloader.dataset):
+        dataset.pipeline = cfg.get('tta_pipeline') or [*dataset.pipeline[:-1], views]
 
 
 if __name__ == '__main__':

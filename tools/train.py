@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import sys
+from pathlib import Path
 
 import _common as common
 from mmengine.config import Config
@@ -12,8 +13,8 @@ from mmengine.config import Config
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train a detector.')
-    parser.add_argument('config', help='config file')
-    common.add_arguments(parser)
+    common.add_config(parser)
+    common.add_run_options(parser)
     parser.add_argument(
         '--amp', action='store_true', help='mixed precision, in bfloat16 where there is'
     )
@@ -46,37 +47,44 @@ def main() -> None:
             sys.exit(f'--auto-scale-lr needs auto_scale_lr.base_batch_size in {args.config}')
         cfg.auto_scale_lr.enable = True
     common.require_checkpoint(cfg.get('load_from'))
+    with common.one_line_errors(args):
+        train(cfg, args)
+
+
+def train(cfg: Config, args: argparse.Namespace) -> None:
     if args.data_root:
         from _own_data import fit_for_training
 
         cfg = fit_for_training(cfg, args)
     else:
         common.require_data(cfg, ('train', 'val'))
-
     common.set_up(cfg)
-    if args.strict:
-        common.require_sound_data(cfg, ('train', 'val'))
+    from ssd_plugin.datasets.check import require_sound_data
     from ssd_plugin.engine.amp import enable_amp
     from ssd_plugin.engine.launch import build_runner
-    from ssd_plugin.errors import DamagedCheckpointError, NonFiniteLossError
 
+    if args.strict:
+        require_sound_data(cfg, ('train', 'val'))
     if args.amp:
         enable_amp(cfg)
-    with common.refusals():
-        try:
-            build_runner(cfg).train()
-        except (DamagedCheckpointError, NonFiniteLossError) as error:
-            sys.exit(str(error))
+    build_runner(cfg).train()
 
 
 def resume(cfg: Config, checkpoint: str) -> None:
-    """Have training go on from a checkpoint, or for 'auto' from the last one that there is."""
+    """Have training go on from a checkpoint; for 'auto' from the last in the work directory."""
     if checkpoint != 'auto':
         cfg.resume, cfg.load_from = True, checkpoint
         return
     # A run that was killed before its first checkpoint begins as it did, from load_from.
-    cfg.resume = common.has_checkpoint(cfg.work_dir)
+    cfg.resume = has_checkpoint(cfg.work_dir)
     cfg.load_from = None if cfg.resume else cfg.get('load_from')
+
+
+def has_checkpoint(work_dir: str) -> bool:
+    """Whether a run in this directory has written a checkpoint that training can resume from."""
+    folder = Path(work_dir)
+    resumable = (path for path in folder.glob('*.pth') if not path.name.startswith('best_'))
+    return (folder / 'last_checkpoint').is_file() or any(resumable)
 
 
 def log_for_tensorboard(cfg: Config) -> None:

@@ -8,40 +8,50 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssd_plugin.datasets.config import input_size
+from ssd_plugin.errors import ConfigError
 from ssd_plugin.models.priors import SSDPriorGenerator
 
 
 class PriorGrid(NamedTuple):
-    """The priors of a detector, and what they lie on."""
+    """The priors of a detector, and the feature maps and the input that they lie on."""
 
     generator: SSDPriorGenerator
     featmap_sizes: list[tuple[int, int]]  # (h, w) of each level
     input_size: tuple[int, int]  # (w, h) of the network input, in pixels
 
     def priors(self) -> list[Tensor]:
-        """(P_k, 4) xyxy in pixels, of each level."""
+        """The priors of each level, (P_k, 4) xyxy in pixels."""
         return self.generator.grid_priors(self.featmap_sizes, device='cpu')
 
 
 def prior_grid(cfg: Config) -> PriorGrid:
-    """Priors of a config's detector, whose weights are neither loaded nor used.
-
-    The feature maps' sizes are those of a pass on PyTorch's meta device, where tensors have
-    shapes only.
+    """The priors of a config's detector, whose weights are neither loaded nor used.
 
     Raises:
-        ValueError: If its priors are not those of an ``SSDPriorGenerator``.
+        ConfigError: If its priors are not those of an ``SSDPriorGenerator``.
+    """
+    model, size = build_on_meta(cfg)
+    generator = getattr(getattr(model, 'bbox_head', None), 'prior_generator', None)
+    if not isinstance(generator, SSDPriorGenerator):
+        raise ConfigError('its priors are not those of an SSDPriorGenerator')
+    return PriorGrid(generator, featmap_sizes(model, size), size)
+
+
+def build_on_meta(cfg: Config) -> tuple[nn.Module, tuple[int, int]]:
+    """A config's detector on PyTorch's meta device, where tensors have shapes only.
+
+    Also returns the (w, h) of its network input in pixels.
     """
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     size = input_size(cfg)
-    model = MODELS.build(cfg.model).eval()
-    generator = getattr(getattr(model, 'bbox_head', None), 'prior_generator', None)
-    if not isinstance(generator, SSDPriorGenerator):
-        raise ValueError('its priors are not those of an SSDPriorGenerator')
-    with torch.no_grad():
-        image = torch.empty(1, 3, *size[::-1], device='meta')
-        maps = model.to('meta')(image, mode='tensor')[0]
-    return PriorGrid(generator, [tuple(level.shape[-2:]) for level in maps], size)
+    return MODELS.build(cfg.model).eval().to('meta'), size
+
+
+@torch.no_grad()
+def featmap_sizes(model: nn.Module, input_size: tuple[int, int]) -> list[tuple[int, int]]:
+    """The (h, w) of each level, by a forward pass of one image on the meta device."""
+    image = torch.empty(1, 3, *input_size[::-1], device='meta')
+    return [tuple(scores.shape[-2:]) for scores in model(image, mode='tensor')[0]]

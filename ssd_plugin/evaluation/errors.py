@@ -1,21 +1,22 @@
-"""What is wrong with the detections of an image: kinds of errors, and how they are told.
+"""What is wrong with the detections of an image: the kinds of errors, counted and in a table.
 
-Detections with a score of at least ``score_thr`` (0.3) are taken by falling score; overlap is
-IoU, of boxes whose width is x2 - x1. The first rule that fits gives a detection its kind:
+Detections with a score of at least ``score_thr`` (0.3) are taken by falling score. Overlap is the
+IoU of boxes whose width is x2 - x1. The first rule that applies gives a detection its kind:
 
-1. The object of its class that it overlaps most, by 0.5 or more: it has *found* that object, or
-   is a *duplicate* if a surer detection has.
-2. The object of another class that it overlaps most, by 0.5 or more: *confused* with that class.
-3. The object of its class that it overlaps most, by 0.1 or more: *badly placed*.
-4. Else it is *false*: there is nothing of the kind.
+1. Of the ground-truth boxes of its class it overlaps one most, by 0.5 or more: it has *found* that
+   box, or is a *duplicate* if a detection with a higher score has found it.
+2. Of the ground-truth boxes of other classes it overlaps one most, by 0.5 or more: it is
+   *confused* with that class.
+3. Of the ground-truth boxes of its class it overlaps one most, by 0.1 or more: *badly placed*.
+4. Otherwise it is *false*: there is nothing of this class here.
 
-If the object is an ignored one ("difficult", a crowd), then after rules 1 and 2 the detection
-counts as neither right nor wrong; by rule 3 it is none.
+If the ground-truth box is ignored ("difficult", a crowd), a detection to which rule 1 or 2 applies
+is *ignored*, too: it counts as neither right nor wrong. Rule 3 disregards ignored boxes.
 
-Each object that is not ignored is *found*, or else *confused* or *badly placed* if a detection
-of that kind has it as its object, or else *missed*.
+A ground-truth box that is not ignored is *found*, or else *confused* or *badly placed* if a
+detection of that kind refers to it, or else *missed*.
 
-Rule 1 is that of VOC's evaluation; the rest is as in TIDE (arXiv:2008.08115), whose "both" and
+Rule 1 is that of VOC's evaluation. The rest is as in TIDE (arXiv:2008.08115), whose "both" and
 "background" errors are *false* here.
 """
 
@@ -27,35 +28,39 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from mmdet.structures.bbox import bbox_overlaps
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
 
 from ssd_plugin.evaluation.results import Result
-from ssd_plugin.models.boxes import pairwise_iou
 
 IOU_THR, NEAR_THR, SCORE_THR = 0.5, 0.1, 0.3
 
 FOUND, DUPLICATE, CONFUSED = 'found', 'duplicate', 'confused'
 PLACED, FALSE, MISSED, IGNORED = 'badly placed', 'false', 'missed', 'ignored'
 WRONG = (CONFUSED, PLACED, DUPLICATE, FALSE)  # detections
-OBJECT_STATES = (FOUND, CONFUSED, PLACED, MISSED)  # a better one before a worse one
+GT_STATES = (FOUND, CONFUSED, PLACED, MISSED)  # a better one before a worse one
+
+MAX_CONFUSIONS = 5  # that are printed
 
 
 class Diagnosis(NamedTuple):
-    """An image's detections and objects, each with its kind."""
+    """The kind of each detection and the state of each ground-truth box of an image."""
 
-    result: Result  # with only those detections whose score is high enough
+    result: Result  # only with the detections whose score is high enough
     kinds: list[str]  # of the D detections
-    of_object: np.ndarray  # (D,) int64: the object that a detection's kind is about, -1 for none
-    overlaps: np.ndarray  # (D,): IoU with it
-    states: list[str]  # of the G objects
+    gt_inds: np.ndarray  # (D,) int64: the ground-truth box that a kind refers to, or -1
+    ious: np.ndarray  # (D,): IoU with it
+    gt_states: list[str]  # of the G ground-truth boxes
 
     @property
     def num_errors(self) -> int:
-        """Wrong detections and missed objects."""
-        return sum(kind in WRONG for kind in self.kinds) + self.states.count(MISSED)
+        """Wrong detections and missed ground-truth boxes."""
+        return sum(kind in WRONG for kind in self.kinds) + self.gt_states.count(MISSED)
 
     @property
     def badness(self) -> tuple[int, float]:
-        """What images are sorted by: errors, then how sure the wrong detections are."""
+        """By what images are sorted: their errors, then the scores of their wrong detections."""
         wrong = [kind in WRONG for kind in self.kinds]
         return self.num_errors, float(self.result.det_scores[wrong].sum())
 
@@ -66,13 +71,13 @@ def diagnose(
     iou_thr: float = IOU_THR,
     near_thr: float = NEAR_THR,
 ) -> Diagnosis:
-    """Give each detection and each object of an image its kind; see the module.
+    """Give each detection of an image its kind and each ground-truth box its state.
 
     Args:
         result: The image.
-        score_thr: Detections below are left out.
-        iou_thr: Of rules 1 and 2.
-        near_thr: Of rule 3.
+        score_thr: Detections with a lower score are left out.
+        iou_thr: The overlap of rules 1 and 2 above.
+        near_thr: The overlap of rule 3.
     """
     sure = result.det_scores >= score_thr
     result = result._replace(
@@ -80,14 +85,13 @@ def diagnose(
         det_labels=result.det_labels[sure],
         det_scores=result.det_scores[sure],
     )
-    iou = _iou(result.det_bboxes, result.bboxes)  # (D, G)
-    same = result.det_labels[:, None] == result.labels
+    boxes = (result.det_bboxes, result.gt_bboxes)
+    iou = bbox_overlaps(*(torch.from_numpy(b.astype(np.float64)) for b in boxes)).numpy()  # (D, G)
+    same = result.det_labels[:, None] == result.gt_labels
     own, own_iou = _best(np.where(same, iou, 0))
     other, other_iou = _best(np.where(same, 0, iou))
-    real = ~result.ignored
-    # For rule 3 ignored objects do not exist.
-    near, near_iou = _best(np.where(same & real, iou, 0))
-    kinds, of_object, overlaps, found = [], [], [], set()
+    near, near_iou = _best(np.where(same & ~result.gt_ignored, iou, 0))
+    kinds, gt_inds, ious, found = [], [], [], set()
     for d in range(len(iou)):
         if own_iou[d] >= iou_thr:
             g, overlap = own[d], own_iou[d]
@@ -99,79 +103,89 @@ def diagnose(
             g, overlap, kind = near[d], near_iou[d], PLACED
         else:
             g, overlap, kind = -1, 0.0, FALSE
-        if g >= 0 and result.ignored[g]:
+        if g >= 0 and result.gt_ignored[g]:
             kind = IGNORED
         kinds.append(kind)
-        of_object.append(int(g))
-        overlaps.append(float(overlap))
-    of_object = np.array(of_object, dtype=np.int64)
-    states = [
-        IGNORED if ignored else _state([kinds[d] for d in np.flatnonzero(of_object == g)])
-        for g, ignored in enumerate(result.ignored)
-    ]
-    return Diagnosis(result, kinds, of_object, np.array(overlaps), states)
-
-
-class Counts(NamedTuple):
-    """How often each kind occurs, in a class or in all."""
-
-    objects: Counter  # by state
-    detections: Counter  # by kind
-
-    @property
-    def num_objects(self) -> int:
-        """Objects to be found."""
-        return sum(self.objects[state] for state in OBJECT_STATES)
-
-
-def count_by_class(diagnoses: Sequence[Diagnosis], num_classes: int) -> list[Counts]:
-    """Counts of each class: objects of it, detections that say so."""
-    counts = [Counts(Counter(), Counter()) for _ in range(num_classes)]
-    for diagnosis in diagnoses:
-        for label, state in zip(diagnosis.result.labels, diagnosis.states):
-            counts[label].objects[state] += 1
-        for label, kind in zip(diagnosis.result.det_labels, diagnosis.kinds):
-            counts[label].detections[kind] += 1
-    return counts
-
-
-def total(counts: Sequence[Counts]) -> Counts:
-    """The sum over classes."""
-    objects = sum((one.objects for one in counts), Counter())
-    return Counts(objects, sum((one.detections for one in counts), Counter()))
-
-
-def confusions(diagnoses: Sequence[Diagnosis]) -> Counter:
-    """How often (what it is, what it is taken for) occurs, as labels."""
-    return Counter(
-        (int(d.result.labels[g]), int(label))
-        for d in diagnoses
-        for kind, g, label in zip(d.kinds, d.of_object, d.result.det_labels)
-        if kind == CONFUSED
-    )
-
-
-def worst(diagnoses: Sequence[Diagnosis], number: int) -> list[Diagnosis]:
-    """The images with most errors; of equals those whose wrong detections are surer."""
-    ranked = sorted((d for d in diagnoses if d.num_errors), key=lambda d: d.badness, reverse=True)
-    return ranked[:number]
-
-
-def _state(kinds: Sequence[str]) -> str:
-    """State of an object from the kinds of the detections that are about it."""
-    return next((state for state in OBJECT_STATES if state in kinds), MISSED)
-
-
-def _iou(bboxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """IoU (D, G) of boxes (D, 4) and (G, 4)."""
-    first, second = (torch.from_numpy(np.asarray(b, dtype=np.float64)) for b in (bboxes, others))
-    return pairwise_iou(first[None], second)[0].numpy()
+        gt_inds.append(int(g))
+        ious.append(float(overlap))
+    gt_states = []
+    for g, ignored in enumerate(result.gt_ignored):
+        about = [kind for kind, index in zip(kinds, gt_inds) if index == g]
+        state = next((state for state in GT_STATES if state in about), MISSED)
+        gt_states.append(IGNORED if ignored else state)
+    return Diagnosis(result, kinds, np.array(gt_inds, dtype=np.int64), np.array(ious), gt_states)
 
 
 def _best(iou: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Index and IoU of each row's best, (D,) each; -1 and 0 where nothing overlaps."""
+    """Index and value of the maximum of each row, (D,) each; -1 and 0 where nothing overlaps."""
     if iou.shape[1] == 0:
         return np.full(len(iou), -1), np.zeros(len(iou))
     best = iou.argmax(1)
     values = iou[np.arange(len(iou)), best]
     return np.where(values > 0, best, -1), values
+
+
+class Counts(NamedTuple):
+    """How often each kind occurs, in one class or in all."""
+
+    gt_states: Counter
+    kinds: Counter  # of detections
+
+    @property
+    def num_gts(self) -> int:
+        """Ground-truth boxes that are not ignored."""
+        return sum(self.gt_states[state] for state in GT_STATES)
+
+
+def count_by_class(diagnoses: Sequence[Diagnosis], num_classes: int) -> list[Counts]:
+    """Counts of each class: of the ground-truth boxes and of the detections with its label."""
+    counts = [Counts(Counter(), Counter()) for _ in range(num_classes)]
+    for diagnosis in diagnoses:
+        for label, state in zip(diagnosis.result.gt_labels, diagnosis.gt_states):
+            counts[label].gt_states[state] += 1
+        for label, kind in zip(diagnosis.result.det_labels, diagnosis.kinds):
+            counts[label].kinds[kind] += 1
+    return counts
+
+
+def total(counts: Sequence[Counts]) -> Counts:
+    """The sum over classes."""
+    gt_states = sum((one.gt_states for one in counts), Counter())
+    return Counts(gt_states, sum((one.kinds for one in counts), Counter()))
+
+
+def worst(diagnoses: Sequence[Diagnosis], number: int) -> list[Diagnosis]:
+    """The images with most errors; among equals those whose wrong detections score higher."""
+    ranked = sorted((d for d in diagnoses if d.num_errors), key=lambda d: d.badness, reverse=True)
+    return ranked[:number]
+
+
+def confusions(diagnoses: Sequence[Diagnosis]) -> Counter:
+    """How often each pair (true label, label of the detection) is confused."""
+    return Counter(
+        (int(d.result.gt_labels[g]), int(label))
+        for d in diagnoses
+        for kind, g, label in zip(d.kinds, d.gt_inds, d.result.det_labels)
+        if kind == CONFUSED
+    )
+
+
+def confusion_lines(diagnoses: Sequence[Diagnosis], classes: Sequence[str]) -> list[str]:
+    """The most frequent confusions, in words."""
+    return [
+        f'{classes[true]} taken for {classes[taken]}: {number}'
+        for (true, taken), number in confusions(diagnoses).most_common(MAX_CONFUSIONS)
+    ]
+
+
+def count_table(counts: Sequence[Counts], classes: Sequence[str]) -> Table:
+    """Ground-truth boxes and detections of each kind, by class and in all."""
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column('class', overflow='fold')
+    for name in ('objects', FOUND, MISSED, CONFUSED, PLACED, DUPLICATE, FALSE):
+        table.add_column(name.replace(' ', '\n'), justify='right')
+    for name, one in zip([*classes, 'all'], [*counts, total(counts)], strict=True):
+        numbers = [one.num_gts, one.gt_states[FOUND], one.gt_states[MISSED]]
+        numbers += [one.kinds[kind] for kind in (CONFUSED, PLACED, DUPLICATE, FALSE)]
+        table.add_row(name, *map(str, numbers), end_section=name == classes[-1])
+    return table

@@ -1,4 +1,4 @@
-"""Precision over recall of each class, by the evaluation that a config asks for."""
+"""Precision over recall of each class, by the rule of the config's evaluator."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ssd_plugin.evaluation.results import Result
 
 
 class Rule(NamedTuple):
-    """How average precision is computed; VOC's words."""
+    """How average precision is computed, as arguments of MMDetection's ``eval_map``."""
 
     iou_thr: float = 0.5
     eval_mode: str = 'area'
@@ -20,18 +20,18 @@ class Rule(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """A class's detections by falling score."""
+    """Recall and precision of a class after each of its D detections, by falling score."""
 
     name: str
-    num_objects: int
-    recall: np.ndarray  # (D,) after each detection
+    num_gts: int  # ground-truth boxes that are not ignored
+    recall: np.ndarray  # (D,)
     precision: np.ndarray  # (D,)
     scores: np.ndarray  # (D,)
     ap: float
 
     @property
     def best(self) -> tuple[float, int]:
-        """The greatest F1, the harmonic mean of both, and after which detection it is reached."""
+        """The highest F1 score, and the index of the detection after which it is reached."""
         total = self.recall + self.precision
         f1 = 2 * self.recall * self.precision / np.where(total > 0, total, 1)
         index = int(f1.argmax())
@@ -39,7 +39,7 @@ class Curve(NamedTuple):
 
 
 def rule_of(evaluator: Mapping | Sequence[Mapping]) -> Rule:
-    """The rule of a config's evaluator: that of a VOC metric among them, else one for COCO's boxes.
+    """The rule of a config's evaluator: that of its VOC metric, or COCO's where it has none.
 
     Of several IoU thresholds the first counts.
     """
@@ -55,7 +55,7 @@ def rule_of(evaluator: Mapping | Sequence[Mapping]) -> Rule:
 
 
 def compute_curves(results: Sequence[Result], classes: Sequence[str], rule: Rule) -> list[Curve]:
-    """Curves of the classes that have objects, by MMDetection's ``eval_map``."""
+    """Curves of the classes that have ground-truth boxes, by MMDetection's ``eval_map``."""
     detections = [
         [
             np.column_stack([r.det_bboxes, r.det_scores])[r.det_labels == label]
@@ -65,40 +65,25 @@ def compute_curves(results: Sequence[Result], classes: Sequence[str], rule: Rule
     ]
     annotations = [
         dict(
-            bboxes=r.bboxes[~r.ignored],
-            labels=r.labels[~r.ignored],
-            bboxes_ignore=r.bboxes[r.ignored],
-            labels_ignore=r.labels[r.ignored],
+            bboxes=r.gt_bboxes[~r.gt_ignored],
+            labels=r.gt_labels[~r.gt_ignored],
+            bboxes_ignore=r.gt_bboxes[r.gt_ignored],
+            labels_ignore=r.gt_labels[r.gt_ignored],
         )
         for r in results
     ]
     _, evaluated = eval_map(
-        detections,
-        annotations,
-        iou_thr=rule.iou_thr,
-        dataset=list(classes),
-        logger='silent',
-        eval_mode=rule.eval_mode,
-        use_legacy_coordinate=rule.use_legacy_coordinate,
+        detections, annotations, dataset=list(classes), logger='silent', **rule._asdict()
     )
     curves = []
     for label, (name, one) in enumerate(zip(classes, evaluated, strict=True)):
         if one['num_gts']:
-            scores = np.concatenate([d[label][:, 4] for d in detections])
-            scores = -np.sort(-scores)
-            curves.append(
-                Curve(
-                    name,
-                    one['num_gts'],
-                    one['recall'],
-                    one['precision'],
-                    scores,
-                    float(one['ap']),
-                )
-            )
+            scores = np.sort(np.concatenate([d[label][:, 4] for d in detections]))[::-1]
+            ap = float(one['ap'])
+            curves.append(Curve(name, one['num_gts'], one['recall'], one['precision'], scores, ap))
     return curves
 
 
 def mean_ap(curves: Sequence[Curve]) -> float:
-    """The mean over classes that have objects."""
+    """The mean over the classes that have ground-truth boxes."""
     return float(np.mean([curve.ap for curve in curves]))

@@ -1,4 +1,4 @@
-"""A pass over a data set: objects and detections of each image."""
+"""Detections of a trained detector on a data set, beside the ground truth of each image."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ssd_plugin.checkpoints.load import load_detector
 
 
 class Result(NamedTuple):
-    """Objects and detections of one image, boxes in its own pixels."""
+    """Ground truth and detections of one image, boxes in its own pixels."""
 
     path: str
-    bboxes: np.ndarray  # (G, 4) xyxy
-    labels: np.ndarray  # (G,) int64
-    ignored: np.ndarray  # (G,) bool: neither to be found nor wrong to find ("difficult", crowds)
+    gt_bboxes: np.ndarray  # (G, 4) xyxy
+    gt_labels: np.ndarray  # (G,) int64
+    gt_ignored: np.ndarray  # (G,) bool: "difficult" or a crowd, neither wanted nor wrong to find
     det_bboxes: np.ndarray  # (D, 4) xyxy
     det_labels: np.ndarray  # (D,) int64
     det_scores: np.ndarray  # (D,), falling
@@ -41,12 +41,12 @@ def detect_all(
 ) -> Iterator[Result]:
     """Detect on each image of a data set, as evaluation does.
 
-    Objects come from the data set's annotations, so that they are those of the image whatever
-    the pipeline does with them.
+    The ground truth comes from the data set's annotations, so that it is that of the original
+    image whatever the pipeline does to its boxes.
 
     Args:
-        cfg: Of the detector.
-        checkpoint: Its weights.
+        cfg: Config of the detector.
+        checkpoint: Path or URL of its weights.
         loader: From :func:`build_loader`.
         device: Where to compute; by default where MMEngine would.
     """
@@ -60,11 +60,11 @@ def detect_all(
 
 
 def to_result(info: dict, found: InstanceData) -> Result:
-    """Put the objects of an image beside its detections.
+    """Put the ground truth of an image beside its detections.
 
     Args:
-        info: Of the image, from the data set.
-        found: ``InstanceData`` with ``bboxes``, ``scores`` and ``labels``.
+        info: The data set's ``get_data_info`` of the image.
+        found: ``bboxes`` (D, 4), ``scores`` (D,) and ``labels`` (D,).
     """
     found = found.cpu().numpy()
     found = found[np.argsort(-found.scores, kind='stable')]

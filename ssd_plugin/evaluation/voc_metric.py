@@ -12,9 +12,9 @@ class VOCDetMetric(VOCMetric):
     """MMDetection's ``VOCMetric`` with the data set's own class names, and the AP of each class.
 
     ``VOCMetric`` prints the names of VOC's 20 classes whenever the data lie under a folder with
-    VOC2007 or VOC2012 in its path, whatever the classes are, and tells only the mean in its
-    results. Here ``AP/NAME`` stands beside ``mAP``, and so in the logs, for each class of which
-    there are objects to find; over several ``iou_thrs`` it is their mean, as mAP is.
+    VOC2007 or VOC2012 in its path, whatever the classes are, and returns only the mean. Here
+    ``AP/NAME`` stands beside ``mAP`` in the results and in the logs, for each class that has
+    ground-truth boxes; over several ``iou_thrs`` it is their mean, as mAP is.
 
     Args:
         use_legacy_coordinate: Whether a box includes the pixels at x2 and y2, so that its width
@@ -29,10 +29,10 @@ class VOCDetMetric(VOCMetric):
         self.use_legacy_coordinate = use_legacy_coordinate
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Average precisions of all images.
+        """Compute the average precisions over all images.
 
         Args:
-            results: For each image the objects and, for each class, the detections, as
+            results: For each image the ground truth and, for each class, the detections, as
                 ``VOCMetric.process`` stores them.
 
         Returns:
@@ -40,7 +40,7 @@ class VOCDetMetric(VOCMetric):
         """
         if self.metric != 'mAP':
             return super().compute_metrics(results)
-        objects, detections = zip(*results, strict=True)
+        annotations, detections = zip(*results, strict=True)
         classes = self.dataset_meta['classes']
         logger = MMLogger.get_current_instance()
         means, by_class = {}, {}
@@ -48,7 +48,7 @@ class VOCDetMetric(VOCMetric):
             logger.info(f'\n{"-" * 15}iou_thr: {iou_thr}{"-" * 15}')
             means[f'AP{round(iou_thr * 100):02d}'], per_class = eval_map(
                 detections,
-                objects,
+                annotations,
                 scale_ranges=self.scale_ranges,
                 iou_thr=iou_thr,
                 dataset=classes,

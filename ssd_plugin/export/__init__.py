@@ -1,4 +1,1 @@
-"""The detector as one ONNX file, for ``tools/export_onnx.py``; ``docs/export.md`` tells how.
-
-Importing the package ``ssd_plugin`` imports nothing of this.
-"""
+"""The detector as one ONNX file; ``docs/export.md`` describes it."""

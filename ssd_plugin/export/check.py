@@ -1,18 +1,27 @@
-"""Whether an exported file answers as the detector that it was made from."""
+"""Whether an exported file gives the detections of the detector that it was made from."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from mmdet.models.detectors import SingleStageDetector
+from mmdet.structures.bbox import bbox_overlaps
 from mmengine.dataset import pseudo_collate
 from mmengine.structures import InstanceData
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from ssd_plugin.export.difference import Difference, compare
-from ssd_plugin.export.runtime import PROVIDERS, OnnxDetector, open_session
+from ssd_plugin.export.runtime import CPU_ONLY, OnnxDetector, open_session
 from ssd_plugin.models.postprocess import detect
+
+BOX_TOLERANCE, SCORE_TOLERANCE = 1e-2, 1e-4  # in pixels of the input, and of a probability
+# Boxes that differ by up to the tolerance change their IoU with others by about as much.
+IOU_TOLERANCE = 1e-3
+# Two detections that differ by more than this many tolerances are not the same.
+SAME = 100
 
 
 def check_file(
@@ -24,27 +33,19 @@ def check_file(
 
     Args:
         path: The exported file.
-        detector: On the CPU, in evaluation mode.
-        samples: What the test pipeline makes of some: ``inputs`` and ``data_samples``.
-        with_nms: Whether the file does NMS; the detector's is done here otherwise.
+        detector: The detector, on the CPU and in evaluation mode.
+        samples: ``inputs`` and ``data_samples`` of some images, from the test pipeline.
+        with_nms: Whether the file does NMS; otherwise it is done here, with the detector's.
 
     Returns:
         The difference over all images, each taken twice.
     """
     test_cfg = detector.bbox_head.test_cfg
     images = [sample['inputs'] for sample in samples]
-    if with_nms:
-        run = OnnxDetector(path, PROVIDERS[-1:]).detect
-    else:
-        session = open_session(path, PROVIDERS[-1:])
-
-        def run(images: list[Tensor]) -> list[InstanceData]:
-            outputs = session.run(None, dict(images=torch.stack(images).numpy()))
-            return suppress(*map(torch.from_numpy, outputs), test_cfg)
-
-    expected = predict(detector, samples)
+    run = OnnxDetector(path, CPU_ONLY).detect if with_nms else _WithoutNms(path, test_cfg).detect
     found = [run([image])[0] for image in images] + run(images)
-    return Difference.total(compare(*both, test_cfg) for both in zip(expected * 2, found))
+    expected = predict(detector, samples) * 2
+    return Difference.total(compare(*pair, test_cfg) for pair in zip(expected, found, strict=True))
 
 
 @torch.no_grad()
@@ -55,15 +56,112 @@ def predict(detector: SingleStageDetector, samples: list[dict]) -> list[Instance
     return [sample.pred_instances for sample in found]
 
 
-def suppress(boxes: Tensor, scores: Tensor, test_cfg: dict) -> list[InstanceData]:
-    """Detections of boxes (B, P, 4) and scores (B, P, C), by the plugin's own steps."""
+class _WithoutNms:
+    """A file that was exported with ``--no-nms``, followed by the detector's post-processing."""
 
-    return detect(scores, boxes, boxes[0], DecodedBoxes(), test_cfg)
+    def __init__(self, path: str | Path, test_cfg: dict) -> None:
+        self.session, self.test_cfg = open_session(path, CPU_ONLY), test_cfg
 
-
-class DecodedBoxes:
-    """The coder of boxes that are decoded already."""
+    def detect(self, images: list[Tensor]) -> list[InstanceData]:
+        """Detections of B images (3, h, w)."""
+        outputs = self.session.run(None, dict(images=torch.stack(images).numpy()))
+        boxes, scores = map(torch.from_numpy, outputs)  # (B, P, 4), (B, P, C)
+        return detect(scores, boxes, boxes[0], self, self.test_cfg)
 
     def decode(self, priors: Tensor, boxes: Tensor) -> Tensor:
-        """The boxes themselves."""
+        """A box coder's method: the file's boxes are decoded already."""
         return boxes
+
+
+class Difference(NamedTuple):
+    """The difference between two detectors' detections on the same images."""
+
+    detections: int  # of the first
+    boxes: float  # largest difference of a coordinate of the same detection, in pixels
+    scores: float  # largest difference of the score of the same detection
+    unmatched: int  # detections that only one of the two has
+    borderline: int  # detections like that which rounding may explain; they don't count
+
+    @classmethod
+    def total(cls, parts: Iterable[Difference]) -> Difference:
+        """The difference over several images."""
+        detections, boxes, scores, unmatched, borderline = zip(*parts)
+        return cls(sum(detections), max(boxes), max(scores), sum(unmatched), sum(borderline))
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it is within the tolerances, and neither detector lacks a detection."""
+        within = self.boxes <= BOX_TOLERANCE and self.scores <= SCORE_TOLERANCE
+        return within and self.unmatched == 0
+
+    def __str__(self) -> str:
+        text = f'{self.detections} detections, boxes differ by up to {self.boxes:.1e} px, '
+        text += f'scores by up to {self.scores:.1e}, {self.unmatched} are on one side only'
+        if self.borderline:
+            text += (
+                f' (and {self.borderline} whose score or IoU is that of another or of a threshold)'
+            )
+        return text
+
+
+def compare(expected: InstanceData, found: InstanceData, test_cfg: dict) -> Difference:
+    """Compare two detectors' detections on an image.
+
+    Detections with the same label are paired so that they differ least, in whatever order they
+    come. One without a partner is unmatched, unless a threshold is so near that rounding may
+    have removed the partner: ``score_thr``, the last score that ``max_per_img`` leaves, or
+    ``iou_threshold`` with a detection of the other side. Of two boxes that overlap and have the
+    same score either may suppress the other, so they, too, count as borderline.
+
+    Args:
+        expected: ``bboxes`` (n, 4) in pixels, ``scores`` (n,) and ``labels`` (n,).
+        found: The same for m detections.
+        test_cfg: The thresholds.
+    """
+    boxes = (expected.bboxes[:, None] - found.bboxes).abs().amax(2)  # (n, m)
+    scores = (expected.scores[:, None] - found.scores).abs()
+    cost = torch.maximum(boxes / BOX_TOLERANCE, scores / SCORE_TOLERANCE)
+    rows, columns = _pair(cost.where(expected.labels[:, None] == found.labels, torch.inf))
+    borderline = torch.cat(
+        [
+            _is_borderline(_without(expected, rows), found, test_cfg),
+            _is_borderline(_without(found, columns), expected, test_cfg),
+        ]
+    )
+    return Difference(
+        len(expected.scores),
+        max(boxes[rows, columns].tolist(), default=0.0),
+        max(scores[rows, columns].tolist(), default=0.0),
+        int((~borderline).sum()),
+        int(borderline.sum()),
+    )
+
+
+def _pair(cost: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows and columns (k,) of the pairs with the least total cost (n, m), each below ``SAME``."""
+    capped = cost.nan_to_num(nan=SAME).clamp(max=SAME)
+    rows, columns = map(torch.from_numpy, linear_sum_assignment(capped.double().numpy()))
+    same = capped[rows, columns] < SAME
+    return rows[same], columns[same]
+
+
+def _without(detections: InstanceData, index: Tensor) -> InstanceData:
+    """The detections that the index doesn't name."""
+    left = torch.ones(len(detections.scores), dtype=torch.bool)
+    left[index] = False
+    return detections[left]
+
+
+def _is_borderline(lone: InstanceData, others: InstanceData, test_cfg: dict) -> Tensor:
+    """Which of n detections rounding may have removed from the other side's m: (n,) bool."""
+    borderline = lone.scores <= test_cfg.get('score_thr', 0) + SCORE_TOLERANCE
+    if len(others.scores) == 0:
+        return borderline
+    if len(others.scores) == test_cfg.get('max_per_img', -1):
+        borderline |= lone.scores <= others.scores.min() + SCORE_TOLERANCE
+    over = bbox_overlaps(lone.bboxes, others.bboxes) - test_cfg['nms']['iou_threshold']  # (n, m)
+    equal = (lone.scores[:, None] - others.scores).abs() <= SCORE_TOLERANCE
+    near = (over.abs() <= IOU_TOLERANCE) | (equal & (over > 0))
+    if not test_cfg['nms'].get('class_agnostic', False):
+        near &= lone.labels[:, None] == others.labels
+    return borderline | near.any(1)

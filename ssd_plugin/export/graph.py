@@ -1,4 +1,4 @@
-"""A detector as a function of tensors alone: from a batch of images to boxes and scores."""
+"""A detector as a module of tensors alone: from a batch of images to boxes and scores."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from mmdet.models.detectors import SingleStageDetector
 from mmengine.model import ImgDataPreprocessor
 from torch import Tensor, nn
 
+from ssd_plugin.errors import ConfigError
 from ssd_plugin.export.nms import NmsMask
 from ssd_plugin.models.head import SSDMultiBoxHead, flatten_levels
 from ssd_plugin.models.postprocess import is_plain_nms
@@ -18,18 +19,18 @@ class BoxesAndScores(nn.Module):
     Priors are constants. The batch may have any size.
 
     Args:
-        detector: With an ``SSDMultiBoxHead``.
+        detector: A detector with an ``SSDMultiBoxHead``.
         input_size: (w, h) of the images in pixels.
 
     Raises:
-        ValueError: If it has another head.
+        ConfigError: If it has another head.
     """
 
     def __init__(self, detector: SingleStageDetector, input_size: tuple[int, int]) -> None:
         super().__init__()
         head = getattr(detector, 'bbox_head', None)
         if not isinstance(head, SSDMultiBoxHead):
-            raise ValueError(f'no SSDMultiBoxHead in model.bbox_head, but {type(head).__name__}')
+            raise ConfigError(f'no SSDMultiBoxHead in model.bbox_head, but {type(head).__name__}')
         self.detector = detector.eval()
         width, height = input_size
         self.register_buffer('borders', torch.tensor([width, height] * 2, dtype=torch.float32))
@@ -39,9 +40,9 @@ class BoxesAndScores(nn.Module):
         self.register_buffer('priors', head.get_priors(cls_scores))
 
     def normalise(self, images: Tensor) -> Tensor:
-        """What the network gets of images (B, 3, h, w)."""
-        # MMDetection's own method, around this one, lists the images' sizes: that would fix
-        # the size of the batch.
+        """Normalise images (B, 3, h, w) as the detector's preprocessor does."""
+        # MMDetection's own method, which calls this one, lists the sizes of the images, and
+        # thereby fixes the size of the batch.
         preprocessor = self.detector.data_preprocessor
         return ImgDataPreprocessor.forward(preprocessor, dict(inputs=images))['inputs']
 
@@ -49,7 +50,7 @@ class BoxesAndScores(nn.Module):
         """Decoded boxes and probabilities of all priors.
 
         Args:
-            images: (B, 3, h, w) uint8 or float32, 0 to 255, in the order of channels in which the
+            images: (B, 3, h, w) uint8 or float32, 0 to 255, with channels in the order in which the
                 config's pipeline loads images.
 
         Returns:
@@ -71,18 +72,18 @@ class BoxesAndScores(nn.Module):
 class Detections(nn.Module):
     """`BoxesAndScores` and the steps of ``ssd_plugin.models.postprocess.detect``, in fixed shapes.
 
-    1. Of each class, look at the ``nms_pre`` highest scores.
+    1. Take the ``nms_pre`` highest scores of each class.
     2. NMS within each class, of those above ``score_thr``.
-    3. Keep the N highest of each image, and fill up where there are less.
+    3. Keep the N highest of each image; if there are fewer, fill up with rows of zeros.
 
-    N is ``max_per_img``, or all that step 1 leaves where that is less or there is no limit.
+    N is ``max_per_img``, or the number that step 1 leaves if that is less or there is no limit.
 
     Args:
-        detector: With an ``SSDMultiBoxHead``, whose ``test_cfg`` holds.
+        detector: A detector with an ``SSDMultiBoxHead``, whose ``test_cfg`` is used.
         input_size: (w, h) of the images in pixels.
 
     Raises:
-        ValueError: If it has another head, or its NMS is another than ``type='nms'``.
+        ConfigError: If it has another head, or another NMS than ``type='nms'``.
     """
 
     def __init__(self, detector: SingleStageDetector, input_size: tuple[int, int]) -> None:
@@ -90,7 +91,7 @@ class Detections(nn.Module):
         self.boxes_and_scores = BoxesAndScores(detector, input_size)
         cfg = detector.bbox_head.test_cfg
         if not is_plain_nms(cfg['nms']):
-            raise ValueError(
+            raise ConfigError(
                 f"model.test_cfg.nms is {dict(cfg['nms'])}: only dict(type='nms', "
                 'iou_threshold=...) can be exported, or any with --no-nms'
             )
@@ -106,11 +107,11 @@ class Detections(nn.Module):
         """Detections of a batch.
 
         Args:
-            images: As in `BoxesAndScores`.
+            images: (B, 3, h, w), as for `BoxesAndScores`.
 
         Returns:
             Boxes (B, N, 4) xyxy in pixels of the images, scores (B, N), the highest first, and
-            labels (B, N) int64. Rows that are no detections come last, with 0, 0 and -1.
+            labels (B, N) int64. Rows that fill up come last: 0, 0 and label -1.
         """
         boxes, scores = self.boxes_and_scores(images)
         scores, prior = scores.transpose(1, 2).topk(self.nms_pre)  # (B, C, k)
@@ -138,5 +139,5 @@ class Detections(nn.Module):
 
 
 def _at_most(number: int, limit: int) -> int:
-    """The number, or the limit where that is less and not negative, which stands for none."""
+    """The smaller of both; a negative limit means that there is none."""
     return min(number, limit) if limit >= 0 else number

@@ -11,41 +11,38 @@ from mmengine.registry import init_default_scope
 
 from ssd_plugin.datasets.config import plain_test_set, resize_of
 from ssd_plugin.datasets.samples import build_dataset, read_image, spread
-
-
-def split_to_test(cfg: Config) -> str:
-    """Whose pipeline says how images are read: test, or val where there is no test."""
-    return 'test' if cfg.get('test_dataloader') else 'val'
+from ssd_plugin.errors import ConfigError
 
 
 def paths_of(cfg: Config, split: str, number: int) -> list[str]:
-    """Some images of a split, spread over it."""
+    """Paths of some images of a split, evenly spaced through it."""
     dataset = build_dataset(cfg, split)
     return [dataset.get_data_info(i)['img_path'] for i in spread(dataset, number)]
 
 
 def read_images(cfg: Config, paths: Sequence[str]) -> list[dict]:
-    """What the test pipeline makes of images, but for annotations.
+    """Apply the config's test pipeline to images, without loading annotations.
 
     Returns:
-        Of each ``inputs`` (3, h, w), all of one size, and ``data_samples``.
+        For each image ``inputs`` (3, h, w), all of one size, and ``data_samples``.
 
     Raises:
-        ValueError: If images keep their aspect, so that their sizes differ, or one is none.
-        OSError: If one can't be read.
+        ConfigError: If images keep their aspect ratio, so that their sizes differ.
+        InputError: If a file is no image.
+        OSError: If a file can't be read.
     """
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     if resize_of(cfg).get('keep_ratio', False):
-        raise ValueError(
+        raise ConfigError(
             "the test pipeline's Resize has keep_ratio=True, but the exported graph takes "
             'images of one size: set keep_ratio=False'
         )
     pipeline = Compose([t for t in plain_test_set(cfg).pipeline if 'Annotations' not in t.type])
     for path in paths:
-        read_image(path)  # whose errors are plain
+        read_image(path)  # its errors name the file, the pipeline's do not
     return [pipeline(dict(img_path=str(path), img_id=i)) for i, path in enumerate(paths)]
 
 
 def input_dtype(images: Sequence[dict]) -> torch.dtype:
-    """uint8, or float32 where ``LoadImageFromFile`` has ``to_float32=True``."""
+    """uint8, or float32 if ``LoadImageFromFile`` has ``to_float32=True``."""
     return torch.uint8 if images[0]['inputs'].dtype == torch.uint8 else torch.float32

@@ -1,4 +1,4 @@
-"""NMS of many groups of boxes at once: PyTorch's as the reference, ONNX's in the exported graph."""
+"""NMS of many groups of boxes at once: by torchvision, and as a node of the exported graph."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from torchvision.ops import nms
 
 
 class NmsMask(torch.autograd.Function):
-    """Which boxes NMS leaves, in each of G groups of k boxes; for inference.
+    """Which boxes NMS keeps in each of G groups of k boxes; for inference only.
 
-    A function of its own so that the exporter meets it as one node, whose result has a shape that
-    does not depend on values. Called as ``NmsMask.apply(boxes, scores, iou_threshold, score_thr,
-    max_boxes)``:
+    It is an autograd function so that the exporter sees it as one node, whose result has a shape
+    that does not depend on values. Call it as ``NmsMask.apply(boxes, scores, iou_threshold,
+    score_thr, max_boxes)``:
 
     Args:
         boxes: (G, k, 4) xyxy.
         scores: (G, k).
-        iou_threshold: Of two boxes with a larger IoU the one with the lower score leaves.
+        iou_threshold: Of two boxes with a higher IoU the one with the lower score is removed.
         score_thr: Scores must be greater.
-        max_boxes: How many of a group may stay, the highest.
+        max_boxes: How many boxes of a group are kept at most, those with the highest scores.
 
     Returns:
         (G, k) bool.
@@ -53,7 +53,7 @@ class NmsMask(torch.autograd.Function):
         def constant(*values: float) -> Any:
             return g.op('Constant', value_t=torch.tensor(values))
 
-        # A group is what ONNX calls a batch, and has one class. Rows of (group, 0, box).
+        # What ONNX calls a batch is a group here, with one class. It gives rows (group, 0, box).
         selected = g.op(
             'NonMaxSuppression',
             boxes,

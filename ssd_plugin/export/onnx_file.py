@@ -1,4 +1,4 @@
-"""From a detector to an ONNX file that says what it is."""
+"""An ONNX file of a detector, with metadata that describe it."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ def build_onnx(
     """A detector's graph as ONNX: ``images`` to ``boxes``, ``scores`` and, after NMS, ``labels``.
 
     Args:
-        graph: What to export.
+        graph: The module to export.
         input_size: (w, h) of ``images`` in pixels.
-        dtype: Of ``images``, uint8 or float32.
-        meta: Its metadata; see :func:`describe`.
+        dtype: The type of ``images``, uint8 or float32.
+        meta: The metadata; see :func:`describe`.
     """
     width, height = input_size
-    # Two, since a batch of one could be taken for the only one that there is.
+    # The exporter could take a batch of one for a constant; hence two.
     images = torch.zeros(2, 3, height, width, dtype=dtype)
     outputs = OUTPUTS[type(graph)]
     file = io.BytesIO()
-    # The exporter that traces: it serves all versions of PyTorch that the plugin does, without
-    # further packages, and takes a tenth of the time of the one by torch.export.
+    # The tracing exporter works with all versions of PyTorch that the plugin supports, needs no
+    # further packages, and takes a tenth of the time of the one based on torch.export.
     legacy = {} if torch.__version__ < '2.5' else dict(dynamo=False)
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # that it traces, and that the shapes are constants
+        warnings.simplefilter('ignore')  # that it traces, and that shapes become constants
         torch.onnx.export(
             graph.eval(),
             (images,),
@@ -60,19 +60,19 @@ def build_onnx(
 def describe(
     classes: tuple[str, ...], input_size: tuple[int, int], config: str | Path
 ) -> dict[str, str]:
-    """What a file says of itself, as ONNX's metadata: text by name.
+    """The metadata of a file: texts by name.
 
     Args:
         classes: Names of the classes, by label.
         input_size: (w, h) of the graph's input in pixels.
-        config: The config that it was made from.
+        config: Path of the config that the file was made from.
     """
     return dict(
         ssd_plugin=__version__,
         config=Path(config).name,
         classes=json.dumps(list(classes)),
         input_size=json.dumps(list(input_size)),
-        channel_order='BGR',  # that of LoadImageFromFile, whatever reads the file
+        channel_order='BGR',  # as LoadImageFromFile decodes images
     )
 
 

@@ -13,29 +13,31 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from ssd_plugin.errors import InputError, MissingPackageError
+
 if TYPE_CHECKING:  # detecting with a checkpoint does without it
     from onnxruntime import InferenceSession
 
 OUTPUTS = ['boxes', 'scores', 'labels']
-PROVIDERS = ('CUDAExecutionProvider', 'CPUExecutionProvider')  # the first that is there
+PROVIDERS = ('CUDAExecutionProvider', 'CPUExecutionProvider')  # the first that is available
+CPU_ONLY = PROVIDERS[-1:]
 
 
 class OnnxDetector:
-    """Runs a file of ``tools/export_onnx.py``, and answers as the detector it was made from.
+    """Runs a file of ``tools/export_onnx.py`` and gives the detections of its detector.
 
     Attributes:
         dataset_meta: ``classes``, the names of the classes.
         input_size: (w, h) of the graph's input in pixels.
-        input_dtype: uint8 or float32, of the graph's input.
+        input_dtype: uint8 or float32, the type of the graph's input.
 
     Args:
         path: The file.
-        providers: ONNX Runtime's, by preference; CUDA where it has it, or else the CPU.
+        providers: ONNX Runtime's, by preference; by default CUDA if available, or else the CPU.
 
     Raises:
-        ImportError: If ONNX Runtime is not installed.
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is no file of ``tools/export_onnx.py``, or one without NMS.
+        MissingPackageError: If ONNX Runtime is not installed.
+        InputError: If it is no file of ``tools/export_onnx.py``, or one without NMS.
     """
 
     def __init__(self, path: str | Path, providers: Sequence[str] = PROVIDERS) -> None:
@@ -43,9 +45,9 @@ class OnnxDetector:
         names = [output.name for output in self.session.get_outputs()]
         meta = self.session.get_modelmeta().custom_metadata_map
         if 'ssd_plugin' not in meta:
-            raise ValueError(f'{path} was not written by tools/export_onnx.py')
+            raise InputError(f'{path} was not written by tools/export_onnx.py')
         if names != OUTPUTS:
-            raise ValueError(f'{path} was exported with --no-nms: export it without, to detect')
+            raise InputError(f'{path} was exported with --no-nms: export it without, to detect')
         self.dataset_meta: dict[str, Any] = dict(classes=tuple(json.loads(meta['classes'])))
         self.input_size: tuple[int, int] = tuple(json.loads(meta['input_size']))
         (images,) = self.session.get_inputs()
@@ -63,7 +65,7 @@ class OnnxDetector:
             image, ``scores`` (n,) and ``labels`` (n,), the highest score first.
 
         Raises:
-            ValueError: If an image has not the graph's size.
+            InputError: If an image does not have the graph's size.
         """
         samples = data['data_samples']
         for sample, found in zip(samples, self.detect(data['inputs']), strict=True):
@@ -76,7 +78,7 @@ class OnnxDetector:
         width, height = self.input_size
         for image in images:
             if tuple(image.shape) != (3, height, width):
-                raise ValueError(
+                raise InputError(
                     f'the exported detector takes images of {width} x {height} pixels with 3 '
                     f'channels, this one is {tuple(image.shape)}'
                 )
@@ -91,27 +93,26 @@ class OnnxDetector:
 
 
 def open_session(path: str | Path, providers: Sequence[str] = PROVIDERS) -> InferenceSession:
-    """An ``onnxruntime.InferenceSession`` of a file, with those providers that are there.
+    """An ``onnxruntime.InferenceSession`` of a file, with those providers that are available.
 
     Raises:
-        ImportError: If ONNX Runtime is not installed.
-        FileNotFoundError: If there is no such file.
-        ValueError: If ONNX Runtime can't read it.
+        MissingPackageError: If ONNX Runtime is not installed.
+        InputError: If there is no such file, or ONNX Runtime can't read it.
     """
     try:
         import onnxruntime
     except ImportError as error:
-        raise ImportError(
+        raise MissingPackageError(
             "ONNX Runtime is not installed: pip install 'ssd-plugin[export]'"
         ) from error
     if not Path(path).is_file():
-        raise FileNotFoundError(f'no file {path}')
+        raise InputError(f'no file {path}')
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors only: it warns of what it does by itself
+    options.log_severity_level = 3  # errors only: it warns of its own optimisations
     options.intra_op_num_threads = torch.get_num_threads()
-    there = [name for name in providers if name in onnxruntime.get_available_providers()]
+    available = [name for name in providers if name in onnxruntime.get_available_providers()]
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=there)
+        return onnxruntime.InferenceSession(str(path), options, providers=available)
     except Exception as error:  # its errors have no common class but this
         reason = str(error).splitlines()[0]
-        raise ValueError(f'{path} is no ONNX file that ONNX Runtime can run: {reason}') from error
+        raise InputError(f'{path} is no ONNX file that ONNX Runtime can run: {reason}') from error

@@ -1,4 +1,4 @@
-"""What to detect on: images, folders, patterns and videos, decoded one at a time."""
+"""Images, folders, patterns and videos to detect on, decoded one at a time."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 from mmdet.apis.det_inferencer import IMG_EXTENSIONS
 
 from ssd_plugin.datasets.faults import NOT_AN_IMAGE, DataFault, read_image
+from ssd_plugin.errors import InputError
 
 VIDEO_EXTENSIONS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv')
 
@@ -27,11 +28,11 @@ class Image(NamedTuple):
 
 
 def find_inputs(inputs: Sequence[str], leave_out: Sequence[Path] = ()) -> list[str]:
-    """Paths of the files that arguments name, each once, in the arguments' order.
+    """Paths of the files that the arguments of a command name, each once, in their order.
 
-    1. A file is taken whatever its name; it is a video if its suffix is one of a video.
-    2. Of a folder its images are taken, as ``DetInferencer`` does: not those of folders in it.
-    3. What is neither is a pattern with ``*``, ``?``, ``[...]``, and ``**`` for folders of any
+    1. A file is taken whatever its name is; it is a video if it has the suffix of one.
+    2. Of a folder, its images are taken, as ``DetInferencer`` does: not those of folders in it.
+    3. Anything else is a pattern with ``*``, ``?``, ``[...]``, and ``**`` for folders of any
        depth. It takes images and videos.
 
     Folders and patterns take files by suffix, in small or capital letters, and in the order of
@@ -39,10 +40,10 @@ def find_inputs(inputs: Sequence[str], leave_out: Sequence[Path] = ()) -> list[s
 
     Args:
         inputs: The arguments.
-        leave_out: Folders from which patterns take nothing: what is written there.
+        leave_out: Folders from which patterns take nothing, since results are written there.
 
     Raises:
-        ValueError: An argument names nothing that could be detected on; the message is one line.
+        InputError: An argument names nothing that could be detected on.
     """
     return list(dict.fromkeys(path for text in inputs for path in _matches(text, leave_out)))
 
@@ -55,16 +56,20 @@ def _matches(text: str, leave_out: Sequence[Path]) -> list[str]:
         found = [path for path in found if _has_suffix(path, IMG_EXTENSIONS)]
         if not found:
             below = os.path.join(text, '**', '*.jpg')
-            raise ValueError(
+            raise InputError(
                 f'{text}: no images in this folder ({" ".join(IMG_EXTENSIONS)}); those in '
                 f"folders below it are '{below}'"
             )
         return found
-    found = sorted(glob.glob(text, recursive=True))
-    found = [path for path in found if _has_suffix(path, IMG_EXTENSIONS + VIDEO_EXTENSIONS)]
-    found = [path for path in found if not any(_within(path, folder) for folder in leave_out)]
+    excluded = [os.path.abspath(folder) for folder in leave_out]
+    found = [
+        path
+        for path in sorted(glob.glob(text, recursive=True))
+        if _has_suffix(path, IMG_EXTENSIONS + VIDEO_EXTENSIONS)
+        and not any(Path(os.path.abspath(path)).is_relative_to(folder) for folder in excluded)
+    ]
     if not found:
-        raise ValueError(f'{text}: no such file or folder, and as a pattern it matches no image')
+        raise InputError(f'{text}: no such file or folder, and as a pattern it matches no image')
     return found
 
 
@@ -72,17 +77,13 @@ def _has_suffix(path: str, suffixes: Sequence[str]) -> bool:
     return path.lower().endswith(tuple(suffixes)) and os.path.isfile(path)
 
 
-def _within(path: str, folder: Path) -> bool:
-    return Path(os.path.abspath(folder)) in Path(os.path.abspath(path)).parents
-
-
 def is_video(path: str) -> bool:
-    """Whether a path's suffix is one of a video."""
+    """Whether a path has the suffix of a video."""
     return path.lower().endswith(VIDEO_EXTENSIONS)
 
 
 def read_inputs(paths: Sequence[str]) -> Iterator[Image | DataFault]:
-    """Decode files one after the other: images, frames, and what is wrong with the others."""
+    """Decode files one after the other into images, frames, and faults of those that can't be."""
     folder = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
     for path in paths:
         name = Path(os.path.relpath(path, folder)).as_posix()
@@ -94,13 +95,13 @@ def read_inputs(paths: Sequence[str]) -> Iterator[Image | DataFault]:
 
 
 def _read_video(path: str, name: str) -> Iterator[Image | DataFault]:
-    # Not mmcv.VideoReader: it seeks where frames have no even distance, and may repeat some.
+    # mmcv.VideoReader seeks where frames are not evenly spaced, and may repeat some.
     capture = cv2.VideoCapture(path)
     frame = 0
     try:
         while True:
-            there, pixels = capture.read()
-            if not there:
+            success, pixels = capture.read()
+            if not success:
                 break
             yield Image(path, name, pixels, frame)
             frame += 1
@@ -111,12 +112,12 @@ def _read_video(path: str, name: str) -> Iterator[Image | DataFault]:
 
 
 def frame_rate(path: str) -> float:
-    """Frames of a video in a second, 25 where it doesn't say."""
+    """Frames per second of a video, or 25 if it doesn't say."""
     return _property(path, cv2.CAP_PROP_FPS) or 25.0
 
 
 def count_images(paths: Sequence[str]) -> int:
-    """How many images there are to be, frames as far as videos say it."""
+    """The number of images, with the frames of videos as far as they say how many they have."""
     return sum(
         max(round(_property(path, cv2.CAP_PROP_FRAME_COUNT)), 1) if is_video(path) else 1
         for path in paths

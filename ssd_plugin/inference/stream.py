@@ -1,4 +1,4 @@
-"""The pass: images in batches through the detector, into the writers."""
+"""Images in batches through the detector and into the writers."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from ssd_plugin.inference.writers import Writer
 
 @dataclass
 class Tally:
-    """What a pass has done so far."""
+    """What has been done so far."""
 
     images: int = 0
     detections: int = 0
-    faults: list[DataFault] = field(default_factory=list)  # of images that can't be decoded
+    faults: list[DataFault] = field(default_factory=list)  # images that can't be decoded
 
     @property
     def read(self) -> int:
-        """Images that were read, or could not be."""
+        """Number of images, with those that can't be decoded."""
         return self.images + len(self.faults)
 
 
@@ -41,12 +41,12 @@ def detect_stream(
     Args:
         inferencer: The detector.
         stream: From ``read_inputs``.
-        writers: Get each image with its detections, the surest first.
+        writers: Each gets all images with their detections, the highest score first.
         batch_size: Images at a time.
-        score_thr: Detections of a lower score are left out.
+        score_thr: Detections with a lower score are left out.
 
     Yields:
-        The tally, the same object, after each batch.
+        After each batch the tally, which is always the same object.
     """
     stream, tally = iter(stream), Tally()
     while batch := list(islice(stream, batch_size)):
@@ -54,7 +54,7 @@ def detect_stream(
         tally.faults += [item for item in batch if isinstance(item, DataFault)]
         found = inferencer.detect([image.pixels for image in images]) if images else []
         for image, instances in zip(images, found):
-            instances = surest(instances, score_thr)
+            instances = _by_score(instances, score_thr)
             for writer in writers:
                 writer.write(image, instances)
             tally.images += 1
@@ -62,7 +62,7 @@ def detect_stream(
         yield tally
 
 
-def surest(found: InstanceData, score_thr: float) -> InstanceData:
+def _by_score(found: InstanceData, score_thr: float) -> InstanceData:
     """Detections with a score of ``score_thr`` or more, by falling score."""
     order = np.argsort(-found.scores, kind='stable')
     return found[order[found.scores[order] >= score_thr]]

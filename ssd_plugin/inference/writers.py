@@ -1,4 +1,4 @@
-"""What becomes of detections: COCO's json, VOC's xml, drawn images. Nothing is kept in memory."""
+"""Detections as COCO's JSON, VOC's XML and drawn images, written one image at a time."""
 
 from __future__ import annotations
 
@@ -14,30 +14,24 @@ import numpy as np
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.structures import InstanceData
 
+from ssd_plugin.errors import InputError
 from ssd_plugin.inference.inputs import Image, frame_rate
 from ssd_plugin.visualization.detections import draw
 
-WRITTEN = (
-    '.jpg',
-    '.jpeg',
-    '.png',
-    '.webp',
-    '.bmp',
-    '.tif',
-    '.tiff',
-)  # by OpenCV, in colour; --data-root reads them
+# Suffixes that OpenCV writes in colour and --data-root reads.
+WRITTEN = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
 
 
 class Writer(Protocol):
     """Takes the detections of one image after the other."""
 
     def write(self, image: Image, found: InstanceData) -> None:
-        """Write what was found on an image.
+        """Write the detections of an image.
 
         Args:
             image: The image.
-            found: ``bboxes`` (n, 4) xyxy in its pixels, ``scores`` (n,) and ``labels`` (n,), the
-                surest first, as NumPy arrays.
+            found: ``bboxes`` (n, 4) xyxy in its pixels, ``scores`` (n,) and ``labels`` (n,) as
+                NumPy arrays, the highest score first.
         """
 
     def close(self) -> None:
@@ -47,13 +41,13 @@ class Writer(Protocol):
 class CocoWriter:
     """``detections.json``, a list in COCO's results format, and ``images.json`` beside it.
 
-    The second is what a ground truth would be without annotations: ``COCO('images.json')`` of
-    pycocotools can load the results. It has the path of each ``image_id`` in ``file_name``, and
-    the name of each ``category_id``, which is the label + 1. A frame of a video has its number
-    from 0 in ``frame_id``.
+    The second is a file of annotations without any annotation, so that pycocotools'
+    ``COCO('images.json')`` can load the results. It has the path of each ``image_id`` in
+    ``file_name``, and the name of each ``category_id``, which is the label + 1. ``frame_id`` is
+    the number of a video's frame, from 0.
 
     Args:
-        folder: Where to.
+        folder: The folder to write them into.
         classes: Names of the classes, by label.
     """
 
@@ -91,12 +85,12 @@ class CocoWriter:
 
 
 class JsonList:
-    """A json with a list in it, to which entries are added one at a time, a line each.
+    """A JSON file with a list, to which entries are added one at a time, each on its line.
 
     Args:
-        path: The file; what it held is lost.
-        before: What stands before the entries.
-        after: What stands after them, written by ``close``.
+        path: The file, which is overwritten.
+        before: The text before the entries.
+        after: The text after them, written by ``close``.
     """
 
     def __init__(self, path: Path, before: str, after: str) -> None:
@@ -110,20 +104,20 @@ class JsonList:
         self.separator = ',\n'
 
     def close(self) -> None:
-        """Make the json whole."""
+        """Complete the JSON."""
         self.file.write(f'\n{self.after}\n')
         self.file.close()
 
 
 class VocWriter:
-    """A VOC-style folder: ``JPEGImages`` with copies, and ``Annotations`` with what was found.
+    """A folder in VOC's format: copies in ``JPEGImages``, detections in ``Annotations``.
 
-    As MMDetection reads VOC's files, which count pixels from 1, the boxes are those that were
-    found, to whole pixels within the image. Each has at least one pixel's area. An image on
-    which nothing was found has an annotation without objects.
+    VOC's files count pixels from 1. As MMDetection reads them, the boxes are the detected ones,
+    rounded to whole pixels inside the image, with an area of at least one pixel. An image without
+    detections has an annotation without objects.
 
     Args:
-        folder: Where to.
+        folder: The folder to write into.
         classes: Names of the classes, by label.
     """
 
@@ -135,7 +129,7 @@ class VocWriter:
             path.mkdir(parents=True, exist_ok=True)
 
     def write(self, image: Image, found: InstanceData) -> None:
-        """Write the xml, and copy the image; a frame becomes a JPEG."""
+        """Write the XML, and copy the image; a frame of a video becomes a JPEG."""
         stem, suffix = self._unique_stem(image), PurePosixPath(image.name).suffix
         if image.frame is not None:
             save_image(self.images / f'{stem}.jpg', image.pixels)
@@ -150,7 +144,7 @@ class VocWriter:
         ET.ElementTree(root).write(path, encoding='utf-8')
 
     def _unique_stem(self, image: Image) -> str:
-        """A name without folders, that no image before has had."""
+        """A name without folders that no earlier image has."""
         stem = wanted = PurePosixPath(image.name).with_suffix('').as_posix().replace('/', '_')
         if image.frame is not None:
             stem = wanted = f'{wanted}_{image.frame:06d}'
@@ -162,11 +156,11 @@ class VocWriter:
         return stem
 
     def close(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing: all files are complete."""
 
 
 def to_xml(image: Image, filename: str, found: InstanceData, classes: Sequence[str]) -> ET.Element:
-    """An annotation of VOC's kind; ``path`` says where the image came from."""
+    """An annotation in VOC's format; ``path`` says where the image came from."""
     height, width = image.pixels.shape[:2]
     root = ET.Element('annotation')
     _add(root, folder='JPEGImages', filename=filename, path=image.path)
@@ -188,12 +182,12 @@ def _add(parent: ET.Element, **children: object) -> None:
 
 
 class DrawingWriter:
-    """Images with detections drawn in, under their names, and videos as ``.mp4``.
+    """Images with their detections, under their own names, and videos as ``.mp4``.
 
     Args:
-        folder: Where to.
+        folder: The folder to write into.
         classes: Names of the classes, by label.
-        visualizer: What draws.
+        visualizer: The visualizer to draw with.
     """
 
     def __init__(
@@ -223,20 +217,20 @@ class DrawingWriter:
 
 
 def _named(name: str, suffixes: Sequence[str], other: str) -> str:
-    """A name with one of these suffixes: another's is kept before it, ``clip.avi.mp4``."""
+    """The name if it has one of these suffixes, or the name with another: ``clip.avi.mp4``."""
     return name if name.lower().endswith(tuple(suffixes)) else f'{name}{other}'
 
 
 def _open_video(path: Path, rate: float, size: tuple[int, int]) -> cv2.VideoWriter:
-    """A video to write frames to.
+    """Open a video to write frames to.
 
     Raises:
-        OSError: This OpenCV can't write it.
+        InputError: This OpenCV can't write it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'mp4v'), rate, size)
     if not video.isOpened():
-        raise OSError(f"{path}: OpenCV can't write this video; --no-draw does without")
+        raise InputError(f"{path}: OpenCV can't write this video; --no-draw does without")
     return video
 
 

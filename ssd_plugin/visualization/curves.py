@@ -9,23 +9,32 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ssd_plugin.visualization.style import BLACK, DASHES, FONT, Stroke, strokes
+from ssd_plugin.errors import InputError
+from ssd_plugin.visualization.style import (
+    BLACK,
+    DASHES,
+    FONT,
+    Stroke,
+    add_grid,
+    add_title_and_legend,
+    strokes,
+)
 
 SIZE = (11, 9.5)  # inches
 Series = dict[str, list[tuple[int, float]]]  # for each name (iteration, value), by iteration
 
 
 def read_work_dir(work_dir: Path) -> Series:
-    """What was logged in a work directory, by name and iteration.
+    """What has been logged in a work directory, by name and iteration.
 
     The runs in it (``TIME/vis_data/scalars.json``) are joined in the order of their names, which
-    are times: where a later one begins, whether it was resumed or is a new start, it replaces
-    what earlier ones have logged from there on. Evaluations stand at the last iteration that was
-    logged before them, in this run or in those it went on from, since MMEngine numbers them by
-    epochs; one that was made again on resumption replaces the other.
+    are times. From its first iteration on, a later run replaces what earlier ones have logged,
+    whether it was resumed or is a new start. MMEngine numbers evaluations by epochs; here, they
+    stand at the last iteration that was logged before them, in this run or in those that it
+    continues. One that was repeated on resumption replaces the other.
 
     Raises:
-        FileNotFoundError: If no training has been logged there.
+        InputError: If no training has been logged there.
     """
     joined: Series = {}
     for path in sorted(work_dir.glob('*/vis_data/scalars.json')):
@@ -40,16 +49,14 @@ def read_work_dir(work_dir: Path) -> Series:
             kept = [point for point in joined.get(name, []) if point[0] < min(begin, end)]
             joined[name] = kept + points
     if not joined:
-        raise FileNotFoundError(
-            f'no training has been logged in {work_dir}/*/vis_data/scalars.json'
-        )
+        raise InputError(f'no training has been logged in {work_dir}/*/vis_data/scalars.json')
     return joined
 
 
 def read_log(path: Path) -> Series:
-    """One run's log, a line of JSON each time that something was logged.
+    """Read the log of one run: a line of JSON for each time that something was logged.
 
-    What was logged before the first loss, an evaluation, has iteration 0.
+    What was logged before the first loss, which is an evaluation, has iteration 0.
     """
     series: Series = {}
     step = 0
@@ -63,11 +70,11 @@ def read_log(path: Path) -> Series:
 
 
 def draw_curves(runs: dict[str, Series], title: str) -> Figure:
-    """Three panels under each other over iterations; a colour for each run.
+    """Draw loss, mAP and learning rate over iterations, in panels below each other.
 
     Args:
-        runs: By name.
-        title: Of the whole.
+        runs: What has been logged, by the name of each run; each gets a colour of its own.
+        title: Title of the figure.
     """
     figure = Figure(figsize=SIZE, layout='constrained')
     loss, precision, rate = figure.subplots(3, 1, sharex=True, height_ratios=[2, 2, 1])
@@ -75,7 +82,7 @@ def draw_curves(runs: dict[str, Series], title: str) -> Figure:
     metrics = [[name] for name in _names(runs, lambda name: name.endswith('mAP'))]
     _draw_panel(loss, runs, losses, 'loss')
     _draw_panel(precision, runs, metrics, 'mean average precision', marker='o')
-    # 'lr' is that of the first parameters, which may have a share of the config's.
+    # 'lr' is that of the first parameter group, which may be only a part of the config's.
     _draw_panel(rate, runs, [['base_lr', 'lr']], 'learning rate')
     loss.set_ylim(bottom=0)
     precision.set_ylim(0, 1)
@@ -83,15 +90,8 @@ def draw_curves(runs: dict[str, Series], title: str) -> Figure:
         precision.text(0.5, 0.5, 'not evaluated', ha='center', transform=precision.transAxes)
     rate.set_yscale('log')
     rate.set_xlabel('iterations', fontsize=FONT + 1)
-    figure.suptitle(title, fontsize=13, fontweight='bold')
     handles = [style.handle(run) for run, style in zip(runs, strokes(len(runs)))]
-    figure.legend(
-        handles=handles,
-        loc='outside lower center',
-        ncols=min(len(runs), 4),
-        frameon=False,
-        fontsize=FONT + 1,
-    )
+    add_title_and_legend(figure, title, handles, columns=4)
     return figure
 
 
@@ -107,7 +107,7 @@ def _draw_panel(
     label: str,
     marker: str | None = None,
 ) -> None:
-    """A line for each run and each group of names, of which the first that the run has counts."""
+    """Draw a line for each run and group of names: the first series of the group that it has."""
     dashes = [DASHES[i % len(DASHES)] for i in range(len(groups))]
     for series, style in zip(runs.values(), strokes(len(runs))):
         for number, (group, dash) in enumerate(zip(groups, dashes)):
@@ -123,10 +123,8 @@ def _draw_panel(
                 markersize=5,
             )
     axes.set_ylabel(label, fontsize=FONT + 1)
-    axes.grid(color='#e5e5e5')
-    axes.set_axisbelow(True)
+    add_grid(axes)
     axes.spines[['top', 'right']].set_visible(False)
-    axes.tick_params(labelsize=FONT)
     if len(groups) > 1:
         handles = [Stroke(BLACK, dash, 1.2).handle(g[0]) for g, dash in zip(groups, dashes)]
         axes.legend(handles=handles, frameon=False, fontsize=FONT)

@@ -8,27 +8,25 @@ import numpy as np
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.structures import InstanceData
 
-from ssd_plugin.visualization.style import ORANGE, PALETTE, PURPLE, SKY, YELLOW, label_places
+from ssd_plugin.visualization.style import LETTER_WIDTH, PALETTE, label_places, text_color
 
-LETTERS = 0.022  # height of letters over the image's mean side
-LEAST = 10  # height of letters in pixels below which they can't be read
-LETTER_WIDTH = 0.62  # of digits and small letters, over their height
-PAD = 0.12  # of a label around its letters, over their height
-LIGHT = (YELLOW, SKY, ORANGE, PURPLE)  # black letters are better to read on these
+LETTERS = 0.022  # height of letters, as a share of the image's mean side
+LEAST = 10  # height of letters in pixels, below which they can't be read
+PAD = 0.12  # of a label around its letters, as a share of their height
 
 
 def draw(
     visualizer: DetLocalVisualizer, image: np.ndarray, found: InstanceData, classes: Sequence[str]
 ) -> np.ndarray:
-    """Draw boxes and their labels, the surest ones on top, with MMDetection's visualizer.
+    """Draw boxes and their labels with MMDetection's visualizer, the highest scores on top.
 
-    Not by its ``add_datasample``, whose letters have the same height on a photograph of 4000
-    pixels as on one of 300, and whose labels cover each other.
+    It does not use the visualizer's ``add_datasample``, whose letters have the same height on a
+    photograph of 4000 pixels as on one of 300, and whose labels cover each other.
 
     Args:
-        visualizer: What draws.
+        visualizer: The visualizer to draw with.
         image: (h, w, 3) uint8 BGR.
-        found: ``bboxes`` (n, 4) xyxy in pixels, ``scores`` and ``labels``, the surest first.
+        found: ``bboxes`` (n, 4) xyxy in pixels, ``scores`` and ``labels``, highest score first.
         classes: Names of the classes, by label.
 
     Returns:
@@ -46,22 +44,22 @@ def draw(
     colors = [PALETTE[label % len(PALETTE)] for label in found.labels]
 
     visualizer.set_image(image[..., ::-1])
-    surest_last = slice(None, None, -1)
+    lowest_first = slice(None, None, -1)  # what is drawn later lies on top
     visualizer.draw_bboxes(
-        bboxes[surest_last],
-        edge_colors=colors[surest_last],
+        bboxes[lowest_first],
+        edge_colors=colors[lowest_first],
         line_widths=max(letters / 6, 2) / point,
         alpha=1,
     )
     visualizer.draw_texts(
-        [text.replace('$', r'\$') for text in texts[surest_last]],  # a dollar begins a formula
-        (places + [PAD * letters, 0.7 * letters])[surest_last],
+        [text.replace('$', r'\$') for text in texts[lowest_first]],  # a dollar begins a formula
+        (places + [PAD * letters, 0.7 * letters])[lowest_first],
         font_sizes=letters / point,
-        colors=['black' if color in LIGHT else 'white' for color in colors[surest_last]],
+        colors=[text_color(color) for color in colors[lowest_first]],
         vertical_alignments='center',
         bboxes=[
             dict(boxstyle=f'square,pad={PAD}', facecolor=color, edgecolor='none')
-            for color in colors[surest_last]
+            for color in colors[lowest_first]
         ],
     )
     return visualizer.get_image()[..., ::-1]

@@ -1,4 +1,4 @@
-"""Draw what :mod:`.matches` has found."""
+"""Which priors of a training sample are matched to which ground-truth box."""
 
 from __future__ import annotations
 
@@ -9,123 +9,107 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from mmdet.structures.bbox import bbox_overlaps
 
 from ssd_plugin.analysis.matches import Matches
 from ssd_plugin.datasets.samples import Sample
-from ssd_plugin.models.boxes import pairwise_iou
 from ssd_plugin.visualization.style import (
     BLACK,
     FONT,
     Stroke,
+    add_panels,
+    add_title_and_legend,
     draw_boxes,
     show_image,
     strokes,
     write_labels,
 )
 
-OBJECT = Stroke(BLACK, width=2.4)
-MAX_OBJECTS, COLUMNS = 8, 4
+GT = Stroke(BLACK, width=2.4)
+MAX_BOXES, COLUMNS = 8, 4  # panels of single ground-truth boxes
 BIG, SMALL = 5.2, 2.6  # sides of panels, in inches
 
 
 def describe(sample: Sample, matches: Matches) -> str:
     """The counts, in a sentence."""
-    matched = int((matches.gt_inds > 0).sum())
-    ignored = int((matches.gt_inds < 0).sum())
-    text = (
-        f'{len(sample.bboxes)} objects, {matched} of {len(matches.priors)} priors matched to them'
-    )
+    matched, ignored = int((matches.gt_inds > 0).sum()), int((matches.gt_inds < 0).sum())
+    parts = [f'{len(sample.bboxes)} objects']
+    parts.append(f'{matched} of {len(matches.priors)} priors matched to them')
     if ignored:
-        text += f', {ignored} ignored'
+        parts.append(f'{ignored} ignored')
     if matches.mined is not None:
-        text += f', {int(matches.mined.sum())} hard negatives mined'
-    return text
+        parts.append(f'{int(matches.mined.sum())} hard negatives mined')
+    return ', '.join(parts)
 
 
 def draw_matches(
     sample: Sample, matches: Matches, classes: Sequence[str], strides: Sequence[float], title: str
 ) -> Figure:
-    """Objects and hard negatives on the whole image, then each object with its priors.
+    """Draw the boxes and the hard negatives on the whole image, then each box with its priors.
 
-    Where no negatives are known, all matched priors are in their place.
+    Where no negatives are known, all matched priors are shown in their place.
 
     Args:
-        sample: The image and its objects.
-        matches: Of its priors.
+        sample: The image and its ground-truth boxes.
+        matches: What its priors are matched to.
         classes: Names of all classes.
-        strides: Of each level, for the legend.
-        title: Of the whole.
+        strides: The stride of each level, for the legend.
+        title: Title of the figure.
     """
     styles = strokes(len(strides))
-    shown = _largest(sample, MAX_OBJECTS)
-    rows = ceil(len(shown) / COLUMNS)
+    shown = _some_of_each_size(sample.bboxes)
     height, width = sample.image.shape[:2]
     big = BIG * height / width + 0.5
-    small = (SMALL + 0.5) * rows
+    small = (SMALL + 0.5) * ceil(len(shown) / COLUMNS)
     figure = Figure(figsize=(2 * BIG, big + small + 1.3), layout='constrained')
     above, below = figure.subfigures(2, 1, height_ratios=[big, max(small, 0.1)])
     left, right = above.subplots(1, 2)
-    _draw_objects(left, sample, classes)
-    if matches.mined is None:
-        _draw_chosen(right, sample, matches, matches.gt_inds > 0, styles, 'matched priors')
-    else:
-        _draw_chosen(right, sample, matches, matches.mined, styles, 'hard negatives')
+
+    show_image(left, sample.image)
+    draw_boxes(left, sample.bboxes, GT)
+    texts = [f'{g} {classes[label]}' for g, label in enumerate(sample.labels)]
+    write_labels(left, sample.bboxes, texts, [BLACK] * len(texts), BIG * 72 / width)
+    left.set_title(f'{len(texts)} objects in the augmented sample', fontsize=FONT + 2)
+
+    what, chosen = 'hard negatives', matches.mined
+    if chosen is None:
+        what, chosen = 'matched priors', matches.gt_inds > 0
+    show_image(right, sample.image)
+    draw_boxes(right, sample.bboxes, GT, zorder=4)
+    _draw_priors(right, matches, chosen, styles, 1.1)
+    by_level = np.bincount(matches.levels[chosen], minlength=len(styles))
+    numbers = ', '.join(map(str, by_level))
+    right.set_title(f'{by_level.sum()} {what}, by level {numbers}', fontsize=FONT + 2)
+
     if shown:
-        panels = below.subplots(rows, COLUMNS, squeeze=False).ravel()
-        for axes in panels[len(shown) :]:
-            axes.axis('off')
-        for axes, g in zip(panels, shown):
-            _draw_matched(axes, sample, matches, g, classes, styles)
-    figure.suptitle(f'{title}\n{describe(sample, matches)}', fontsize=12, fontweight='bold')
-    handles = [OBJECT.handle('object')]
-    handles += [
-        style.handle(f'prior, level {k} (stride {stride:g})')
-        for k, (style, stride) in enumerate(zip(styles, strides))
-    ]
+        for axes, g in zip(add_panels(below, len(shown), COLUMNS), shown):
+            _draw_box_with_priors(axes, sample, matches, g, classes, styles)
+    handles = [GT.handle('object')]
+    for level, (style, stride) in enumerate(zip(styles, strides)):
+        handles.append(style.handle(f'prior, level {level} (stride {stride:g})'))
     columns = ceil(len(handles) / ceil(len(handles) / 5))
-    figure.legend(
-        handles=handles, loc='outside lower center', ncols=columns, frameon=False, fontsize=FONT + 1
-    )
+    title = f'{title}\n{describe(sample, matches)}'
+    add_title_and_legend(figure, title, handles, columns)
     return figure
 
 
-def _largest(sample: Sample, number: int) -> list[int]:
-    """Which objects are shown by themselves: all, or some evenly spaced from large to small."""
-    order = np.argsort(-(sample.bboxes[:, 2:] - sample.bboxes[:, :2]).prod(1), kind='stable')
-    places = np.linspace(0, len(order) - 1, min(number, len(order))).round().astype(int)
+def _some_of_each_size(bboxes: np.ndarray) -> list[int]:
+    """Indices of the boxes that get a panel: all, or some evenly spaced from large to small."""
+    order = np.argsort(-(bboxes[:, 2:] - bboxes[:, :2]).prod(1), kind='stable')
+    places = np.linspace(0, len(order) - 1, min(MAX_BOXES, len(order))).round().astype(int)
     return sorted(order[places].tolist())
 
 
-def _draw_objects(axes: Axes, sample: Sample, classes: Sequence[str]) -> None:
-    show_image(axes, sample.image)
-    draw_boxes(axes, sample.bboxes, OBJECT)
-    texts = [f'{g} {classes[label]}' for g, label in enumerate(sample.labels)]
-    points = BIG * 72 / sample.image.shape[1]
-    write_labels(axes, sample.bboxes, texts, [BLACK] * len(texts), points)
-    axes.set_title(f'{len(texts)} objects in the augmented sample', fontsize=FONT + 2)
-
-
-def _draw_chosen(
-    axes: Axes,
-    sample: Sample,
-    matches: Matches,
-    chosen: np.ndarray,
-    styles: Sequence[Stroke],
-    what: str,
+def _draw_priors(
+    axes: Axes, matches: Matches, chosen: np.ndarray, styles: Sequence[Stroke], width: float
 ) -> None:
-    """Those priors (P,) bool, and how many there are of each level."""
-    show_image(axes, sample.image)
-    draw_boxes(axes, sample.bboxes, OBJECT, zorder=4)
+    """Draw the chosen priors, (P,) bool, each in the stroke of its level."""
     for level, style in enumerate(styles):
-        here = chosen & (matches.levels == level)
-        draw_boxes(axes, matches.priors[here], style._replace(width=1.1), rim=False)
-    by_level = np.bincount(matches.levels[chosen], minlength=len(styles))
-    axes.set_title(
-        f'{by_level.sum()} {what}, by level {", ".join(map(str, by_level))}', fontsize=FONT + 2
-    )
+        priors = matches.priors[chosen & (matches.levels == level)]
+        draw_boxes(axes, priors, style._replace(width=width), rim=False)
 
 
-def _draw_matched(
+def _draw_box_with_priors(
     axes: Axes,
     sample: Sample,
     matches: Matches,
@@ -133,24 +117,25 @@ def _draw_matched(
     classes: Sequence[str],
     styles: Sequence[Stroke],
 ) -> None:
-    """One object with its priors, the image cut to them."""
+    """Draw ground-truth box g with its priors, and crop the image to them."""
     show_image(axes, sample.image)
     matched = matches.gt_inds == g + 1
-    boxes = np.concatenate([sample.bboxes[g : g + 1], matches.priors[matched]])
+    box, priors = sample.bboxes[g : g + 1], matches.priors[matched]
+    boxes = np.concatenate([box, priors])
     low, high = boxes[:, :2].min(0), boxes[:, 2:].max(0)
     half = (high - low).max() / 2 * 1.08
     x, y = (low + high) / 2
     axes.set_xlim(x - half, x + half)
     axes.set_ylim(y + half, y - half)
     axes.set_facecolor('#f2f2f2')
-    for level, style in enumerate(styles):
-        chosen = matched & (matches.levels == level)
-        draw_boxes(axes, matches.priors[chosen], style._replace(width=1.2), rim=False)
-    draw_boxes(axes, boxes[:1], OBJECT, zorder=4)
-    width, height = boxes[0, 2:] - boxes[0, :2]
-    overlaps = pairwise_iou(*map(torch.from_numpy, (boxes[None, :1], boxes[1:])))[0, 0]
-    number = '1 prior' if len(overlaps) == 1 else f'{len(overlaps)} priors'
-    best = f', best IoU {overlaps.max():.2f}' if len(overlaps) else ''
+    _draw_priors(axes, matches, matched, styles, 1.2)
+    draw_boxes(axes, box, GT, zorder=4)
+    width, height = box[0, 2:] - box[0, :2]
+    number = '1 prior' if len(priors) == 1 else f'{len(priors)} priors'
+    best = ''
+    if len(priors):
+        ious = bbox_overlaps(torch.from_numpy(box).float(), torch.from_numpy(priors).float())
+        best = f', best IoU {ious.max():.2f}'
     axes.set_title(
         f'{g} {classes[sample.labels[g]]}, {width:.0f} x {height:.0f} px\n{number}{best}',
         fontsize=FONT,

@@ -1,4 +1,4 @@
-"""The plot of ``show.py pr``: precision over recall, a panel for each class."""
+"""Precision over recall, a panel for each class."""
 
 from __future__ import annotations
 
@@ -10,31 +10,36 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ssd_plugin.evaluation.pr import Curve
-from ssd_plugin.visualization.style import BLUE, FONT, ORANGE
+from ssd_plugin.visualization.style import (
+    BLUE,
+    FONT,
+    ORANGE,
+    add_grid,
+    add_panels,
+    add_title_and_legend,
+)
 
 PANEL, MAX_COLUMNS = 2.7, 6  # inches
 
 
 def draw_pr(curves: Sequence[Curve], title: str) -> Figure:
-    """A panel for each class.
+    """Draw a panel for each class.
 
     Args:
         curves: At least one.
-        title: Of the whole.
+        title: Title of the figure.
     """
     columns = min(len(curves), MAX_COLUMNS, max(3, ceil(len(curves) ** 0.5)))
     rows = ceil(len(curves) / columns)
     figure = Figure(figsize=(PANEL * columns, (PANEL + 0.4) * rows + 0.8), layout='constrained')
-    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-    for axes, curve in zip(panels.ravel(), curves):
+    panels = add_panels(figure, len(curves), columns, sharex=True, sharey=True)
+    for axes, curve in zip(panels, curves):
         _draw_curve(axes, curve)
-    for axes in panels.ravel()[len(curves) :]:
-        axes.axis('off')
-    for axes in panels.ravel()[max(len(curves) - columns, 0) : len(curves)]:
-        axes.tick_params(labelbottom=True)  # the last in its column
+    for axes in panels[-columns:]:  # the last one of its column
+        axes.tick_params(labelbottom=True)
     figure.supxlabel('recall', fontsize=FONT + 2)
     figure.supylabel('precision', fontsize=FONT + 2)
-    figure.suptitle(title, fontsize=13, fontweight='bold')
+    add_title_and_legend(figure, title)
     return figure
 
 
@@ -43,33 +48,17 @@ def _draw_curve(axes: Axes, curve: Curve) -> None:
     axes.set_ylim(0, 1.02)
     axes.set_xticks([0, 0.5, 1])
     axes.set_yticks([0, 0.5, 1])
-    axes.tick_params(labelsize=FONT)
-    axes.grid(color='#e5e5e5')
-    axes.set_axisbelow(True)
-    title = f'{curve.name}: AP {curve.ap:.3f}'
-    axes.set_title(title, fontsize=FONT + 1, fontweight='bold')
-    note = f'{curve.num_objects} objects, no detections'
+    add_grid(axes)
+    axes.set_title(f'{curve.name}: AP {curve.ap:.3f}', fontsize=FONT + 1, fontweight='bold')
+    note = f'{curve.num_gts} objects, no detections'
     if len(curve.recall):
         recall = np.concatenate([[0], curve.recall])
         precision = np.concatenate([curve.precision[:1], curve.precision])
         axes.fill_between(recall, precision, color=BLUE, alpha=0.15, linewidth=0)
         axes.plot(recall, precision, color=BLUE, linewidth=1.8)
         f1, index = curve.best
-        axes.plot(
-            curve.recall[index],
-            curve.precision[index],
-            marker='o',
-            markersize=8,
-            color=ORANGE,
-            markeredgecolor='black',
-            clip_on=False,
-        )
-        note = f'{curve.num_objects} objects\nbest F1 {f1:.2f}, score {curve.scores[index]:.2f}'
-    axes.text(
-        0.04,
-        0.05,
-        note,
-        fontsize=FONT - 1,
-        transform=axes.transAxes,
-        bbox=dict(facecolor='white', edgecolor='none', alpha=0.8, pad=1.5),
-    )
+        best = dict(marker='o', markersize=8, color=ORANGE, markeredgecolor='black')
+        axes.plot(curve.recall[index], curve.precision[index], clip_on=False, **best)
+        note = f'{curve.num_gts} objects\nbest F1 {f1:.2f}, score {curve.scores[index]:.2f}'
+    frame = dict(facecolor='white', edgecolor='none', alpha=0.8, pad=1.5)
+    axes.text(0.04, 0.05, note, fontsize=FONT - 1, transform=axes.transAxes, bbox=frame)

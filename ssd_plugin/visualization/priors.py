@@ -1,4 +1,4 @@
-"""Each level's priors of one cell, on an image."""
+"""The priors of one cell of each level, on an image."""
 
 from __future__ import annotations
 
@@ -8,63 +8,61 @@ import cv2
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from ssd_plugin.analysis.prior_grid import PriorGrid
-from ssd_plugin.visualization.style import FONT, draw_boxes, show_image, strokes
+from ssd_plugin.visualization.style import (
+    FONT,
+    add_panels,
+    add_title_and_legend,
+    draw_boxes,
+    show_image,
+    strokes,
+)
 
-PANEL, LEGEND = 3.9, 0.19  # sides of an image, height of a line of its legend, in inches
-
-
-def middle_cell(priors: Tensor, featmap_size: tuple[int, int]) -> np.ndarray:
-    """Priors (A, 4) of the cell in the middle of a level, of priors (h * w * A, 4)."""
-    height, width = featmap_size
-    return priors.reshape(height, width, -1, 4)[height // 2, width // 2].numpy()
+PANEL, LEGEND = 3.9, 0.19  # side of an image, and height of a line of its legend, in inches
 
 
 def draw_priors(grid: PriorGrid, image: np.ndarray, title: str) -> Figure:
-    """A panel for each level, all in the same scale.
+    """Draw a panel for each level, all to the same scale.
 
     Args:
         grid: The priors.
         image: (h, w, 3) uint8 RGB of any size; it is resized to the network input.
-        title: Of the whole.
+        title: Title of the figure, before the number of priors.
     """
     image = cv2.resize(image, grid.input_size, interpolation=cv2.INTER_AREA)
-    cells = [middle_cell(*level) for level in zip(grid.priors(), grid.featmap_sizes)]
-    # Priors may be larger than the image: all panels show as much around it as the largest takes.
+    levels = grid.priors()
+    cells = []  # the priors (A, 4) of the cell in the middle of each level
+    for priors, (down, across) in zip(levels, grid.featmap_sizes):
+        cells.append(priors.reshape(down, across, -1, 4)[down // 2, across // 2].numpy())
+    # Priors may be larger than the image: all panels show as much around it as the largest needs.
     low = np.minimum(0, np.min([priors[:, :2].min(0) for priors in cells], 0)) - 4
     high = np.maximum(grid.input_size, np.max([priors[:, 2:].max(0) for priors in cells], 0)) + 4
 
     columns = 2 if len(cells) in (2, 4) else min(len(cells), 3)
-    rows = ceil(len(cells) / columns)
     lines = ceil(max(map(len, cells)) / 2)
     width, height = high - low
     panel_height = PANEL * height / width + LEGEND * (lines + 1) + 0.4
-    figure = Figure(figsize=(PANEL * columns, panel_height * rows + 0.5), layout='constrained')
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for level, (axes, priors) in enumerate(zip(panels, cells)):
+    height = panel_height * ceil(len(cells) / columns) + 0.5
+    figure = Figure(figsize=(PANEL * columns, height), layout='constrained')
+    for level, axes in enumerate(add_panels(figure, len(cells), columns)):
         show_image(axes, image)
         axes.set_xlim(low[0], high[0])
         axes.set_ylim(high[1], low[1])
         axes.set_facecolor('#f2f2f2')
-        _draw_level(axes, grid, level, priors)
-    for axes in panels[len(cells) :]:
-        axes.axis('off')
-    total = sum(len(priors) for priors in grid.priors())
+        _draw_level(axes, grid, level, cells[level])
     size = ' x '.join(map(str, grid.input_size))
-    figure.suptitle(f'{title}: {total} priors on {size} pixels', fontsize=13, fontweight='bold')
+    add_title_and_legend(figure, f'{title}: {sum(map(len, levels))} priors on {size} pixels')
     return figure
 
 
 def _draw_level(axes: Axes, grid: PriorGrid, level: int, priors: np.ndarray) -> None:
-    """The cells as a grid, the priors of the middle one with their sizes."""
+    """Draw the cells as a grid, and the priors (A, 4) of the middle one with their sizes."""
     stride, (down, across) = grid.generator.strides[level], grid.featmap_sizes[level]
-    for draw, step, number, most in (
-        (axes.vlines, stride[0], across, grid.input_size[1]),
-        (axes.hlines, stride[1], down, grid.input_size[0]),
-    ):
-        draw(np.arange(number + 1) * step, 0, most, color='white', linewidth=0.5, alpha=0.6)
+    width, height = grid.input_size
+    lines = dict(color='white', linewidth=0.5, alpha=0.6)
+    axes.vlines(np.arange(across + 1) * stride[0], 0, height, **lines)
+    axes.hlines(np.arange(down + 1) * stride[1], 0, width, **lines)
     centre = (priors[0, :2] + priors[0, 2:]) / 2
     axes.plot(*centre, marker='+', color='black', markersize=8, zorder=5)
     styles = strokes(len(priors))

@@ -1,9 +1,9 @@
 """Priors, parameters and MACs of models: counted, printed, and written down in the docs."""
 
 import re
-import runpy
 from pathlib import Path
 
+import get_flops
 import pytest
 import torch
 from mmdet.registry import MODELS
@@ -52,18 +52,20 @@ def test_ssd300_has_as_many_parameters_as_torchvision_says():
 
 
 def test_the_tool_prints_a_row_for_each_config(monkeypatch, capsys):
-    tools = ROOT / 'tools'
-    monkeypatch.syspath_prepend(tools)
     configs = [str(ROOT / f'configs/{name}.py') for name in ('demo_shapes', 'ssd300_voc')]
     monkeypatch.setattr('sys.argv', ['get_flops.py', *configs, '--markdown'])
-    runpy.run_path(str(tools / 'get_flops.py'), run_name='__main__')
+    get_flops.main()
     assert capsys.readouterr().out.splitlines() == [
         '| demo_shapes | 160 x 160 | 2136 | 0.91 M | 0.08 G |',
         '| ssd300_voc | 300 x 300 | 8732 | 26.29 M | 31.37 G |',
     ]
+    monkeypatch.setattr('sys.argv', ['get_flops.py', *configs])
+    get_flops.main()
+    row = ['demo_shapes', '160 x 160', '2136', '0.91 M', '0.08 G']
+    assert [c.strip() for c in capsys.readouterr().out.splitlines()[3].split('│')[1:-1]] == row
     monkeypatch.setattr('sys.argv', ['get_flops.py', 'nowhere.py'])
     with pytest.raises(SystemExit, match='^no config file nowhere.py$'):
-        runpy.run_path(str(tools / 'get_flops.py'), run_name='__main__')
+        get_flops.main()
 
 
 def test_the_docs_list_every_config():

@@ -8,6 +8,7 @@ from mmengine.config import Config
 
 from ssd_plugin.analysis.prior_grid import prior_grid
 from ssd_plugin.datasets.config import input_size, resize_of, resized
+from ssd_plugin.errors import ConfigError
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 
@@ -47,12 +48,12 @@ def test_the_input_size_is_found_through_wrappers():
 def test_what_has_no_fixed_size_or_other_priors_is_refused():
     cfg = read('demo_shapes.py')
     cfg.test_dataloader.dataset.pipeline = [dict(type='LoadImageFromFile')]
-    with pytest.raises(ValueError, match='no Resize'):
+    with pytest.raises(ConfigError, match='no Resize'):
         resize_of(cfg)
     cfg = read('demo_shapes.py')
-    cfg.model.bbox_head.anchor_generator = dict(
-        type='AnchorGenerator', strides=[8, 16, 32, 64], ratios=[1.0], scales=[1.0]
-    )
+    strides = [8, 16, 32, 64]
+    other = dict(type='AnchorGenerator', strides=strides, ratios=[1.0], scales=[1.0])
+    cfg.model.bbox_head.anchor_generator = other
     cfg.model.bbox_head.in_channels = (32, 64, 128, 128)
-    with pytest.raises(ValueError, match='SSDPriorGenerator'):
+    with pytest.raises(ConfigError, match='SSDPriorGenerator'):
         prior_grid(cfg)

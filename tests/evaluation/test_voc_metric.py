@@ -14,7 +14,7 @@ from mmengine.fileio import dump
 from mmengine.structures import InstanceData
 
 from ssd_plugin.datasets.shapes import CLASSES, write_voc_shapes
-from tests.support.helpers import intersection
+from tests.support.detections import make_result, naive_ap, naive_voc_curve
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,9 +32,9 @@ def evaluate(images, classes, **options):
     """VOCDetMetric on images given as rows: objects, difficult objects, detections."""
     evaluator = Evaluator(dict(type='VOCDetMetric', **options))
     evaluator.dataset_meta = dict(classes=classes)
-    for objects, difficult, detections in images:
+    for gts, difficult, detections in images:
         sample = dict(
-            gt_instances=as_instances(objects),
+            gt_instances=as_instances(gts),
             ignored_instances=as_instances(difficult),
             pred_instances=as_instances(detections, with_scores=True),
         )
@@ -45,47 +45,18 @@ def evaluate(images, classes, **options):
 # ------------------------------------------------------------------------------ VOC's rule
 
 
-def naive_voc_ap(images, label, eleven_points, extra=1, iou_thr=0.5):
-    """AP of a class as VOC's development kit computes it; None without objects to find."""
-
-    def overlap(a, b):
-        a, b = ((*box[:2], box[2] + extra, box[3] + extra) for box in (a, b))
-        areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
-        common = intersection(a, b)
-        return common / (sum(areas) - common)
-
-    truth, detections = [], []
-    for image, (objects, difficult, found) in enumerate(images):
-        own = [(row, False) for row in objects] + [(row, True) for row in difficult]
-        truth.append([(row[:4], ignored) for row, ignored in own if row[4] == label])
-        detections += [(row[5], image, row[:4]) for row in found if row[4] == label]
-    num_objects = sum(not ignored for own in truth for _, ignored in own)
-    if num_objects == 0:
-        return None
-
-    taken, right, wrong, curve = set(), 0, 0, []
-    for _, image, box in sorted(detections, reverse=True):
-        best, best_overlap = None, 0
-        for number, (object_box, _) in enumerate(truth[image]):
-            if overlap(box, object_box) > best_overlap:
-                best, best_overlap = number, overlap(box, object_box)
-        if best is None or best_overlap < iou_thr:
-            wrong += 1
-        elif not truth[image][best][1]:
-            first = (image, best) not in taken
-            taken.add((image, best))
-            right, wrong = right + first, wrong + (not first)
-        if right + wrong:
-            curve.append((right / num_objects, right / (right + wrong)))
-
-    def best_precision(recall):
-        return max((p for r, p in curve if r >= recall), default=0)
-
-    if eleven_points:
-        return sum(best_precision(0.1 * k) for k in range(11)) / 11
-    recalls = sorted({r for r, _ in curve})
-    steps = zip([0, *recalls], recalls)
-    return sum((here - before) * best_precision(here) for before, here in steps)
+def naive_aps(images, labels, eleven_points, **rule):
+    """AP of each class by the naive loop; None without ground truth."""
+    results = [
+        make_result(
+            [(row[:4], row[4], False) for row in gts]
+            + [(row[:4], row[4], True) for row in difficult],
+            [(row[:4], row[4], row[5]) for row in found],
+        )
+        for gts, difficult, found in images
+    ]
+    curves = [naive_voc_curve(results, label, **rule) for label in labels]
+    return [None if curve is None else naive_ap(curve, eleven_points) for curve in curves]
 
 
 # One class. Of five objects one is difficult; the best detection is right, then come another of
@@ -111,7 +82,7 @@ def test_average_precision_of_a_case_by_hand():
     points = evaluate(BY_HAND, ('dog',), eval_mode='11points')
     assert points['pascal_voc/mAP'] == pytest.approx((3 * 1 + 3 * 2 / 4) / 11)
     for eleven_points, result in ((False, area), (True, points)):
-        naive = naive_voc_ap(BY_HAND, 0, eleven_points)
+        (naive,) = naive_aps(BY_HAND, [0], eleven_points)
         assert result['pascal_voc/AP/dog'] == result['pascal_voc/mAP'] == pytest.approx(naive)
 
 
@@ -121,7 +92,7 @@ def test_the_last_pixel_is_part_of_a_box_in_voc_s_files_only(legacy, expected):
     images = [([[0, 0, 9, 9, 0]], [], [[0, 0, 9, 4, 0, 0.9]])]
     result = evaluate(images, ('dog',), eval_mode='area', use_legacy_coordinate=legacy)
     assert result['pascal_voc/mAP'] == expected
-    assert naive_voc_ap(images, 0, False, extra=int(legacy)) == expected
+    assert naive_aps(images, [0], False, extra=int(legacy)) == [expected]
 
 
 edge = st.integers(0, 12)
@@ -156,7 +127,7 @@ def test_average_precisions_are_the_naive_loop_s(images, order, eleven_points, l
         use_legacy_coordinate=legacy,
         iou_thrs=iou_thr,
     )
-    aps = [naive_voc_ap(images, label, eleven_points, int(legacy), iou_thr) for label in range(3)]
+    aps = naive_aps(images, range(3), eleven_points, extra=int(legacy), iou_thr=iou_thr)
     expected = {f'pascal_voc/AP/{n}': ap for n, ap in zip('abc', aps) if ap is not None}
     mean = sum(expected.values()) / len(expected) if expected else 0
     means = {'pascal_voc/mAP': mean, f'pascal_voc/AP{round(100 * iou_thr)}': mean}

@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmengine.structures import InstanceData
 
-from ssd_plugin.export.difference import Difference, compare
+from ssd_plugin.export.check import Difference, compare
 
 TEST_CFG = dict(score_thr=0.1, nms=dict(type='nms', iou_threshold=0.5), max_per_img=4)
 BOXES = [[0.0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]]

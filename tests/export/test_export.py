@@ -11,8 +11,8 @@ import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.structures import InstanceData
 
-from ssd_plugin.export.check import check_file, predict
-from ssd_plugin.export.difference import compare
+from ssd_plugin.errors import ConfigError, InputError, MissingPackageError
+from ssd_plugin.export.check import check_file, compare, predict
 from ssd_plugin.export.graph import BoxesAndScores, Detections
 from ssd_plugin.export.nms import NmsMask
 from ssd_plugin.export.runtime import OnnxDetector
@@ -40,12 +40,8 @@ def assert_same_detections(path, detector, images, least=1):
         assert (scores[number:] == 0).all() and (boxes[number:] == 0).all()
         np.testing.assert_allclose(scores[:number], one.scores, atol=1e-4)
         assert sorted(labels[:number]) == sorted(one.labels.tolist())
-        found = InstanceData(
-            **{
-                name: torch.from_numpy(values[:number])
-                for name, values in (('bboxes', boxes), ('scores', scores), ('labels', labels))
-            }
-        )
+        found = [torch.from_numpy(values[:number]) for values in (boxes, scores, labels)]
+        found = InstanceData(**dict(zip(('bboxes', 'scores', 'labels'), found)))
         difference = compare(one, found, detector.bbox_head.test_cfg)
         assert difference.is_small and difference.borderline == 0, difference
 
@@ -106,10 +102,8 @@ def test_images_without_detections(tmp_path):
     boxes, scores, labels = run(path, drawn_images(2, DEMO_SIZE))
     assert boxes.shape == (2, 200, 4) and not boxes.any() and not scores.any()
     assert (labels == -1).all()
-    assert [len(found) for found in OnnxDetector(path).detect(torch.zeros(2, 3, 160, 160))] == [
-        0,
-        0,
-    ]
+    found = OnnxDetector(path).detect(torch.zeros(2, 3, 160, 160))
+    assert [len(one) for one in found] == [0, 0]
 
 
 def test_without_nms_the_file_answers_boxes_and_scores_of_all_priors(demo, tmp_path):
@@ -143,6 +137,7 @@ def test_a_file_of_other_weights_is_told_apart(demo):
 def test_the_file_says_what_it_is(demo):
     model = onnx.load(demo[1])
     onnx.checker.check_model(model, full_check=True)
+    assert OnnxDetector(demo[1]).dataset_meta == dict(classes=('a', 'b', 'c', 'd', 'é'))
     meta = {entry.key: entry.value for entry in model.metadata_props}
     assert json.loads(meta['classes']) == ['a', 'b', 'c', 'd', 'é']
     assert json.loads(meta['input_size']) == [160, 160]
@@ -175,10 +170,6 @@ def test_it_takes_the_place_of_the_model_in_a_test_step(demo):
         assert difference.is_small and not difference.borderline
 
 
-def test_it_knows_the_classes(demo):
-    assert OnnxDetector(demo[1]).dataset_meta == dict(classes=('a', 'b', 'c', 'd', 'é'))
-
-
 def test_it_rounds_real_images_where_the_graph_takes_bytes(demo):
     detector = OnnxDetector(demo[1])
     image = drawn_images(1, DEMO_SIZE)[0]['inputs'].clamp(1, 254)
@@ -186,27 +177,27 @@ def test_it_rounds_real_images_where_the_graph_takes_bytes(demo):
     assert torch.equal(exact.scores, rounded.scores)
 
 
-def test_a_image_of_another_size_is_an_error(demo):
-    with pytest.raises(ValueError, match=r'160 x 160 pixels .* \(3, 100, 160\)'):
+def test_an_image_of_another_size_is_an_error(demo):
+    with pytest.raises(InputError, match=r'160 x 160 pixels .* \(3, 100, 160\)'):
         OnnxDetector(demo[1]).detect([torch.zeros(3, 100, 160)])
 
 
-def test_what_is_no_such_file_is_one_clear_error(demo, tmp_path):
-    with pytest.raises(FileNotFoundError, match='no file .*nothing.onnx'):
-        OnnxDetector(tmp_path / 'nothing.onnx')
-    text = tmp_path / 'text.onnx'
+def test_a_file_that_can_not_be_used_is_one_clear_error(demo, tmp_path):
+    text, foreign = tmp_path / 'text.onnx', tmp_path / 'foreign.onnx'
     text.write_text('no graph')
-    with pytest.raises(ValueError, match='text.onnx is no ONNX file') as caught:
-        OnnxDetector(text)
-    assert '\n' not in str(caught.value)
-    foreign = onnx.load(demo[1])
-    del foreign.metadata_props[:]
-    onnx.save(foreign, tmp_path / 'foreign.onnx')
-    with pytest.raises(ValueError, match='was not written by tools/export_onnx.py'):
-        OnnxDetector(tmp_path / 'foreign.onnx')
+    model = onnx.load(demo[1])
+    del model.metadata_props[:]
+    onnx.save(model, foreign)
     raw = export(demo[0], DEMO_SIZE, tmp_path / 'raw.onnx', graph=BoxesAndScores)
-    with pytest.raises(ValueError, match='--no-nms'):
-        OnnxDetector(raw)
+    for path, said in (
+        (tmp_path / 'nothing.onnx', 'no file .*nothing.onnx'),
+        (text, 'text.onnx is no ONNX file'),
+        (foreign, 'was not written by tools/export_onnx.py'),
+        (raw, '--no-nms'),
+    ):
+        with pytest.raises(InputError, match=said) as caught:
+            OnnxDetector(path)
+        assert '\n' not in str(caught.value)
 
 
 def test_without_onnx_runtime_it_says_what_to_install(demo, monkeypatch):
@@ -218,7 +209,7 @@ def test_without_onnx_runtime_it_says_what_to_install(demo, monkeypatch):
         return real_import(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, '__import__', without_it)
-    with pytest.raises(ImportError, match=r"pip install 'ssd-plugin\[export\]'"):
+    with pytest.raises(MissingPackageError, match=r"pip install 'ssd-plugin\[export\]'"):
         OnnxDetector(demo[1])
 
 
@@ -252,8 +243,8 @@ def test_other_heads_and_other_suppression_are_refused():
     soft = dict(type='soft_nms', iou_threshold=0.45)
     cfg = read_config('demo_shapes', **{'test_cfg.nms': soft})
     detector = lively_detector(cfg, DEMO_SIZE)
-    with pytest.raises(ValueError, match='model.test_cfg.nms is .*soft_nms.*--no-nms'):
+    with pytest.raises(ConfigError, match='model.test_cfg.nms is .*soft_nms.*--no-nms'):
         Detections(detector, DEMO_SIZE)
     detector.bbox_head = torch.nn.Identity()
-    with pytest.raises(ValueError, match='no SSDMultiBoxHead in model.bbox_head, but Identity'):
+    with pytest.raises(ConfigError, match='no SSDMultiBoxHead in model.bbox_head, but Identity'):
         BoxesAndScores(detector, DEMO_SIZE)

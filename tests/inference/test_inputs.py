@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from ssd_plugin.datasets.faults import DataFault
+from ssd_plugin.errors import InputError
 from ssd_plugin.inference.inputs import count_images, find_inputs, frame_rate, read_inputs
 from tests.support.data_folders import write_image
+from tests.support.videos import grey_frames, write_video
 
 
 @pytest.fixture
@@ -21,20 +23,6 @@ def folder(tmp_path, monkeypatch):
     Path('a/notes.txt').write_text('not an image')
     Path('a/folder.jpg').mkdir()
     return tmp_path
-
-
-def write_video(path, frames, rate=12.5):
-    height, width = frames[0].shape[:2]
-    fourcc = cv2.VideoWriter_fourcc(*('mp4v' if path.suffix == '.mp4' else 'MJPG'))
-    video = cv2.VideoWriter(str(path), fourcc, rate, (width, height))
-    for frame in frames:
-        video.write(frame)
-    video.release()
-
-
-def grey_frames(number, size=(96, 64)):
-    """Frames that say by their grey which they are."""
-    return [np.full((size[1], size[0], 3), 20 * i + 60, np.uint8) for i in range(number)]
 
 
 def test_a_folder_means_its_own_images(folder):
@@ -72,7 +60,7 @@ def test_patterns_leave_out_what_an_earlier_run_has_drawn(folder):
     ],
 )
 def test_an_argument_that_names_nothing_is_an_error(argument, said, folder):
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(InputError) as caught:
         find_inputs(['a', argument])
     assert said in str(caught.value) and '\n' not in str(caught.value)
 
@@ -99,10 +87,8 @@ def test_what_can_not_be_read_is_named_and_the_rest_is_read(folder):
     bad = ['empty.jpg', 'text.jpg', 'text.mp4', 'half.jpg']
     items = list(read_inputs(['a/1.jpg', *bad, 'b/1.jpg']))
     assert [item.path for item in items if isinstance(item, DataFault)] == bad
-    assert [item.path for item in items if not isinstance(item, DataFault)] == [
-        'a/1.jpg',
-        'b/1.jpg',
-    ]
+    read = [item.path for item in items if not isinstance(item, DataFault)]
+    assert read == ['a/1.jpg', 'b/1.jpg']
     assert all(item.detail for item in items if isinstance(item, DataFault))
 
 

@@ -15,8 +15,8 @@ from pycocotools.coco import COCO
 from ssd_plugin.inference.inputs import Image, read_inputs
 from ssd_plugin.inference.writers import CocoWriter, DrawingWriter, VocWriter
 from ssd_plugin.visualization.detections import draw
-from tests.inference.test_inputs import grey_frames, write_video
 from tests.support.data_folders import write_image
+from tests.support.videos import grey_frames, write_video
 
 CLASSES = ('cat', 'dog & co', 'a$b')
 
@@ -177,7 +177,7 @@ def test_colours_are_of_classes_and_rgb_is_not_mixed_up(visualizer):
         assert np.abs(drawn[120, 50].astype(int) - bgr).max() < 12
 
 
-def test_a_image_without_detections_stays_as_it_is(visualizer):
+def test_an_image_without_detections_stays_as_it_is(visualizer):
     plain = image().pixels
     assert np.array_equal(draw(visualizer, plain, found(), CLASSES), plain)
 

@@ -1,26 +1,10 @@
 """Logs of training runs, read and drawn."""
 
-import json
-
 import pytest
 
+from ssd_plugin.errors import InputError
 from ssd_plugin.visualization.curves import draw_curves, read_log, read_work_dir
-
-
-def write_log(work_dir, time, entries):
-    path = work_dir / time / 'vis_data' / 'scalars.json'
-    path.parent.mkdir(parents=True)
-    path.write_text(''.join(json.dumps(entry) + '\n' for entry in entries))
-    return path
-
-
-def train(step, loss, lr=0.1):
-    parts = dict(loss_cls=loss * 0.7, loss_bbox=loss * 0.3)
-    return dict(lr=lr, data_time=0.1, loss=loss, **parts, time=1.0, iter=step, step=step)
-
-
-def val(epoch, value):
-    return {'pascal_voc/mAP': value, 'pascal_voc/AP50': value, 'time': 0.1, 'step': epoch}
+from tests.support.logs import train, val, write_log
 
 
 def test_evaluations_stand_at_the_iteration_before_them(tmp_path):
@@ -60,7 +44,7 @@ def test_a_new_start_replaces_the_run_before(tmp_path):
 
 def test_where_nothing_was_trained_it_says_so(tmp_path):
     write_log(tmp_path, '1', [val(0, 0.5)])
-    with pytest.raises(FileNotFoundError, match='no training'):
+    with pytest.raises(InputError, match='no training'):
         read_work_dir(tmp_path)
 
 
@@ -69,9 +53,8 @@ def test_a_line_for_each_run_and_series(tmp_path):
     write_log(tmp_path / 'b', '1', [train(10, 6.0), train(20, 3.0)])
     runs = {name: read_work_dir(tmp_path / name) for name in 'ab'}
     loss, precision, rate = draw_curves(runs, 'Training').axes
-    assert [list(line.get_ydata())[0] for line in loss.lines] == pytest.approx(
-        [5, 3.5, 1.5, 6, 4.2, 1.8]
-    )
+    first = [line.get_ydata()[0] for line in loss.lines]
+    assert first == pytest.approx([5, 3.5, 1.5, 6, 4.2, 1.8])
     assert [list(line.get_xydata()[0]) for line in precision.lines] == [[20, 0.2]]
     assert len(rate.lines) == 2
     colors = {line.get_color() for line in loss.lines}

@@ -1,11 +1,12 @@
-"""The best IoU of each object with any prior, without looking at every prior.
+"""The IoU that priors of given sizes and ratios reach with each ground-truth box.
 
-A level's priors of one shape differ in their centres only, which lie on a grid. The intersection
-of an object with such a prior is the product of two lengths, one an axis, and neither grows with
-the distance of the centres along its axis. So the best of them is the one whose centre is nearest
-to the object's along both axes: of the 8732 priors of SSD300, 32 are looked at.
+Not every prior is looked at. A level's priors of one shape differ only in their centres, which lie
+on a grid. The intersection of a box with such a prior is the product of two lengths, one along each
+axis, and neither grows with the distance of the centres along its axis. So the prior of this shape
+with the highest IoU is the one whose centre is nearest to the box's along both axes: of the 8732
+priors of SSD300, 32 are looked at.
 
-That holds for priors that are not clipped to the image.
+This holds for priors that are not clipped to the image.
 """
 
 from __future__ import annotations
@@ -16,37 +17,128 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ssd_plugin.analysis.fit_priors.boxes import TrainingBoxes
 from ssd_plugin.analysis.prior_grid import PriorGrid
+from ssd_plugin.models.priors import SSDPriorGenerator
+
+WEIGHT = 10  # in the score, of the share at IoU 0.5
 
 
-class Grid(NamedTuple):
-    """Centres of the cells of one level."""
+class PriorArgs(NamedTuple):
+    """The arguments of ``SSDPriorGenerator`` that are fitted, one of each for each level."""
 
-    stride: tuple[float, float]  # (w, h) in pixels
-    cells: tuple[int, int]  # how many across, how many down
-    offset: float  # of the first centre from the image's edge, as a share of the stride
+    min_sizes: list[float]  # in pixels of the network input
+    max_sizes: list[float]
+    ratios: list[list[float]]
 
+    @classmethod
+    def of(cls, generator: SSDPriorGenerator) -> PriorArgs:
+        """Those of a generator, which may have been built with ``basesize_ratio_range``."""
+        ratios = [list(level) for level in generator.ratios]
+        return cls(list(generator.min_sizes), list(generator.max_sizes), ratios)
 
-def grids_of(grid: PriorGrid) -> list[Grid]:
-    """The grid of each level of a detector."""
-    generator = grid.generator
-    return [
-        Grid(stride, (width, height), offset)
-        for stride, (height, width), offset in zip(
-            generator.strides, grid.featmap_sizes, generator.center_offset, strict=True
+    def put_into(self, generator: SSDPriorGenerator) -> SSDPriorGenerator:
+        """A generator with these arguments that is like the given one otherwise."""
+        kept = ('strides', 'input_size', 'center_offset', 'clip', 'clip_sides')
+        return SSDPriorGenerator(
+            **self._asdict(), **{name: getattr(generator, name) for name in kept}
         )
-    ]
+
+    def rounded(self) -> PriorArgs:
+        """Rounded to tenths of pixels and hundredths of ratios, as a person would write them."""
+        return PriorArgs(
+            [round(float(size), 1) for size in self.min_sizes],
+            [round(float(size), 1) for size in self.max_sizes],
+            [sorted(round(float(ratio), 2) for ratio in level) for level in self.ratios],
+        )
+
+    def to_logs(self) -> list[np.ndarray]:
+        """For each level (2 + R,): logarithms of min size, of max size / min size, of ratios.
+
+        A ratio below 1 stands for the same two priors as its inverse, which is taken.
+        """
+        return [
+            np.concatenate([np.log([m, M / m]), np.abs(np.log(ratios))])
+            for m, M, ratios in zip(*self, strict=True)
+        ]
+
+    @classmethod
+    def from_logs(cls, logs: Sequence[np.ndarray]) -> PriorArgs:
+        """The inverse of :meth:`to_logs`."""
+        levels = [np.exp(level) for level in logs]
+        return cls(
+            [level[0] for level in levels],
+            [level[0] * level[1] for level in levels],
+            [list(level[2:]) for level in levels],
+        )
 
 
-def distance_to_grid(centres: np.ndarray, grid: Grid) -> np.ndarray:
-    """Distance of points (2, N) to the nearest centre of a grid, along each axis: (2, N)."""
-    stride, cells = np.array(grid.stride)[:, None], np.array(grid.cells)[:, None]
-    cell = np.rint(centres / stride - grid.offset).clip(0, cells - 1)
-    return np.abs((cell + grid.offset) * stride - centres)
+class Problem:
+    """What priors are fitted to: the boxes, and the grids on which the priors' centres lie.
+
+    Args:
+        boxes: The ground-truth boxes.
+        grid: The detector's priors, of which sizes and ratios are disregarded.
+    """
+
+    def __init__(self, boxes: TrainingBoxes, grid: PriorGrid) -> None:
+        self.sides = boxes.sides
+        self.strides = grid.generator.strides
+        self.input_size = grid.input_size
+        # With clip_sides no prior is larger than the input.
+        generator = grid.generator
+        largest = generator.input_size if generator.clip_sides else (np.inf, np.inf)
+        self.largest = np.array(largest, dtype=float)[:, None]
+        self.distances = [
+            distance_to_grid(boxes.centres, stride, (across, down), offset)
+            for stride, (down, across), offset in zip(
+                self.strides, grid.featmap_sizes, grid.generator.center_offset, strict=True
+            )
+        ]
+
+    def level_iou(self, level: int, logs: np.ndarray) -> np.ndarray:
+        """Best IoU of each box with the priors of one level, (N,)."""
+        m, step, *ratios = np.exp(logs)
+        shapes = np.minimum(shapes_of(m, m * step, ratios), self.largest)
+        return best_iou(self.sides, self.distances[level], shapes)
+
+    def iou(self, logs: Sequence[np.ndarray]) -> np.ndarray:
+        """Best IoU of each box with any prior, (N,)."""
+        return np.max([self.level_iou(k, level) for k, level in enumerate(logs)], 0)
+
+
+def score(iou: np.ndarray) -> float:
+    """The number from 0 to 12 that is maximised, from the best IoU of each box (N,).
+
+    It is ten times the share of boxes with an IoU of at least 0.5, plus the share with at least
+    0.7, plus the mean IoU. The first weighs most because a box below 0.5 is learnt from a single
+    prior, which fits badly.
+    """
+    counts = WEIGHT * np.count_nonzero(iou >= 0.5) + np.count_nonzero(iou >= 0.7)
+    return (counts + float(iou.sum())) / len(iou)
+
+
+def distance_to_grid(
+    centres: np.ndarray, stride: tuple[float, float], cells: tuple[int, int], offset: float
+) -> np.ndarray:
+    """Distance of points to the nearest centre of a level's cells, along each axis.
+
+    Args:
+        centres: The points, (2, N), in pixels.
+        stride: (w, h) of a cell in pixels.
+        cells: How many there are across and down.
+        offset: Of the first centre from the edge of the image, as a share of the stride.
+
+    Returns:
+        (2, N).
+    """
+    stride, cells = np.array(stride)[:, None], np.array(cells)[:, None]
+    cell = np.rint(centres / stride - offset).clip(0, cells - 1)
+    return np.abs((cell + offset) * stride - centres)
 
 
 def shapes_of(min_size: float, max_size: float, ratios: Sequence[float]) -> np.ndarray:
-    """Priors of one cell by ``SSDPriorGenerator``'s arguments: (2, A), w and h in pixels."""
+    """Sides of the priors of one cell by ``SSDPriorGenerator``'s arguments: (2, A), w and h."""
     roots = np.sqrt(ratios)
     wide, high = min_size * roots, min_size / roots
     squares = [min_size, sqrt(min_size * max_size)]
@@ -54,10 +146,10 @@ def shapes_of(min_size: float, max_size: float, ratios: Sequence[float]) -> np.n
 
 
 def best_iou(sides: np.ndarray, distances: np.ndarray, shapes: np.ndarray) -> np.ndarray:
-    """Best IoU of each object with the priors of one level.
+    """Best IoU of each box with the priors of one level.
 
     Args:
-        sides: (2, N), w and h of the objects.
+        sides: (2, N), w and h of the boxes.
         distances: (2, N), from :func:`distance_to_grid`.
         shapes: (2, A), w and h of the level's priors.
 
@@ -72,7 +164,7 @@ def best_iou(sides: np.ndarray, distances: np.ndarray, shapes: np.ndarray) -> np
 
 
 def _overlap(sides: np.ndarray, distances: np.ndarray, shapes: np.ndarray) -> np.ndarray:
-    """Length along one axis that N objects and A priors share, (A, N)."""
+    """Length along one axis that N boxes and A priors share, (A, N)."""
     shapes = shapes[:, None]
     length = (sides / 2 - distances) + shapes / 2
     np.minimum(length, np.minimum(sides, shapes), out=length)

@@ -10,28 +10,27 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from ssd_plugin.analysis.fit_priors.coverage import groups
-from ssd_plugin.analysis.fit_priors.fitting import Fit
+from ssd_plugin.analysis.fit_priors.fitting import Fit, groups
 
 INDENT = '    '
 
 
-def describe_objects(fit: Fit) -> str:
-    """How many objects were looked at, and how many were left out and why."""
-    objects = fit.objects
-    text = f'{len(objects.labels)} objects in {objects.num_images} images'
-    left_out = ', '.join(f'{number} {reason}' for reason, number in objects.left_out.most_common())
+def describe_boxes(fit: Fit) -> str:
+    """How many objects were read, and how many were left out and why."""
+    boxes = fit.boxes
+    text = f'{len(boxes.labels)} objects in {boxes.num_images} images'
+    left_out = ', '.join(f'{number} {reason}' for reason, number in boxes.left_out.most_common())
     return f'{text}; left out: {left_out}' if left_out else text
 
 
 def coverage_table(fit: Fit) -> Table:
-    """What the priors reach, before and after, for groups of objects."""
+    """What the priors reach, before and after, for groups of ground-truth boxes."""
     table = Table(box=SIMPLE_HEAD)
     table.add_column('objects', overflow='fold')
     for name in ('number', '% at IoU 0.5', '% at 0.7', 'mean best IoU', 'matched'):
         table.add_column(name, justify='right', no_wrap=True)
-    coverages = [fit.before] + ([fit.after] if fit.proposed else [])
-    for name, members in groups(fit.objects):
+    coverages = [fit.before] + ([fit.after] if fit.after else [])
+    for name, members in groups(fit.boxes):
         figures = zip(*(coverage.figures(members) for coverage in coverages))
         formats = ('{:.1%}', '{:.1%}', '{:.2f}', '{:.1f}')
         cells = [
@@ -51,14 +50,14 @@ def levels_table(fit: Fit) -> Table:
     rows = zip(fit.grid.generator.strides, fit.grid.featmap_sizes)
     for level, ((width, height), (down, across)) in enumerate(rows):
         stride = f'{width:g}' if width == height else f'{width:g} x {height:g}'
-        numbers = zip(*([_plain(values[level]) for values in args] for args in settings))
+        numbers = zip(*([_format(values[level]) for values in args] for args in settings))
         cells = [' → '.join(dict.fromkeys(values)) for values in numbers]
         table.add_row(str(level), stride, f'{across} x {down}', *cells)
     return table
 
 
-def _plain(value: float | Sequence[float]) -> str:
-    """A number, or several, with no more digits than it takes."""
+def _format(value: float | Sequence[float]) -> str:
+    """A number, or several, with no more digits than needed."""
     return ', '.join(f'{number:.4g}' for number in np.atleast_1d(value))
 
 
@@ -66,18 +65,17 @@ def config_text(fit: Fit, base: str | Path, path: str | Path) -> str:
     """A config that inherits from another, with the proposed priors.
 
     Args:
-        fit: With a proposal.
+        fit: What has been found, with a proposal.
         base: The config that was fitted.
         path: Where the new one will be written; it names the other relative to itself.
     """
-    everything = np.ones(len(fit.objects.labels), dtype=bool)
-    before, after = (coverage.figures(everything) for coverage in (fit.before, fit.after))
+    before, after = fit.before.figures(), fit.after.figures()
     relative = Path(os.path.relpath(base, Path(path).parent)).as_posix()
     args = fit.proposed._asdict()
     if fit.by_linear_rule:
         args['basesize_ratio_range'] = None  # sizes are given in one way only
     return (
-        f'# Made by tools/fit_priors.py. {describe_objects(fit)}.\n'
+        f'# Made by tools/fit_priors.py. {describe_boxes(fit)}.\n'
         f'# Reached by a prior at IoU 0.5: {after[0]:.1%}, at 0.7: {after[1]:.1%} '
         f'(before: {before[0]:.1%} and {before[1]:.1%}).\n'
         f'_base_ = {relative!r}\n\n'

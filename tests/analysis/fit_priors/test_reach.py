@@ -1,6 +1,4 @@
-"""The best IoU of objects with priors, in closed form, and what matching makes of it."""
-
-from collections import Counter
+"""The best IoU of boxes with priors, in closed form, and what matching makes of it."""
 
 import numpy as np
 import pytest
@@ -9,31 +7,47 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmdet.registry import TASK_UTILS
 
-from ssd_plugin.analysis.fit_priors.arguments import PriorArgs
-from ssd_plugin.analysis.fit_priors.coverage import groups, measure_coverage
-from ssd_plugin.analysis.fit_priors.objects import Objects
-from ssd_plugin.analysis.fit_priors.reach import best_iou, distance_to_grid, grids_of, shapes_of
-from ssd_plugin.analysis.fit_priors.search import Problem
+from ssd_plugin.analysis.fit_priors.fitting import groups, measure_coverage
+from ssd_plugin.analysis.fit_priors.reach import PriorArgs, Problem, score, shapes_of
 from ssd_plugin.analysis.prior_grid import PriorGrid
-from tests.support.helpers import MODEL_TABLE, TINY, iou, naive_match, prior_config
+from tests.support.helpers import MODEL_TABLE, iou, naive_match, prior_config
+from tests.support.training_boxes import make_boxes, tiny_grid
+
+ASSIGNER = dict(type='BatchMaxIoUAssigner')
 
 side = st.floats(2, 90)
 place = st.floats(-0.2, 1.2)
 
 
-def make_objects(bboxes, labels=None, images=None, classes=('thing',)):
-    bboxes = np.array(bboxes, dtype=np.float64).reshape(-1, 4)
-    zeros = np.zeros(len(bboxes), dtype=np.int64)
-    labels = zeros if labels is None else np.array(labels)
-    images = zeros if images is None else np.array(images)
-    number = int(images.max(initial=0)) + 1
-    return Objects(bboxes, labels, images, classes, number, Counter())
+def test_logarithms_and_back():
+    args = PriorArgs([10.0, 22.0], [22.0, 40.0], [[2.0], [3.0, 0.5]])
+    back = PriorArgs.from_logs(args.to_logs())
+    assert back.min_sizes == pytest.approx(args.min_sizes)
+    assert back.max_sizes == pytest.approx(args.max_sizes)
+    assert back.ratios[1] == pytest.approx([3, 2])  # 1/2 stands for the same two priors
+    assert back.rounded() == PriorArgs([10, 22], [22, 40], [[2], [2, 3]])
 
 
-def tiny_grid(**changes):
-    sizes = [(n, n) for n in TINY['feature_sizes']]
-    generator = TASK_UTILS.build(prior_config(TINY, **changes))
-    return PriorGrid(generator, sizes, (TINY['input_size'],) * 2)
+def test_a_generator_with_other_arguments_keeps_the_rest():
+    generator = tiny_grid(clip=True, center_offset=[0.5, 0.4, 0.5]).generator
+    args = PriorArgs([8.0, 20.0, 30.0], [20.0, 30.0, 40.0], [[3], [1.5, 2], [2]])
+    other = args.put_into(generator)
+    assert PriorArgs.of(other) == args
+    for name in ('strides', 'input_size', 'center_offset', 'clip', 'clip_sides'):
+        assert getattr(other, name) == getattr(generator, name)
+
+
+def test_sizes_may_be_given_by_the_papers_linear_rule():
+    config = dict(type='SSDPriorGenerator', strides=[8, 16], ratios=[[2], [2, 3]])
+    config.update(basesize_ratio_range=(0.2, 0.4), input_size=100)
+    args = PriorArgs.of(TASK_UTILS.build(config))
+    assert args.min_sizes == pytest.approx([20, 40])
+    assert args.max_sizes == pytest.approx([40, 60])
+
+
+def test_the_score_is_the_stated_sum():
+    ious = np.array([0.2, 0.5, 0.69, 0.7, 0.9])
+    assert score(ious) == pytest.approx(10 * 4 / 5 + 2 / 5 + ious.mean())
 
 
 @pytest.mark.parametrize('name', MODEL_TABLE)
@@ -57,25 +71,17 @@ def test_shapes_are_the_generators(name):
 def test_the_nearest_cell_is_the_best_wherever_the_box_lies(
     boxes, stride, cells, offset, sizes, ratios
 ):
-    generator = TASK_UTILS.build(
-        dict(
-            type='SSDPriorGenerator',
-            strides=[stride],
-            ratios=[ratios],
-            min_sizes=[sizes[0]],
-            max_sizes=[sizes[1]],
-            center_offset=offset,
-        )
-    )
+    config = dict(type='SSDPriorGenerator', strides=[stride], center_offset=offset)
+    config.update(min_sizes=[sizes[0]], max_sizes=[sizes[1]], ratios=[ratios])
+    generator = TASK_UTILS.build(config)
     priors = torch.cat(generator.grid_priors([cells[::-1]], torch.float64, 'cpu'))
     shares = np.array(boxes)
     centres = shares[:, :2] * stride * cells
     bboxes = np.concatenate([centres - shares[:, 2:] / 2, centres + shares[:, 2:] / 2], axis=1)
     brute = [max(iou(box, prior) for prior in priors.tolist()) for box in bboxes.tolist()]
 
-    (grid,) = grids_of(PriorGrid(generator, [cells[::-1]], (1, 1)))
-    distances = distance_to_grid(centres.T, grid)
-    found = best_iou(shares[:, 2:].T, distances, shapes_of(*sizes, ratios))
+    problem = Problem(make_boxes(bboxes), PriorGrid(generator, [cells[::-1]], (1, 1)))
+    found = problem.iou(PriorArgs.of(generator).to_logs())
     assert found == pytest.approx(brute, abs=2e-5)  # the generator's shapes are float32
 
 
@@ -84,24 +90,20 @@ def test_all_levels_together_and_sides_that_are_clipped(changes):
     grid = tiny_grid(**changes)
     rng = np.random.default_rng(0)
     low = rng.uniform(0, 40, (30, 2))
-    objects = make_objects(np.concatenate([low, low + rng.uniform(3, 50, (30, 2))], axis=1))
-    largest = grid.generator.input_size if changes else (np.inf, np.inf)
-    found = Problem(objects, grids_of(grid), largest).iou(PriorArgs.of(grid.generator).to_logs())
-    measured = measure_coverage(grid.priors(), objects, TASK_UTILS.build(ASSIGNER))
+    boxes = make_boxes(np.concatenate([low, low + rng.uniform(3, 50, (30, 2))], axis=1))
+    found = Problem(boxes, grid).iou(PriorArgs.of(grid.generator).to_logs())
+    measured = measure_coverage(grid.priors(), boxes, TASK_UTILS.build(ASSIGNER))
     assert found == pytest.approx(measured.iou, abs=1e-5)
 
 
-ASSIGNER = dict(type='BatchMaxIoUAssigner')
-
-
-def test_coverage_counts_what_matching_gives_each_object():
+def test_coverage_counts_the_priors_that_matching_gives_each_box():
     grid = tiny_grid()
     boxes = [[4, 4, 26, 24], [6, 5, 24, 26], [30, 30, 60, 44], [1, 1, 5, 3]]
-    objects = make_objects(boxes, labels=[0, 1, 1, 0], images=[0, 0, 2, 2])
-    coverage = measure_coverage(grid.priors(), objects, TASK_UTILS.build(ASSIGNER))
+    gts = make_boxes(boxes, labels=[0, 1, 1, 0], images=[0, 0, 2, 2])
+    coverage = measure_coverage(grid.priors(), gts, TASK_UTILS.build(ASSIGNER))
     priors = torch.cat(grid.priors()).tolist()
     for image in (0, 2):
-        members = [i for i in range(4) if objects.images[i] == image]
+        members = [i for i in range(4) if gts.images[i] == image]
         gt_inds, _ = naive_match(priors, [boxes[i] for i in members])
         for g, i in enumerate(members):
             assert coverage.matched[i] == gt_inds.count(g + 1)
@@ -114,10 +116,10 @@ def test_coverage_counts_what_matching_gives_each_object():
     assert matched == (coverage.matched[0] + 1) / 2
 
 
-def test_objects_are_grouped_by_size_and_class():
+def test_boxes_are_grouped_by_size_and_class():
     boxes = [[0, 0, 31, 31], [0, 0, 32, 32], [0, 0, 20, 60], [0, 0, 96, 96]]
-    objects = make_objects(boxes, [0, 2, 2, 0], classes=('a', 'b', 'c'))
-    found = {name: members.nonzero()[0].tolist() for name, members in groups(objects)}
+    gts = make_boxes(boxes, [0, 2, 2, 0], classes=('a', 'b', 'c'))
+    found = {name: members.nonzero()[0].tolist() for name, members in groups(gts)}
     assert found == {
         'all': [0, 1, 2, 3],
         'small': [0],

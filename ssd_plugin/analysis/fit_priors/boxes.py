@@ -1,4 +1,4 @@
-"""The objects of a training set, as the network sees them."""
+"""The ground-truth boxes of a training set, as the network sees them."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from ssd_plugin.datasets.transforms.train_on_difficult import TrainOnDifficult
 from ssd_plugin.models.boxes import is_valid_box, valid_gt_mask
 
 
-class Objects(NamedTuple):
-    """N objects, in the pixels of the network input."""
+class TrainingBoxes(NamedTuple):
+    """N ground-truth boxes, in pixels of the network input."""
 
     bboxes: np.ndarray  # (N, 4) float64 xyxy, clipped to their images, with area
     labels: np.ndarray  # (N,) int64
-    images: np.ndarray  # (N,) int64, ascending: number of the image, of those looked at
+    images: np.ndarray  # (N,) int64, ascending: number of the image among those that were read
     classes: tuple[str, ...]
-    num_images: int  # looked at
-    left_out: Counter  # how many objects take no part, by reason
+    num_images: int  # that were read
+    left_out: Counter  # how many other boxes take no part, by reason
 
     @property
     def sides(self) -> np.ndarray:
@@ -37,20 +37,20 @@ class Objects(NamedTuple):
         return (self.bboxes[:, 2:] + self.bboxes[:, :2]).T / 2
 
 
-def collect_objects(
+def collect_boxes(
     dataset: Dataset, resize: Mapping, max_images: int | None = None, seed: int = 0
-) -> Objects:
-    """Read the objects of a data set; no image is opened.
+) -> TrainingBoxes:
+    """Read the ground-truth boxes of a data set, without opening an image.
 
-    Objects that training can't use (``valid_gt_mask``) are left out and counted, and so are
-    ignored ones ("difficult", crowds), unless the pipeline of their data set trains on them
+    Boxes that training can't use (``valid_gt_mask``) are left out and counted, and so are ignored
+    ones ("difficult", crowds), unless the pipeline of their data set trains on them
     (``TrainOnDifficult``).
 
     Args:
         dataset: A data set of MMDetection's, or one that wraps others.
         resize: Config of the ``Resize`` to the network input.
-        max_images: Of a larger set, so many are drawn at random.
-        seed: Of that draw.
+        max_images: Of a larger data set, so many images are drawn at random.
+        seed: Seed of that draw.
     """
     leaves = leaf_datasets(dataset)
     for leaf in leaves:
@@ -59,25 +59,23 @@ def collect_objects(
     if max_images is not None and len(places) > max_images:
         chosen = np.random.default_rng(seed).choice(len(places), max_images, replace=False)
         places = [places[i] for i in np.sort(chosen)]
-    trains_on_ignored = {id(leaf): _trains_on_ignored(leaf) for leaf in leaves}
     bboxes, labels, images, sizes, ignored = [], [], [], [], []
     for number, (leaf, i) in enumerate(places):
         info = leaf.get_data_info(i)
         size = info['width'], info['height']
         new_size = resized(size, resize)
-        scale = np.divide(new_size, size)
+        scale = np.tile(np.divide(new_size, size), 2)
         for instance in info['instances']:
-            bboxes.append(instance['bbox'] * np.tile(scale, 2))
+            bboxes.append(instance['bbox'] * scale)
             labels.append(instance['bbox_label'])
             images.append(number)
             sizes.append(new_size)
-            ignored.append(bool(instance['ignore_flag']) and not trains_on_ignored[id(leaf)])
+            ignored.append(bool(instance['ignore_flag']) and not _trains_on_ignored(leaf))
     bboxes = np.array(bboxes, dtype=np.float64).reshape(-1, 4)
     sizes = np.array(sizes, dtype=np.float64).reshape(-1, 2)
-    ignored = np.array(ignored, dtype=bool)
-    reasons = left_out_reasons(bboxes, sizes, ignored)
+    reasons = left_out_reasons(bboxes, sizes, np.array(ignored, dtype=bool))
     used = reasons == ''
-    return Objects(
+    return TrainingBoxes(
         np.clip(bboxes[used], 0, np.tile(sizes[used], 2)),
         np.array(labels, dtype=np.int64)[used],
         np.array(images, dtype=np.int64)[used],
@@ -88,7 +86,7 @@ def collect_objects(
 
 
 def left_out_reasons(bboxes: np.ndarray, sizes: np.ndarray, ignored: np.ndarray) -> np.ndarray:
-    """Why each of N objects takes no part.
+    """Why each of N boxes takes no part.
 
     Args:
         bboxes: (N, 4) xyxy in pixels.
@@ -96,7 +94,7 @@ def left_out_reasons(bboxes: np.ndarray, sizes: np.ndarray, ignored: np.ndarray)
         ignored: (N,) bool.
 
     Returns:
-        (N,) str, '' for those that do.
+        (N,) str, '' for those that take part.
     """
     boxes = torch.from_numpy(bboxes)
     valid = valid_gt_mask(boxes, torch.from_numpy(sizes[:, ::-1].copy())).numpy()
