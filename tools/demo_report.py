@@ -97,7 +97,7 @@ def detect(cfg: Config, checkpoint: str, paths: list[str], score_thr: float) -> 
     """The images, enlarged, with the detections drawn on them: (H, W, 3) uint8 BGR."""
     from mmdet.apis import DetInferencer
 
-    from ssd_plugin.inference.stream import surest
+    from ssd_plugin.inference.stream import by_score
     from ssd_plugin.visualization.detections import draw
 
     cfg.visualizer.vis_backends = []  # it draws; the files are written here
@@ -106,7 +106,7 @@ def detect(cfg: Config, checkpoint: str, paths: list[str], score_thr: float) -> 
     results = inferencer(paths, return_datasamples=True, no_save_vis=True)
     drawn = []
     for path, sample in zip(paths, results['predictions']):
-        found = surest(sample.pred_instances.cpu().numpy(), score_thr)
+        found = by_score(sample.pred_instances.cpu().numpy(), score_thr)
         found.bboxes = found.bboxes * ZOOM
         image = cv2.imread(path)
         image = cv2.resize(image, None, fx=ZOOM, fy=ZOOM, interpolation=cv2.INTER_CUBIC)

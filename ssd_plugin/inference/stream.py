@@ -54,7 +54,7 @@ def detect_stream(
         tally.faults += [item for item in batch if isinstance(item, DataFault)]
         found = inferencer.detect([image.pixels for image in images]) if images else []
         for image, instances in zip(images, found):
-            instances = _by_score(instances, score_thr)
+            instances = by_score(instances, score_thr)
             for writer in writers:
                 writer.write(image, instances)
             tally.images += 1
@@ -62,7 +62,7 @@ def detect_stream(
         yield tally
 
 
-def _by_score(found: InstanceData, score_thr: float) -> InstanceData:
+def by_score(found: InstanceData, score_thr: float) -> InstanceData:
     """Detections with a score of ``score_thr`` or more, by falling score."""
     order = np.argsort(-found.scores, kind='stable')
     return found[order[found.scores[order] >= score_thr]]

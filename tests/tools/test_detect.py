@@ -106,9 +106,9 @@ def test_voc_xml_is_read_back_by_data_root(run):
     for name in source.everything:
         image = source.read('train', name)
         found = detections_of()[f'{IMAGES}/{name}.jpg']
-        assert [o.name for o in image.objects] == [name for name, *_ in found]
-        for entry, (_, (x, y, w, h), _) in zip(image.objects, found):
-            assert entry.box == pytest.approx((x, y, x + w, y + h), abs=1)
+        assert [o.name for o in image.boxes] == [name for name, *_ in found]
+        for entry, (_, (x, y, w, h), _) in zip(image.boxes, found):
+            assert entry.bbox == pytest.approx((x, y, x + w, y + h), abs=1)
         assert not image.faults
 
 
