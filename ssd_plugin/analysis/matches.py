@@ -14,6 +14,7 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 from ssd_plugin.checkpoints.load import load_detector
+from ssd_plugin.errors import ConfigError
 from ssd_plugin.models.head import flatten_levels
 from ssd_plugin.models.losses import HardNegativeMiningLoss
 from ssd_plugin.models.targets import get_targets
@@ -35,12 +36,12 @@ def build_model(cfg: Config, checkpoint: str | None) -> nn.Module:
     negatives do not depend on the other images of a batch.
 
     Raises:
-        ValueError: If its head does not match priors by ``assign_batch``.
+        ConfigError: If its head does not match priors by ``assign_batch``.
     """
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     model = load_detector(cfg, checkpoint)[0] if checkpoint else MODELS.build(cfg.model).eval()
     if not hasattr(getattr(getattr(model, 'bbox_head', None), 'assigner', None), 'assign_batch'):
-        raise ValueError('its head does not match priors as SSDMultiBoxHead does')
+        raise ConfigError('its head does not match priors as SSDMultiBoxHead does')
     return model
 
 
