@@ -11,6 +11,7 @@ import urllib.request
 import zipfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 CHUNK = 1 << 20  # bytes
 TIMEOUT = 60  # seconds without a byte
@@ -117,6 +118,8 @@ def unpack(archive: Path, out: Path, tell: Tell) -> None:
         DownloadError: There is such a member.
         OSError, tarfile.TarError, zipfile.BadZipFile: The disk or the archive is at fault.
     """
+    open_member: Any  # a function from a member to a file object
+    members: list[tuple[Any, str, int, bool, bool]]  # name, size, is it a folder, is it a file
     with zipfile.ZipFile(archive) if archive.suffix == '.zip' else tarfile.open(archive) as file:
         if isinstance(file, zipfile.ZipFile):
             members = [(m, m.filename, m.file_size, m.is_dir(), True) for m in file.infolist()]

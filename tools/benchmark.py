@@ -10,6 +10,7 @@ import sys
 import tempfile
 import warnings
 from pathlib import Path
+from typing import Any
 
 import _common  # noqa: F401 - finds the package in a clone that has not been installed
 from rich.console import Console
@@ -116,8 +117,10 @@ def measure(part: str, args: argparse.Namespace) -> list:
     repeats = args.repeats or REPEATS[part]
     slow = part == 'step' and args.device == 'cpu'
     columns = TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn()
-    screen = dict(console=Console(stderr=True), auto_refresh=False, transient=True)
-    bar = Progress(*columns, TimeElapsedColumn(), **screen)
+    screen = Console(stderr=True)
+    bar = Progress(
+        *columns, TimeElapsedColumn(), console=screen, auto_refresh=False, transient=True
+    )
     with bar, tempfile.TemporaryDirectory() as folder:
         task = bar.add_task(part, total=repeats)
 
@@ -127,7 +130,9 @@ def measure(part: str, args: argparse.Namespace) -> list:
 
         stopwatch = timing.Stopwatch(args.device, repeats, warmup=1 if slow else 3, tell=tell)
         if part not in ('pipeline', 'step'):
-            runs = dict(loss=loss.run, growth=loss.run_growth, postprocess=postprocess.run)
+            runs: dict[str, Any] = dict(
+                loss=loss.run, growth=loss.run_growth, postprocess=postprocess.run
+            )
             return runs[part](stopwatch)
         tell('drawing images', 0)
         root = images.write_images(Path(folder, 'images'))
@@ -135,7 +140,7 @@ def measure(part: str, args: argparse.Namespace) -> list:
             return pipeline.run(stopwatch, root)
         settings = training.Settings(
             batch=args.batch or (2 if slow else 32),
-            workers=min(4, os.cpu_count()) if args.workers is None else args.workers,
+            workers=min(4, os.cpu_count() or 1) if args.workers is None else args.workers,
             iterations=1 if slow else 10,
             amp=args.amp,
             config=args.config or contestants.OUR_CONFIG,

@@ -95,6 +95,7 @@ def choose_images(cfg: Config, num: int) -> list[str]:
 
 def detect(cfg: Config, checkpoint: str, paths: list[str], score_thr: float) -> list[np.ndarray]:
     """The images, enlarged, with the detections drawn on them: (H, W, 3) uint8 BGR."""
+    from mmcv import imread
     from mmdet.apis import DetInferencer
 
     from ssd_plugin.inference.stream import by_score
@@ -108,7 +109,7 @@ def detect(cfg: Config, checkpoint: str, paths: list[str], score_thr: float) -> 
     for path, sample in zip(paths, results['predictions']):
         found = by_score(sample.pred_instances.cpu().numpy(), score_thr)
         found.bboxes = found.bboxes * ZOOM
-        image = cv2.imread(path)
+        image = imread(path)
         image = cv2.resize(image, None, fx=ZOOM, fy=ZOOM, interpolation=cv2.INTER_CUBIC)
         drawn.append(draw(inferencer.visualizer, image, found, classes))
     return drawn

@@ -64,6 +64,6 @@ def judge(cases: list[Case], device: str, amp: bool = False) -> list[dict]:
             measured, wanted = 1 / measured, f'ours / {line.peer} <= {line.at_most}'
             met = measured <= line.at_most
         verdict = 'asked for with --amp' if line.amp and not amp else 'met' if met else 'missed'
-        line = dict(part=line.part, cases=line.cases, peer=line.peer, wanted=wanted)
-        verdicts.append(line | dict(measured=measured, verdict=verdict))
+        asked: dict = dict(part=line.part, cases=line.cases, peer=line.peer, wanted=wanted)
+        verdicts.append(asked | dict(measured=measured, verdict=verdict))
     return verdicts

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import NamedTuple
+from functools import partial, reduce
+from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from mmengine.structures import InstanceData
-from torch import Tensor, nn
+from torch import Tensor
 
 from .contestants import NUM_CLASSES, TorchvisionHead, mmdet_head, our_head, our_model
 from .images import MAX_OBJECTS, random_boxes
@@ -73,15 +75,16 @@ def make_losses(inputs: Inputs) -> dict[str, tuple[Callable[[], Tensor], list[Te
     return losses | {TORCHVISION: (lambda: peer.loss(targets), peer.cls_scores + peer.bbox_preds)}
 
 
-def head_loss(head: nn.Module, inputs: Inputs) -> Callable[[], Tensor]:
+def head_loss(head: Any, inputs: Inputs) -> Callable[[], Tensor]:
     """A function that computes the loss of one of MMDetection's heads, or of the plugin's."""
 
     def loss() -> Tensor:
         parts = head.loss_by_feat(
             inputs.cls_scores, inputs.bbox_preds, inputs.gt_instances, inputs.metas, inputs.ignored
         )
-        # A part is a scalar of the batch, or a list with one of each image.
-        return sum(sum(p) if isinstance(p, (list, tuple)) else p for p in parts.values()).sum()
+        # A part is a tensor of the batch, or a list with one of each image.
+        terms = [part if isinstance(part, list) else [part] for part in parts.values()]
+        return reduce(operator.add, chain(*terms)).sum()
 
     return loss
 

@@ -7,6 +7,7 @@ import platform
 from dataclasses import asdict
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from typing import Any
 
 import cv2
 import mmcv
@@ -25,7 +26,7 @@ from .timing import OURS, Case
 
 # Names and widths of the tables' columns.
 COLUMNS = {'median': 7, 'quartiles': 13, 'min - max': 13, 'a second': 8, 'times ours': 10}
-STYLE = dict(title_justify='left', box=box.SIMPLE_HEAD, pad_edge=False)
+STYLE: dict[str, Any] = dict(title_justify='left', box=box.SIMPLE_HEAD, pad_edge=False)
 
 
 def describe_environment(device: str) -> dict[str, str]:
