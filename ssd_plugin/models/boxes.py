@@ -70,7 +70,7 @@ def pairwise_iou(bboxes: Tensor, priors: Tensor) -> Tensor:
 def pairwise_iof(bboxes: Tensor, priors: Tensor) -> Tensor:
     """Share of each prior's area that lies inside each box (intersection over foreground).
 
-    Args and result as in :func:`pairwise_iou`.
+    Arguments and result are those of :func:`pairwise_iou`.
     """
     return _intersection(bboxes, priors).div_(_area(priors).clamp(min=SMALLEST_AREA))
 

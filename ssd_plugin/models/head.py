@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from mmcv.cnn import ConvModule, DepthwiseSeparableConvModule
@@ -20,11 +21,7 @@ from ssd_plugin.models.priors import check_cover
 from ssd_plugin.models.targets import Targets, get_targets, send
 
 XAVIER = dict(type='Xavier', layer='Conv2d', distribution='uniform', bias=0)
-SSD_BBOX_CODER = dict(
-    type='DeltaXYWHBBoxCoder',
-    target_means=(0.0, 0.0, 0.0, 0.0),
-    target_stds=(0.1, 0.1, 0.2, 0.2),
-)
+SSD_BBOX_CODER = dict(type='DeltaXYWHBBoxCoder', target_stds=(0.1, 0.1, 0.2, 0.2))
 
 
 @MODELS.register_module()
@@ -47,9 +44,7 @@ class SSDMultiBoxHead(BaseDenseHead):
         stacked_convs: 3x3 convolutions in each branch before the last one.
         feat_channels: Their channels.
         use_depthwise: Whether the branches are depthwise separable (SSDLite).
-        conv_cfg: Kind of the convolutions before the last one.
-        norm_cfg: Their normalisation.
-        act_cfg: Their activation.
+        conv_cfg: Kind of the convolutions before the last one; likewise ``norm_cfg``, ``act_cfg``.
         bbox_coder: Encodes boxes as deltas and decodes them.
         reg_decoded_bbox: Whether ``loss_bbox`` compares boxes in pixels rather than deltas; IoU
             losses need it.
@@ -112,16 +107,13 @@ class SSDMultiBoxHead(BaseDenseHead):
         conv = DepthwiseSeparableConvModule if use_depthwise else ConvModule
 
         def make_branch(channels: int, outputs: int) -> nn.Sequential:
-            modules: list[nn.Module] = []
-            for _ in range(stacked_convs):
-                modules.append(conv(channels, feat_channels, 3, padding=1, **layers))
-                channels = feat_channels
+            widths = [channels, *[feat_channels] * stacked_convs]
+            modules = [conv(a, b, 3, padding=1, **layers) for a, b in pairwise(widths)]
+            last, kernel = widths[-1], 3
             if use_depthwise:
-                modules.append(
-                    ConvModule(channels, channels, 3, padding=1, groups=channels, **layers)
-                )
-            kernel = 1 if use_depthwise else 3
-            modules.append(nn.Conv2d(channels, outputs, kernel, padding=kernel // 2))
+                modules.append(ConvModule(last, last, 3, padding=1, groups=last, **layers))
+                kernel = 1
+            modules.append(nn.Conv2d(last, outputs, kernel, padding=kernel // 2))
             return nn.Sequential(*modules)
 
         levels = list(zip(in_channels, self.prior_generator.num_base_priors, strict=True))
@@ -152,25 +144,15 @@ class SSDMultiBoxHead(BaseDenseHead):
         """The loss of a batch (paper, section 2.2, formulas 1 to 3).
 
         Args:
-            cls_scores: From :meth:`forward`.
-            bbox_preds: From :meth:`forward`.
-            batch_gt_instances: ``bboxes`` (n, 4) in pixels and ``labels`` (n,) of each image, on
-                the host or on the maps' device.
-            batch_img_metas: ``img_shape`` of each image.
-            batch_gt_instances_ignore: ``bboxes`` (n, 4) of each image's ignored boxes.
+            cls_scores: From :meth:`forward`; also ``bbox_preds``.
+            batch_gt_instances: See :func:`~ssd_plugin.models.targets.get_targets`; also the others.
 
         Returns:
             Scalars ``loss_cls`` and ``loss_bbox``.
         """
         priors = self.get_priors(cls_scores, batch_img_metas)  # (P, 4)
-        targets = get_targets(
-            priors,
-            self.assigner,
-            self.num_classes,
-            batch_gt_instances,
-            batch_img_metas,
-            batch_gt_instances_ignore,
-        )
+        ground_truth = batch_gt_instances, batch_img_metas, batch_gt_instances_ignore
+        targets = get_targets(priors, self.assigner, self.num_classes, *ground_truth)
         scores = flatten_levels(cls_scores, self.cls_out_channels)  # (B, P, K)
         deltas = flatten_levels(bbox_preds, 4)  # (B, P, 4)
         labels = self.class_targets(deltas, priors, targets)
@@ -204,8 +186,7 @@ class SSDMultiBoxHead(BaseDenseHead):
         """Detections of a batch.
 
         Args:
-            cls_scores: From :meth:`forward`.
-            bbox_preds: From :meth:`forward`.
+            cls_scores: From :meth:`forward`; also ``bbox_preds``.
             batch_img_metas: ``img_shape`` and, for ``rescale``, ``scale_factor`` of each image.
             cfg: Used in place of ``test_cfg``.
             rescale: Whether boxes are in pixels of the original image, not of the input.
@@ -221,15 +202,9 @@ class SSDMultiBoxHead(BaseDenseHead):
         if self.clip_border:  # (B, 4): width, height, width, height
             borders = torch.tensor([m['img_shape'][:2][::-1] * 2 for m in batch_img_metas])
             borders = send(borders.to(deltas.dtype), deltas.device)
-        results = detect(
-            self.probabilities(scores),
-            deltas,
-            priors,
-            self.coder,
-            self.test_cfg if cfg is None else cfg,
-            borders,
-            with_nms,
-        )
+        cfg = self.test_cfg if cfg is None else cfg
+        scores = self.probabilities(scores)
+        results = detect(scores, deltas, priors, self.coder, cfg, borders, with_nms)
         if rescale:
             for result, meta in zip(results, batch_img_metas, strict=True):
                 width, height = meta['scale_factor']
@@ -243,23 +218,15 @@ class SSDMultiBoxHead(BaseDenseHead):
     def get_priors(
         self, cls_scores: Sequence[Tensor], batch_img_metas: Sequence[dict] | None = None
     ) -> Tensor:
-        """Priors of all levels.
-
-        Args:
-            cls_scores: From :meth:`forward`.
-            batch_img_metas: ``batch_input_shape`` of the images, (h, w) in pixels, where known.
-
-        Returns:
-            (P, 4) xyxy in pixels, on the scores' device.
+        """Priors (P, 4) xyxy in pixels of all levels, on the device of the scores.
 
         Raises:
-            ValueError: If the priors of a level don't cover the network input, where its size is
-                known from ``batch_img_metas``.
+            ValueError: If the priors of a level do not cover the network input, whose size,
+                ``batch_input_shape``, MMDetection's data preprocessors put into the images' metas.
         """
         sizes = [tuple(scores.shape[-2:]) for scores in cls_scores]
-        # MMDetection's data preprocessor tells it; who calls the head by hand may not.
-        input_shape = batch_img_metas[0].get('batch_input_shape') if batch_img_metas else None
-        if input_shape is not None:
+        if batch_img_metas and 'batch_input_shape' in batch_img_metas[0]:
+            input_shape = batch_img_metas[0]['batch_input_shape']
             check_cover(sizes, self.prior_generator.strides, input_shape)
         return torch.cat(self.prior_generator.grid_priors(sizes, device=cls_scores[0].device))
 

@@ -109,15 +109,9 @@ class HardNegativeMiningLoss(nn.Module):
         return losses.sum() / avg_factor
 
     def select(
-        self,
-        cls_score: Tensor,
-        label: Tensor | tuple[Tensor, Tensor],
-        weight: Tensor | None = None,
+        self, cls_score: Tensor, label: Tensor | tuple[Tensor, Tensor], weight: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Steps 1 and 2: the inner loss of each prior, and which priors are kept.
-
-        Args:
-            cls_score: See :meth:`forward`; also the others.
+        """Steps 1 and 2, for the arguments of :meth:`forward`.
 
         Returns:
             The inner losses, which priors are positive (bool), and which negatives are mined
@@ -142,11 +136,7 @@ class HardNegativeMiningLoss(nn.Module):
 
         Args:
             losses: (..., P).
-            positive: (..., P) bool.
-            negative: (..., P) bool.
-
-        Returns:
-            (..., P) bool.
+            positive: (..., P) bool; likewise ``negative`` and the result.
         """
         quota = (self.neg_pos_ratio * positive.sum(-1)).clamp(min=self.min_negatives)
         quota = torch.minimum(quota, negative.sum(-1)).unsqueeze(-1)  # (..., 1)

@@ -83,13 +83,7 @@ def get_targets(
 def pad_ground_truth(
     batch_gt_instances: Sequence[InstanceData], batch_img_metas: Sequence[dict]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Pad the ground truth of B images to G >= 1 boxes, on the device where it is.
-
-    On the host, these operations on small tensors take less time than on an accelerator.
-
-    Args:
-        batch_gt_instances: See :func:`get_targets`.
-        batch_img_metas: See :func:`get_targets`.
+    """Pad the ground truth of B images to G >= 1 boxes, where it is: on the host that is faster.
 
     Returns:
         Boxes (B, G, 4) float32, labels (B, G) int64 with -1 as padding, and a mask (B, G) bool,
