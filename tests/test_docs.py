@@ -90,7 +90,7 @@ def done():
 @pytest.mark.parametrize('page', [page for page in PAGES if list(commands_of(page))])
 def test_the_commands_of_a_page_run(page, clone, done, monkeypatch):
     monkeypatch.chdir(clone)
-    made = set()
+    made = {}
     for words in commands_of(page):
         line = shlex.join(words)
         if line in done or line.startswith(tuple(ELSEWHERE)):
@@ -128,6 +128,9 @@ def execute(words, folder):
     """Run a command, training of it no longer than a few images take."""
     if words[1].startswith('tools/'):
         run_warm(folder / words[1], *shortened(words[1], words[2:]), cwd=folder)
+    elif words[1] == '-m':
+        script = ROOT / words[2].replace('.', '/') / '__main__.py'
+        run_warm(script, *words[3:], cwd=folder)
     else:
         run(*words[1:], cwd=folder)
 
@@ -135,21 +138,20 @@ def execute(words, folder):
 def write_checkpoints(words, made):
     """Write the checkpoints that a command reads and that no command before it has written.
 
-    Those in ``made`` are written anew for each command: the next may be about other classes.
+    ``made`` has what they were made for: the next command may be about other classes.
     """
+    classes = ('cat', 'dog') if 'data/mine' in words else None
     config = next((word for word in words if word.endswith('.py') and 'tools/' not in word), None)
     for word in words:
         path = Path(word)
-        if path.suffix != '.pth' or (path.exists() and word not in made):
-            continue
-        if word not in GIVEN and (config is None or words[1].startswith('tools/convert')):
+        if path.suffix != '.pth' or (path.exists() and made.get(word) in (None, (config, classes))):
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
         if word in GIVEN:
             torch.save(GIVEN[word](), path)
-        else:
-            torch.save(untrained(config, ('cat', 'dog') if 'data/mine' in words else None), path)
-            made.add(word)
+        elif config:
+            torch.save(untrained(config, classes), path)
+            made[word] = config, classes
 
 
 def untrained(config, classes=None):
@@ -191,6 +193,8 @@ def shortened(tool, args):
         loop = 'iters' if cfg.train_cfg.type == 'IterBasedTrainLoop' else 'epochs'
         options += [f'train_dataloader.batch_size={1 if is_vgg else 2}', f'train_cfg.max_{loop}=1']
         options += ['train_cfg.val_interval=1', 'default_hooks.checkpoint.interval=1']
+    if is_vgg and '--data-root' not in args:
+        options += ['val_dataloader.dataset.indices=1', 'test_dataloader.dataset.indices=1']
     if is_vgg:  # minutes, where bfloat16 is emulated; test_tools.py has it, with a small model
         args = [arg for arg in args if arg != '--amp']
     if '--cfg-options' not in args:
