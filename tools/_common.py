@@ -90,6 +90,8 @@ def parse_args(parser: argparse.ArgumentParser) -> argparse.Namespace:
         os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
         if args.classes and not args.data_root:
             sys.exit('--classes needs --data-root')
+        if args.data_root and not os.path.isdir(args.data_root):
+            sys.exit(f'no folder {args.data_root}')
     return args
 
 

@@ -1,15 +1,9 @@
-"""Damage a share of a VOC-style folder's data: python -m tests.support.damage_annotations IN OUT
-
-OUT is a copy, in which each damaged file is one that a run has to report. Which file got which
-damage is printed, and written into OUT/damage.txt: a line with tab-separated path and damage.
-"""
+"""Damage a share of a VOC-style folder's files, each so that a run has to report it."""
 
 from __future__ import annotations
 
-import argparse
 import random
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,12 +55,9 @@ OF_IMAGES: dict[str, Callable[[Path], None]] = {
 
 
 def damage(root: Path, share: float, seed: int) -> dict[Path, str]:
-    """Damage a share of a folder's annotations, or their images, each in one way.
+    """Damage a share of the annotations below ``root``, or their images, each in one way.
 
-    Args:
-        root: Folder with ``Annotations`` and ``JPEGImages``; it is changed.
-        share: Of the annotations, between 0 and 1.
-        seed: The same seed damages the same files in the same ways.
+    The same seed damages the same files in the same ways.
 
     Returns:
         The damage by the file's path.
@@ -89,21 +80,3 @@ def damage(root: Path, share: float, seed: int) -> dict[Path, str]:
         ways[name](path)
         done[path] = name
     return done
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description='Damage a share of a VOC-style folder.')
-    parser.add_argument('source', metavar='IN', type=Path, help='folder that stays as it is')
-    parser.add_argument('target', metavar='OUT', type=Path, help='its damaged copy; must not exist')
-    parser.add_argument('--share', type=float, default=0.05, help='of the annotations')
-    parser.add_argument('--seed', type=int, default=0)
-    args = parser.parse_args()
-    shutil.copytree(args.source, args.target)
-    done = damage(args.target, args.share, args.seed)
-    lines = [f'{path.relative_to(args.target)}\t{name}\n' for path, name in done.items()]
-    (args.target / 'damage.txt').write_text(''.join(lines), encoding='utf-8')
-    print(''.join(lines), end='')
-
-
-if __name__ == '__main__':
-    main()

@@ -85,3 +85,8 @@ def table_rows(output: str) -> list[list[str]]:
     """The cells of each row of the printed table."""
     rows = [line.strip('│ ').split('│') for line in output.splitlines() if line.startswith('│')]
     return [[cell.strip() for cell in row] for row in rows]
+
+
+def listed(path: Path) -> list[list[str]]:
+    """The lines of a list of faults, split."""
+    return [line.split('\t') for line in path.read_text(encoding='utf-8').splitlines()]

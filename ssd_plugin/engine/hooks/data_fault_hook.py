@@ -227,15 +227,12 @@ def check_labels(labels: Sequence[Tensor], num_classes: int, images: Sequence[st
     Raises:
         DataRefusedError: If there are such; it names the first image with one.
     """
-    joined = torch.cat(list(labels))
-    if not ((joined < 0) | (joined >= num_classes)).any():
-        return
     for image, image_labels in zip(images, labels, strict=True):
         for label in image_labels.tolist():
             if not 0 <= label < num_classes:
                 background = f' ({label} is the background)' if label == num_classes else ''
                 raise DataRefusedError(
-                    f'{image}: an object has the label {label}, but '
+                    f'{image}: a ground-truth box has the label {label}, but '
                     f'model.bbox_head.num_classes={num_classes} takes labels from 0 to '
                     f'{num_classes - 1}{background}: correct one of them'
                 )

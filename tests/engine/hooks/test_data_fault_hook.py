@@ -1,8 +1,6 @@
 """DataFaultHook: what takes no part in a run is counted once, named and listed, and no more."""
 
 import logging
-import re
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,20 +9,16 @@ from mmdet.registry import HOOKS, MODELS
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import HorizontalBoxes
 from mmengine.config import Config
-from mmengine.fileio import load
+from mmengine.model import MMDistributedDataParallel
 from mmengine.structures import InstanceData
 
 from ssd_plugin.datasets.faults import DataFault
-from ssd_plugin.datasets.shapes import write_voc_shapes
 from ssd_plugin.engine.hooks import data_fault_hook
-from tests.support.commands import ROOT, run_warm
-from tests.support.damage_annotations import OF_ANNOTATIONS, OF_IMAGES, damage
+from ssd_plugin.errors import DataRefusedError
+from tests.support.commands import ROOT
+from tests.support.data_folders import listed
 
-TRAIN, TEST = ROOT / 'tools/train.py', ROOT / 'tools/test.py'
 DEMO = ROOT / 'configs/demo_shapes.py'
-
-# ----------------------------------------------------------------------- the hook with a runner
-
 
 GOOD = (10, 10, 30, 40)
 OUTSIDE = (100, 10, 120, 40)  # of images that are 100 wide and 50 high
@@ -43,11 +37,12 @@ UNREADABLE = DataFault('unreadable images', '/data/b.jpg', 'cut\noff')
 MISSING = DataFault('missing images', '/data/a.jpg')
 
 
-def sample(name, *boxes, box_type=torch.Tensor, **meta):
+def sample(name, *boxes, box_type=torch.Tensor, labels=None, **meta):
     bboxes = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
     if box_type is HorizontalBoxes:
         bboxes = HorizontalBoxes(bboxes)
-    instances = InstanceData(bboxes=bboxes, labels=torch.zeros(len(boxes), dtype=torch.long))
+    labels = torch.tensor(labels or [0] * len(boxes), dtype=torch.long)
+    instances = InstanceData(bboxes=bboxes, labels=labels)
     metainfo = dict(img_path=f'/data/{name}.jpg', img_shape=(50, 100)) | meta
     return DetDataSample(metainfo=metainfo, gt_instances=instances)
 
@@ -69,12 +64,8 @@ def build(**options):
 
 
 def see(hook, runner, *samples):
+    """The hook before an iteration with these samples."""
     hook.before_train_iter(runner, 0, dict(inputs=None, data_samples=list(samples)))
-
-
-def listed(path):
-    """The lines of a list of faults, split."""
-    return [line.split('\t') for line in path.read_text().splitlines()]
 
 
 @pytest.mark.parametrize('box_type', [torch.Tensor, HorizontalBoxes])
@@ -182,119 +173,27 @@ def test_detections_are_removed_from_unreadable_images_in_evaluation_alone(runne
     assert numbers == [[3, 3], [3, 0], [3, 3]]
 
 
-# ------------------------------------------------------------------------------------- commands
-
-CONFIG = f"""
-_base_ = [{str(DEMO)!r}]
-train_dataloader = dict(
-    num_workers=0, persistent_workers=False, dataset=dict(type='CheckedVOCDataset')
-)
-val_dataloader = dict(
-    num_workers=0, persistent_workers=False, dataset=dict(type='CheckedVOCDataset')
-)
-test_dataloader = val_dataloader
-model = dict(test_cfg=dict(score_thr=0, max_per_img=5))
-train_cfg = dict(max_epochs=1, val_interval=1)
-default_hooks = dict(checkpoint=dict(interval=1), logger=dict(interval=1))
-"""
-CONCATENATED = """
-_base_ = 'demo.py'
-test_dataloader = dict(dataset=dict(
-    _delete_=True, type='ConcatDataset', datasets=[_base_.test_dataloader.dataset]))
-"""
-BAD_TEST_IMAGE = '000031.jpg'
-
-
-@pytest.fixture(scope='module')
-def damaged(tmp_path_factory):
-    """Drawn shapes, half of the images to train on damaged; and what was done to them."""
-    folder = tmp_path_factory.mktemp('damaged')
-    root = write_voc_shapes(folder / 'data/shapes', num_train=30, num_test=4)
-    tests = [root / 'Annotations' / f'{number:06}.xml' for number in range(31, 35)]
-    for path in tests:  # not to be damaged
-        path.rename(path.with_suffix('.kept'))
-    done = damage(root, share=0.5, seed=1)
-    for path in tests:
-        path.with_suffix('.kept').rename(path)
-    image = root / 'JPEGImages' / BAD_TEST_IMAGE
-    image.write_bytes(image.read_bytes()[:-500])
-    (folder / 'demo.py').write_text(CONFIG)
-    (folder / 'concatenated.py').write_text(CONCATENATED)
-    assert set(done.values()) == {*OF_ANNOTATIONS, *OF_IMAGES}
-    return folder, done
-
-
-@pytest.fixture(scope='module')
-def trained(damaged):
-    """The output of an epoch."""
-    return run_warm(TRAIN, 'demo.py', '--work-dir', 'work', cwd=damaged[0])
-
-
-def test_training_reports_the_damaged_files_and_no_others(damaged, trained):
-    folder, done = damaged
-    losses = [float(text) for text in re.findall(r' loss: (\S+)', trained)]
-    assert losses and all(0 < loss < 1e4 for loss in losses), trained
-    faults = listed(folder / 'work' / 'data_faults.txt')
-    of_boxes = [line for line in faults if line[2].startswith('boxes')]
-    stems = sorted(Path(path).stem for split, path, *_ in faults if split == 'train')
-    assert stems == sorted(path.stem for path in done)
-    assert len(of_boxes) == sum(
-        way.startswith('box ') and 'corner' not in way for way in done.values()
-    )
-    assert [line[:3] for line in faults if line[0] == 'val'] == [
-        ['val', f'data/shapes/JPEGImages/{BAD_TEST_IMAGE}', 'unreadable images']
-    ]
-    of_files = len(faults) - len(of_boxes)
-    assert re.search(rf'WARNING - {of_files} faults in the data \(.*unreadable', trained)
-
-
-@pytest.mark.parametrize('options', [['demo.py'], ['concatenated.py', '--tta']])
-def test_evaluation_finds_nothing_in_an_image_that_cannot_be_decoded(options, damaged, trained):
-    folder, config = damaged[0], options[0]
-    run_warm(
-        TEST, config, 'work/epoch_1.pth', *options[1:], '--work-dir', config[:-3],
-        '--out', 'found.pkl', cwd=folder,
-    )  # fmt: skip
-    numbers = [len(result['pred_instances']['scores']) for result in load(folder / 'found.pkl')]
-    assert numbers[0] == 0 and all(number > 0 for number in numbers[1:]) and len(numbers) == 4
-    assert [line[:3] for line in listed(folder / config[:-3] / 'data_faults.txt')] == [
-        ['test', f'data/shapes/JPEGImages/{BAD_TEST_IMAGE}', 'unreadable images']
-    ]
-
-
-@pytest.mark.parametrize('tool', ['train', 'test'])
-@pytest.mark.parametrize('way', ['config', 'data root'])
-def test_strict_refuses_in_one_line(tool, way, damaged, trained):
-    script = [TRAIN, 'demo.py'] if tool == 'train' else [TEST, 'demo.py', 'work/epoch_1.pth']
-    root = ['--data-root', 'data/shapes'] if way == 'data root' else []
-    options = ['--strict', '--work-dir', f'{tool} {way}', *root]
-    output = run_warm(*script, *options, cwd=damaged[0], fails=True)
-    said = [line for line in output.splitlines() if 'imgcodecs' not in line and 'Load' not in line]
-    assert len(said) == 1, output
-    name = r'\d{6}\.(xml|jpg)' if tool == 'train' else BAD_TEST_IMAGE
-    more = ', and \\d+ more' if tool == 'train' else ''
-    expected = rf'--strict: data/shapes/\w+/{name}: [a-z ]+(, [^;]*)?{more}; without --strict'
-    assert re.match(expected, said[0])
-
-
-def test_strict_passes_sound_data(damaged, trained):
-    folder = damaged[0]
-    write_voc_shapes(folder / 'sound/data/shapes', num_train=2, num_test=2)
-    (folder / 'sound/demo.py').write_text(CONFIG)
-    for root in ([], ['--data-root', 'data/shapes']):
-        output = run_warm(
-            TEST, 'demo.py', '../work/epoch_1.pth', '--strict', *root, cwd=folder / 'sound'
+@pytest.mark.parametrize('distributed', [False, True])
+@pytest.mark.parametrize('label, background', [(-1, ''), (3, ' (3 is the background)'), (255, '')])
+def test_a_label_of_no_class_is_refused_by_name(
+    label, background, distributed, runner, monkeypatch
+):
+    runner.model.bbox_head = SimpleNamespace(num_classes=3)
+    if distributed:  # the wrapper without its processes
+        monkeypatch.setattr(
+            MMDistributedDataParallel, '__init__', lambda self: torch.nn.Module.__init__(self)
         )
-        assert 'mAP' in output
-    assert not list(folder.glob('sound/work_dirs/**/data_faults.txt'))
+        wrapper = MMDistributedDataParallel()
+        wrapper.module, runner.model = runner.model, wrapper
+    sound = sample('a', GOOD, GOOD, labels=[0, 2]), sample('empty')
+    see(build(), runner, *sound)
+    with pytest.raises(DataRefusedError) as caught:
+        see(build(), runner, *sound, sample('b', GOOD, GOOD, GOOD, labels=[1, label, 99]))
+    assert str(caught.value) == (
+        f'/data/b.jpg: a ground-truth box has the label {label}, but '
+        f'model.bbox_head.num_classes=3 takes labels from 0 to 2{background}: correct one of them'
+    )
 
 
-def test_a_data_set_that_is_refused_ends_training_in_one_line(damaged):
-    folder = damaged[0]
-    (folder / 'none.txt').write_text('000099\n')
-    option = 'train_dataloader.dataset.ann_file=../../none.txt'
-    output = run_warm(TRAIN, 'demo.py', '--cfg-options', option, cwd=folder, fails=True)
-    last = output.splitlines()[-1]
-    assert last.startswith('data/shapes/../../none.txt: no image is left to use (')
-    assert last.endswith('000099.xml: missing annotations)')
-    assert 'Traceback' not in output
+def test_labels_are_left_alone_where_the_model_has_no_number_of_classes(runner):
+    see(build(), runner, sample('a', GOOD, labels=[99]))
