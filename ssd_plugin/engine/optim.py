@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
@@ -20,7 +21,9 @@ class MergingOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     is the same. A training checkpoint can only be resumed with the constructor that made it.
     """
 
-    def add_params(self, params: list[dict], module: nn.Module, prefix: str = '', **kwargs) -> None:
+    def add_params(
+        self, params: list[dict], module: nn.Module, prefix: str = '', **kwargs: Any
+    ) -> None:
         """Add a module's parameters to the groups, in place; merge them when all are there."""
         super().add_params(params, module, prefix=prefix, **kwargs)
         if not prefix:  # MMEngine's method calls itself for the module's parts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from mmdet.registry import HOOKS
@@ -96,7 +96,7 @@ class NonFiniteLossHook(Hook):
         if not weights_are_finite(runner.model):
             raise NonFiniteLossError(self._describe_weights(runner))
 
-    def _note(self, runner: Runner, data_batch: dict, outputs: dict) -> None:
+    def _note(self, runner: Runner, data_batch: Any, outputs: Any) -> None:
         newest = runner.message_hub.runtime_info.get('last_ckpt')
         if newest != self._newest:  # announced in an earlier iteration, so it is written by now
             self._newest = self._checkpoint = newest

@@ -51,4 +51,5 @@ def changing_stats(model: nn.Module) -> list[Tensor]:
         if isinstance(layer, _NormBase) and not isinstance(layer, nn.SyncBatchNorm)
         if layer.training and layer.track_running_stats
         for stats in (layer.running_mean, layer.running_var)
+        if stats is not None
     ]

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from types import FrameType
+from typing import Any
 
 import torch
 from mmdet.registry import HOOKS
@@ -36,7 +37,7 @@ class PreemptionHook(Hook):
 
     def __init__(self) -> None:
         self.preempted = False
-        self._handler_before = None
+        self._handler_before: Any = None  # of SIGTERM
         self._process = os.getpid()
 
     def before_train(self, runner: Runner) -> None:

@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 import torch
 from mmengine.dist import get_dist_info
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import BatchSampler, DataLoader
 
 Key = tuple[int, ...]
 
@@ -81,7 +81,7 @@ class SeededBatchSampler:
         num_samples: In the data set, over all ranks.
     """
 
-    def __init__(self, batch_sampler: Sampler, seed: int, num_samples: int) -> None:
+    def __init__(self, batch_sampler: BatchSampler, seed: int, num_samples: int) -> None:
         self.batch_sampler = batch_sampler
         self.seed, self.num_samples = seed, num_samples
         self.sampler, self.batch_size = batch_sampler.sampler, batch_sampler.batch_size
@@ -148,7 +148,7 @@ class ResumableDataLoader(DataLoader):
     def __init__(self, loader: DataLoader, batch_sampler: SeededBatchSampler) -> None:
         super().__init__(
             loader.dataset,
-            batch_sampler=batch_sampler,
+            batch_sampler=batch_sampler,  # type: ignore[arg-type] # a SeededBatch is no list
             num_workers=loader.num_workers,
             collate_fn=loader.collate_fn,
             pin_memory=loader.pin_memory,
@@ -161,7 +161,7 @@ class ResumableDataLoader(DataLoader):
             pin_memory_device=loader.pin_memory_device,
         )
 
-    def __iter__(self) -> Iterator:
+    def __iter__(self) -> Iterator:  # type: ignore[override] # promises less than PyTorch's
         yield from super().__iter__()
 
 

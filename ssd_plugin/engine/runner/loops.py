@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from mmdet.registry import LOOPS
-from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
 from ssd_plugin.engine.runner.data_order import (
@@ -15,7 +17,7 @@ from ssd_plugin.engine.runner.data_order import (
 )
 
 
-class _ResumableLoop:
+class _ResumableLoop(BaseLoop):
     """What both loops share.
 
     1. The order of the data, and their random numbers, follow from the run's seed and the position
@@ -29,17 +31,20 @@ class _ResumableLoop:
 
     batch_sampler_class: type[SeededBatchSampler]
 
-    def __init__(self, runner: Runner, dataloader: DataLoader | dict, *args, **kwargs) -> None:
+    def __init__(
+        self, runner: Runner, dataloader: DataLoader | dict, *args: Any, **kwargs: Any
+    ) -> None:
+        loader: Any = dataloader
         if isinstance(dataloader, dict):
-            dataloader = runner.build_dataloader(
+            loader = runner.build_dataloader(
                 dataloader, seed=runner.seed, diff_rank_seed=runner.diff_rank_seed
             )
         batches = self.batch_sampler_class(
-            dataloader.batch_sampler, runner.data_seed, len(dataloader.dataset)
+            loader.batch_sampler, runner.data_seed, len(loader.dataset)
         )
-        super().__init__(runner, ResumableDataLoader(dataloader, batches), *args, **kwargs)
+        super().__init__(runner, ResumableDataLoader(loader, batches), *args, **kwargs)
 
-    def run_iter(self, *args) -> None:
+    def run_iter(self, *args: Any) -> None:
         """One iteration, after seeding the generators for it."""
         seed = seed_generators(self.runner.seed, self._iter)
         torch.manual_seed(seed)  # of accelerators, too

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from mmdet.registry import RUNNERS
 from mmengine.dist import broadcast_object_list, get_rank, is_main_process, master_only
@@ -37,6 +38,8 @@ class ResumableRunner(Runner):
     On a CPU the weights are the same bit by bit. On a GPU this requires
     ``randomness=dict(deterministic=True)``, as it does for two runs from the same seed.
     """
+
+    _load_from: str | None  # set by MMEngine
 
     @property
     def diff_rank_seed(self) -> bool:
@@ -97,7 +100,7 @@ class ResumableRunner(Runner):
         return found[0]
 
     @master_only
-    def save_checkpoint(self, out_dir: str, filename: str, *args, **kwargs) -> None:
+    def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
         """Save a checkpoint; a local file gets its name once it is written."""
         for hook in self.hooks:
             if isinstance(hook, DeferredRuntimeInfoHook):
