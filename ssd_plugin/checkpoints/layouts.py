@@ -1,77 +1,54 @@
-"""How SSD's implementations name, shape and order the same parameters: data for `checkpoints`.
+"""How SSD's implementations name, shape and order the same parameters: data for `convert`.
 
-:data:`ARCHITECTURES` has the names and shapes that a detector's parameters have in this plugin,
-:data:`LAYOUTS` what each implementation calls them and in which order its scores are.
+:data:`ARCHITECTURES` are the detectors of this plugin that others have too, :data:`LAYOUTS` what
+each implementation calls their parameters and in which order its scores are.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-from functools import cache, partial
+from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import torch
-from torchvision.models.detection import SSD300_VGG16_Weights, ssdlite320_mobilenet_v3_large
+from mmdet.datasets import VOCDataset
+from mmdet.registry import MODELS
+from mmengine.hub import get_config
+from mmengine.registry import init_default_scope
+from torchvision.models.detection import SSD300_VGG16_Weights
 
 Shapes = dict[str, tuple[int, ...]]
 Names = tuple[tuple[str, str], ...]  # beginnings of names: (theirs, ours)
 
 # The convolutions whose channels are the scores: K for each prior of a cell.
 CLASS_LAYER = re.compile(r'bbox_head\.cls_convs\.\d+\.\d+\.(weight|bias)')
-# Widths of the convolutions; 0: a pooling.
-VGG16 = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0, 1024, 1024)
-VOC_CLASSES = (
-    'aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow',
-    'diningtable', 'dog', 'horse', 'motorbike', 'person', 'pottedplant', 'sheep', 'sofa', 'train',
-    'tvmonitor',
-)  # fmt: skip
 
 
 # --- architectures ---------------------------------------------------------------------------
 
-
-def vgg_shapes(outputs: int, num_priors: Sequence[int], last_kernel: int) -> Shapes:
-    """Parameters of SSD on VGG-16 (paper, figure 2).
-
-    Args:
-        outputs: Scores of a prior, K.
-        num_priors: Priors of a cell, for each level.
-        last_kernel: Side of the last extra convolution.
-    """
-    # Names, channels out and in, sides of the kernels.
-    convs: list[tuple[str, int, int, int]] = []
-    index, channels = 0, 3
-    for width in VGG16:
-        if width:
-            kernel = 1 if channels == 1024 else 3  # 1: fc7
-            convs.append((f'backbone.features.{index}', width, channels, kernel))
-            channels = width
-        index += 2 if width else 1  # a ReLU follows a convolution
-    levels = (512, 1024, 512, *[256] * (len(num_priors) - 3))
-    for i, width in enumerate(levels[2:]):
-        kernel = last_kernel if i == len(levels) - 3 else 3
-        convs.append((f'neck.extra_layers.{i}.0.conv', width // 2, levels[i + 1], 1))
-        convs.append((f'neck.extra_layers.{i}.1.conv', width, width // 2, kernel))
-    for branch, values in (('cls', outputs), ('reg', 4)):
-        for k, (width, priors) in enumerate(zip(levels, num_priors, strict=True)):
-            convs.append((f'bbox_head.{branch}_convs.{k}.0', priors * values, width, 3))
-
-    shapes: Shapes = {'neck.l2_norm.weight': (512,)}
-    for name, out, into, kernel in convs:
-        shapes |= {f'{name}.weight': (out, into, kernel, kernel), f'{name}.bias': (out,)}
-    return shapes
+# A config whose detector has the parameters.
+ARCHITECTURES = {
+    'SSD300': 'ssd300_coco.py',
+    'SSD512': 'ssd512_coco.py',
+    'SSDLite320': 'ssdlite320_mobilenetv3_coco.py',
+}
 
 
 @cache
-def ssdlite_shapes(outputs: int) -> Shapes:
-    """Parameters of SSDLite on MobileNetV3 with the reduced tail, as torchvision builds it."""
+def shapes_of(architecture: str, outputs: int) -> Shapes:
+    """Names and shapes of our detector's parameters.
+
+    Args:
+        architecture: A key of :data:`ARCHITECTURES`.
+        outputs: Scores of a prior, K.
+    """
+    init_default_scope('mmdet')
+    model = get_config(f'ssd_plugin::{ARCHITECTURES[architecture]}').model
+    model.bbox_head.num_classes = outputs - 1
     with torch.device('meta'):  # shapes without numbers
-        model = ssdlite320_mobilenet_v3_large(
-            weights=None, weights_backbone=None, num_classes=outputs
-        )
-    state = model.state_dict()
-    return {rename(name, TORCHVISION_SSDLITE): tuple(state[name].shape) for name in state}
+        state = MODELS.build(model).state_dict()
+    return {name: tuple(value.shape) for name, value in state.items()}
 
 
 def rename(name: str, beginnings: Iterable[tuple[str, str]]) -> str:
@@ -79,14 +56,6 @@ def rename(name: str, beginnings: Iterable[tuple[str, str]]) -> str:
     fitting = [pair for pair in beginnings if f'{name}.'.startswith(f'{pair[0]}.')]
     old, new = max(fitting, key=lambda pair: len(pair[0]), default=('', ''))
     return new + name[len(old) :]
-
-
-# From the number of scores of a prior, K, to the parameters.
-ARCHITECTURES: dict[str, Callable[[int], Shapes]] = {
-    'SSD300': partial(vgg_shapes, num_priors=(4, 6, 6, 6, 4, 4), last_kernel=3),
-    'SSD512': partial(vgg_shapes, num_priors=(4, 6, 6, 6, 6, 4, 4), last_kernel=4),
-    'SSDLite320': ssdlite_shapes,
-}
 
 
 # --- layouts ---------------------------------------------------------------------------------
@@ -171,14 +140,16 @@ class Layout(NamedTuple):
     def parameters(self, outputs: int) -> dict[str, tuple[str, tuple[int, ...]]]:
         """By the parameters' names there: their names here, and their shapes."""
         swapped = [(ours, theirs) for theirs, ours in self.names]
-        shapes = ARCHITECTURES[self.architecture](outputs)
+        shapes = shapes_of(self.architecture, outputs)
         return {rename(name, swapped): (name, shape) for name, shape in shapes.items()}
 
     def classes(self, outputs: int) -> tuple[str, ...] | None:
         """What the classes of a model with so many scores are, where they are known."""
         if (self.source, outputs) == ('torchvision', 91):
             return tuple(coco_categories().values())
-        return VOC_CLASSES if (self.source, outputs) == ('ssd.pytorch', 21) else None
+        if (self.source, outputs) == ('ssd.pytorch', 21):
+            return VOCDataset.METAINFO['classes']
+        return None
 
     def class_order(self, outputs: int, classes: Sequence[str] | None) -> list[int]:
         """Of each of our scores of a prior, background last: its place among theirs."""

@@ -1,12 +1,12 @@
 """The test suite on several sets of versions: the oldest, the newest, with and without a compiler.
 
     python -m tests.long.matrix
-    python -m tests.long.matrix --only oldest-full newest-lite --tests tests/test_head.py
+    python -m tests.long.matrix --only oldest-full newest-lite --tests tests/models
 
 For each set `uv` makes an environment in .matrix/NAME, which takes 5 to 7 GB with PyTorch's CUDA
-libraries; the Pythons of the sets must be on PATH. What has been installed and which files have
-been tested is kept there: a run that was ended goes on. To test changed code again, remove
-.matrix/*.results. .matrix/NAME.log has all that was printed. The exit code is 1 if a test failed.
+libraries; the Pythons of the sets must be on PATH. A set that has been installed is not installed
+again, and one that has been tested to the end is not tested again: remove .matrix/NAME.xml to
+repeat it. .matrix/NAME.log has all output. The exit code is 1 if a test failed.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ import shlex
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
+from xml.etree import ElementTree
 
 from rich.console import Console
 from rich.table import Table
-
-from tests.long.matrix_record import FILE_VARIABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / '.matrix'
 UV = (sys.executable, '-m', 'uv')
 PACKAGES = ('torch', 'torchvision', 'numpy', 'mmcv', 'mmengine', 'mmdet')
-OUTCOMES = ('passed', 'failed', 'skipped')
+# The outcomes of a test, by the elements of pytest's report that stand for them.
+OUTCOMES = {'skipped': 'skipped', 'failure': 'failed', 'error': 'failed'}
 # Distributions of these packages that are not called like them.
 OTHER_NAMES = {
     'mmcv-lite': 'mmcv',
@@ -92,11 +92,16 @@ def ready_mark(name: str) -> Path:
     return FOLDER / name / 'ready'
 
 
+def report_file(name: str) -> Path:
+    """pytest's report in JUnit's format, which it writes at its end."""
+    return FOLDER / f'{name}.xml'
+
+
 def install(name: str) -> None:
     """Make a set's environment, unless it is there and complete.
 
     Raises:
-        subprocess.CalledProcessError: a step failed; the set's log has what it printed.
+        subprocess.CalledProcessError: A step failed; the set's log has its output.
     """
     if ready_mark(name).exists():
         return
@@ -108,46 +113,45 @@ def install(name: str) -> None:
     ready_mark(name).touch()
 
 
-def call(name: str, *command: str | Path, **environment: str) -> None:
-    """Run a command at the root of the project, with what it prints in the set's log."""
+def run_tests(name: str, paths: Sequence[str]) -> None:
+    """Run the tests in those files and folders, unless the set has been tested.
+
+    Raises:
+        subprocess.CalledProcessError: pytest did not get to its end.
+    """
+    if report_file(name).exists():
+        return
+    try:
+        call(
+            name, python_of(name), '-m', 'pytest', '--tb=short', '--numprocesses', '2',
+            '--dist', 'loadfile', '--continue-on-collection-errors',
+            '--junit-xml', report_file(name), *paths,
+        )  # fmt: skip
+    except subprocess.CalledProcessError as error:
+        if error.returncode != 1:  # 1: tests failed, as the report says
+            raise
+
+
+def call(name: str, *command: str | Path) -> None:
+    """Run a command at the root of the project, with its output in the set's log."""
     with open(FOLDER / f'{name}.log', 'ab') as log:
         subprocess.run(
-            command, cwd=ROOT, env=dict(os.environ, **environment), check=True,
+            command, cwd=ROOT, env=os.environ, check=True,
             stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
         )  # fmt: skip
 
 
-def run_tests(name: str, files: Sequence[str]) -> None:
-    """Run the tests in those files that the set has not been tested with yet."""
-    results = results_file(name)
-    done = {entry['done'] for entry in read(results) if 'done' in entry}
-    left = [file for file in files if file not in done]
-    if not left:
+def outcomes(name: str) -> Iterator[tuple[str, str, str]]:
+    """Of each test of a set: its name, 'passed', 'failed' or 'skipped', and the reason."""
+    if not report_file(name).exists():
         return
-    try:
-        call(
-            name, python_of(name), '-m', 'pytest', '-p', 'matrix_record', '--tb=short',
-            '--numprocesses', '2', '--dist', 'loadfile', '--continue-on-collection-errors', *left,
-            PYTHONPATH=str(Path(__file__).resolve().parent), **{FILE_VARIABLE: str(results)},
-        )  # fmt: skip
-    except subprocess.CalledProcessError as error:
-        if error.returncode != 1:  # 1 says that tests failed, which the results say, too
-            raise
-
-
-def results_file(name: str) -> Path:
-    return FOLDER / f'{name}.results'
-
-
-def read(results: Path) -> list[dict]:
-    """What matrix_record.py has written; of a killed run, without a line that was cut off."""
-    text = results.read_text(encoding='utf-8') if results.exists() else ''
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith('\n')]
-
-
-def outcomes(name: str) -> dict[str, dict]:
-    """The last outcome of each test of the set, by its id."""
-    return {entry['test']: entry for entry in read(results_file(name)) if 'test' in entry}
+    for case in ElementTree.parse(report_file(name)).iter('testcase'):
+        test = f'{case.get("classname")}.{case.get("name")}'.strip('.')
+        found = [part for part in case if part.tag in OUTCOMES]
+        if not found:
+            yield test, 'passed', ''
+        for part in found:
+            yield test, OUTCOMES[part.tag], (part.get('message') or '').partition('\n')[0]
 
 
 def versions(name: str) -> dict[str, str]:
@@ -168,12 +172,12 @@ def row(name: str) -> tuple[str, ...]:
     if not ready_mark(name).exists():
         return name, SETS[name].python, 'not installed'
     found = versions(name)
-    counts = Counter(entry['outcome'] for entry in outcomes(name).values())
+    counts = Counter(outcome for _, outcome, _ in outcomes(name))
     return (
         name,
         SETS[name].python,
         *(found.get(package, '') for package in PACKAGES),
-        *(str(counts[outcome]) for outcome in OUTCOMES),
+        *(str(counts[outcome]) for outcome in ('passed', 'failed', 'skipped')),
     )
 
 
@@ -181,12 +185,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--only', nargs='+', choices=SETS, default=list(SETS), metavar='NAME',
                         help=f'sets: {", ".join(SETS)}')  # fmt: skip
-    parser.add_argument('--tests', nargs='+', metavar='FILE', help='all unless given', default=[
-        str(file.relative_to(ROOT)) for file in sorted(ROOT.glob('tests/test_*.py'))])  # fmt: skip
+    parser.add_argument('--tests', nargs='+', metavar='PATH', default=['tests'],
+                        help='files or folders, all unless given')  # fmt: skip
     args = parser.parse_args()
     FOLDER.mkdir(exist_ok=True)
     console = Console() if sys.stdout.isatty() else Console(width=110)  # a file has no width
-    table = Table('set', 'Python', *PACKAGES, *OUTCOMES)
+    table = Table('set', 'Python', *PACKAGES, 'passed', 'failed', 'skipped')
     complete = True
     for name in args.only:
         console.print(f'{name}: .matrix/{name}.log')
@@ -200,10 +204,10 @@ def main() -> None:
         table.add_row(*row(name))
     console.print(table)
     for name in args.only:
-        for test, entry in outcomes(name).items():
-            if entry['outcome'] != 'passed':
-                complete &= entry['outcome'] == 'skipped'
-                line = f'{name}: {test} {entry["outcome"]}: {entry["why"]}'
+        for test, outcome, reason in outcomes(name):
+            if outcome != 'passed':
+                complete &= outcome == 'skipped'
+                line = f'{name}: {test} {outcome}: {reason}'
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
     sys.exit(not complete)
 

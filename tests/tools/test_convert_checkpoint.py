@@ -104,7 +104,7 @@ USER_ERRORS = {
     'no file': (['auto', 'nowhere.pth', 'out.pth'], 'nowhere.pth'),
     'no folder': (['auto', 'in.pth', 'nowhere/out.pth'], 'no folder nowhere'),
     'a folder': (['auto', 'in.pth', 'folder'], 'folder is a folder'),
-    'of another': (['ssd.pytorch', 'in.pth', 'out.pth'], "L2Norm.weight: ssd.pytorch's SSD300"),
+    'of another': (['ssd.pytorch', 'in.pth', 'out.pth'], "vgg.0.weight: ssd.pytorch's SSD300"),
     'no checkpoint': (['auto', 'text.pth', 'out.pth'], 'text.pth is not a checkpoint'),
     'code': (['auto', 'code.pth', 'out.pth'], 'code.pth is refused'),
     'class names': (['auto', 'in.pth', 'out.pth', '--classes', 'cat'], '1 class names for 3 sc'),
