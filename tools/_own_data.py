@@ -1,7 +1,4 @@
-"""--data-root: what tools/train.py and tools/test.py do with it.
-
-Its errors end the program with one line, as those of `_common` do.
-"""
+"""--data-root: tools/train.py and tools/test.py on a folder of the user's own images."""
 
 from __future__ import annotations
 
@@ -10,8 +7,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -31,10 +27,10 @@ from ssd_plugin.datasets.own_data.config import (
 from ssd_plugin.datasets.own_data.files import write_text
 from ssd_plugin.datasets.own_data.recognise import recognise
 from ssd_plugin.datasets.own_data.summary import DataSet, make_table
-from ssd_plugin.errors import DataRootError, SSDPluginError
+from ssd_plugin.errors import DataRootError
 
-FEW = 2000  # images that are read before a bar could tell anything
-# Where launchers tell a process its number, and how many there are.
+MIN_FOR_BAR = 2000  # images; fewer are read before a progress bar is of use
+# Environment variables in which launchers tell a process its rank and how many processes there are.
 VARIABLES = dict(
     pytorch=('RANK', 'WORLD_SIZE'),
     slurm=('SLURM_PROCID', 'SLURM_NTASKS'),
@@ -44,28 +40,30 @@ RATE_OPTIONS = ('optim_wrapper.optimizer.lr', 'auto_scale_lr.enable')
 
 
 def fit_for_training(cfg: Config, args: argparse.Namespace) -> Config:
-    """Fit a config to the folder that the user names, and tell about it.
+    """Fit a config to the folder that the user names, and report what is in it.
 
-    1. Find out what the folder is, and read all that training and evaluation will.
-    2. Write down, in ``data`` in the work directory, which images are in which part, and what
-       is wrong with them.
+    1. Recognise the folder's format, and read all that training and evaluation will.
+    2. Write into ``data`` in the work directory which images are in which part, and what is wrong
+       with them.
     3. Set data sets, classes and evaluators, then once more what the user sets by
        ``--cfg-options``, then the batch and the learning rate for it.
 
     Returns:
-        The config, under a name of its own: so MMEngine will write it into the work directory.
+        The config under a name of its own, by which MMEngine will write it into the work directory.
+
+    Raises:
+        SSDPluginError: The folder cannot be trained on; the message is one line.
     """
     rank, processes = place_among_processes(args.launcher)
     folder = Path(cfg.work_dir, 'data')
-    with one_line_errors():
-        source = recognise(Path(args.data_root))
-        data = DataSet(source, source.parts.names, progress(rank))
-        leaf = leaf_datasets(cfg.train_dataloader.dataset)[0]
-        classes = choose_classes(data, args.classes, leaf.get('metainfo', {}).get('classes'))
-        if args.strict:
-            require_sound(data, classes)
-        num_images = count_trained_on(data, classes, leaf.get('filter_cfg') or {})
-        fit_data(cfg, source, classes, write_parts(data, classes, folder))
+    source = recognise(Path(args.data_root))
+    data = DataSet(source, source.parts.names, progress(rank))
+    leaf = leaf_datasets(cfg.train_dataloader.dataset)[0]
+    classes = choose_classes(data, args.classes, leaf.get('metainfo', {}).get('classes'))
+    if args.strict:
+        require_sound(data, classes)
+    num_images = count_trained_on(data, classes, leaf.get('filter_cfg') or {})
+    fit_data(cfg, source, classes, write_parts(data, classes, folder))
     merge_options(cfg, args)
     if not cfg.get('randomness', {}).get('seed'):
         cfg.merge_from_dict({'randomness.seed': 0})  # so that the config repeats the run
@@ -81,47 +79,33 @@ def fit_for_training(cfg: Config, args: argparse.Namespace) -> Config:
         f'To repeat this run: python tools/train.py {Path(cfg.work_dir, name)}',
     ]
     if rank == 0:
-        with one_line_errors():
-            report(data, classes, folder, lines)
+        report(data, classes, folder, lines)
     return renamed(cfg, name)
 
 
 def read_for_testing(args: argparse.Namespace) -> DataSet:
     """Read the part of the user's folder that a trained detector is tested on."""
-    with one_line_errors():
-        source = recognise(Path(args.data_root))
-        rank, _ = place_among_processes(args.launcher)
-        return DataSet(source, [source.parts.evaluated], progress(rank))
+    source = recognise(Path(args.data_root))
+    rank, _ = place_among_processes(args.launcher)
+    return DataSet(source, [source.parts.evaluated], progress(rank))
 
 
 def fit_for_testing(cfg: Config, args: argparse.Namespace, data: DataSet) -> None:
     """Have a config test on data that have been read, with the classes of the checkpoint."""
     rank, _ = place_among_processes(args.launcher)
     folder = Path(cfg.work_dir, 'test_data')  # beside those that training has written
-    with one_line_errors():
-        classes = classes_of(args.checkpoint, args.classes)
-        require_common_classes(data, classes)
-        if args.strict:
-            require_sound(data, classes)
-        fit_data(cfg, data.source, classes, write_parts(data, classes, folder))
-        merge_options(cfg, args)
-        if rank == 0:
-            report(data, classes, folder, [f'Parts: {data.source.parts.origin}.'])
-
-
-@contextmanager
-def one_line_errors() -> Iterator[None]:
-    """End the program with one line where the folder is at fault, or can't be written to."""
-    try:
-        yield
-    except SSDPluginError as error:
-        sys.exit(str(error))
-    except OSError as error:
-        sys.exit(f'--data-root: {error}')
+    classes = classes_of(args.checkpoint, args.classes)
+    require_common_classes(data, classes)
+    if args.strict:
+        require_sound(data, classes)
+    fit_data(cfg, data.source, classes, write_parts(data, classes, folder))
+    merge_options(cfg, args)
+    if rank == 0:
+        report(data, classes, folder, [f'Parts: {data.source.parts.origin}.'])
 
 
 def place_among_processes(launcher: str) -> tuple[int, int]:
-    """The number of this process and how many there are, before they are joined."""
+    """Rank of this process and number of processes, before they are joined."""
     if launcher == 'none':
         return 0, 1
     rank, processes = VARIABLES[launcher]
@@ -129,7 +113,7 @@ def place_among_processes(launcher: str) -> tuple[int, int]:
 
 
 def progress(rank: int) -> Callable[[list], Iterable]:
-    """What shows progress on the screen, of one process and where there is much to read."""
+    """Shows the progress of reading on the screen, in one process and for many images."""
 
     def show(jobs: list) -> Iterable:
         return track(
@@ -137,7 +121,7 @@ def progress(rank: int) -> Callable[[list], Iterable]:
             f'Reading {len(jobs)} images',
             console=Console(stderr=True),
             transient=True,
-            disable=rank > 0 or len(jobs) < FEW,
+            disable=rank > 0 or len(jobs) < MIN_FOR_BAR,
         )
 
     return show
@@ -146,7 +130,7 @@ def progress(rank: int) -> Callable[[list], Iterable]:
 def choose_classes(
     data: DataSet, wanted: Sequence[str] | None, configured: Sequence[str] | None
 ) -> list[str]:
-    """Those that the user wants, else all, in the order of the config if it has the same."""
+    """The classes that the user wants, else all, in the config's order if it has the same."""
     root = data.source.root
     found = data.classes()
     if not found:
@@ -160,24 +144,24 @@ def choose_classes(
 
 
 def count_trained_on(data: DataSet, classes: Sequence[str], filter_cfg: dict) -> int:
-    """How many images training will see: those without objects may be left out."""
+    """How many images training will see: the config may leave out those without boxes."""
     wanted = set(classes)
     images = data.images['train']
-    with_objects = [p for p in images if any(box.name in wanted for box in p.boxes)]
+    with_objects = [i for i in images if any(box.name in wanted for box in i.boxes)]
     if not with_objects:
         raise DataRootError(f'{data.source.root}: no {" or ".join(classes)} to train on')
     return len(with_objects if filter_cfg.get('filter_empty_gt') else images)
 
 
 def require_sound(data: DataSet, classes: Sequence[str]) -> None:
-    """For --strict: the first of the faults ends the program."""
+    """For --strict: refuse data with faults, naming the first."""
     root = data.source.root
     faults = [fault for _, fault in data.all_faults(classes)]
     require_no_faults([fault._replace(path=str(root / fault.path)) for fault in faults])
 
 
 def write_parts(data: DataSet, classes: Sequence[str], folder: Path) -> dict[str, Path]:
-    """By part, the file that says what is in it."""
+    """Write the files that say which images are in a part; their paths by part."""
     return {
         part: data.source.write(part, images, classes, folder)
         for part, images in data.images.items()
@@ -185,13 +169,13 @@ def write_parts(data: DataSet, classes: Sequence[str], folder: Path) -> dict[str
 
 
 def name_for(cfg: Config, root: Path) -> str:
-    """The file name of a config that is fitted to a folder; testing writes none of this name."""
+    """The file name of a config that is fitted to a folder; testing writes no such file."""
     stem, ending = Path(cfg.filename).stem, '_on_' + re.sub(r'\W+', '_', root.absolute().name)
     return f'{stem.removesuffix(ending)}{ending}.py'
 
 
 def report(data: DataSet, classes: Sequence[str], folder: Path, lines: Sequence) -> None:
-    """Print what was found, and write it down beside the faults themselves."""
+    """Print what was found, and write it into the folder, with a list of the faults."""
     found = data.all_faults(classes)
     table = make_table(data, classes, found)
     lines = [line for line in lines if line]
@@ -216,7 +200,7 @@ def report(data: DataSet, classes: Sequence[str], folder: Path, lines: Sequence)
 
 
 def classes_of(checkpoint: str, wanted: Sequence[str] | None) -> list[str]:
-    """The names of a checkpoint's classes, or the user's where it has none."""
+    """The names of a checkpoint's classes, or the user's if it has none."""
     from mmengine.runner.checkpoint import CheckpointLoader
 
     from ssd_plugin.checkpoints.files import classes_in
@@ -231,7 +215,7 @@ def classes_of(checkpoint: str, wanted: Sequence[str] | None) -> list[str]:
 
 
 def require_common_classes(data: DataSet, classes: Sequence[str]) -> None:
-    """A detector that knows none of the classes can't be tested."""
+    """Refuse data of which the detector knows no class."""
     found = data.classes()
     if not set(found) & set(classes):
         raise DataRootError(

@@ -39,14 +39,16 @@ def arguments(config, root, work_dir, **changes):
 def fit(config, root, work_dir, **changes):
     """The config that training gets, of a path or the name of one of the project's."""
     args = arguments(config, root, work_dir, **changes)
-    return command.fit_for_training(_common.load_config(args), args)
+    with _common.one_line_errors(args):
+        return command.fit_for_training(_common.load_config(args), args)
 
 
 def fit_test(root, checkpoint, work_dir):
     """The config that testing gets."""
     args = arguments('demo_shapes', root, work_dir, checkpoint=checkpoint)
     cfg = _common.load_config(args)
-    command.fit_for_testing(cfg, args, command.read_for_testing(args))
+    with _common.one_line_errors(args):
+        command.fit_for_testing(cfg, args, command.read_for_testing(args))
     return cfg
 
 
@@ -389,5 +391,5 @@ def test_a_config_that_was_fitted_may_be_a_base(voc, tmp_path):
 
 def test_a_work_dir_that_cannot_be_written_ends_in_a_line(voc, tmp_path):
     (tmp_path / 'file').touch()
-    with pytest.raises(SystemExit, match='--data-root: .*file'):
+    with pytest.raises(SystemExit, match="Not a directory: '.*file"):
         fit('demo_shapes', voc, tmp_path / 'file')
