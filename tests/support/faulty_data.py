@@ -1,4 +1,4 @@
-"""Every fault that data may have, each in a small VOC-style folder and a COCO one."""
+"""Every fault that data may have, each in a small VOC-style folder and in a COCO one."""
 
 import io
 import json
@@ -48,10 +48,10 @@ def turned(size) -> bytes:
 
 
 class Folder:
-    """Three images with an object each, of which 'faulty' is for a fault.
+    """Three images with a box each, of which 'faulty' is the one with a fault.
 
-    ``boxes`` are its objects, xyxy in pixels from 0; ``size`` and ``names`` what its annotation
-    says of it. The boxes may be anything that stands in a file.
+    ``boxes`` are its boxes, xyxy in pixels from 0, and may be anything that a file may contain;
+    ``size`` and ``names`` are what its annotation says.
     """
 
     def __init__(self, root: Path) -> None:

@@ -1,4 +1,4 @@
-"""What is done to an image and its boxes before training."""
+"""Transforms of an image and its ground-truth boxes before training."""
 
 from ssd_plugin.datasets.transforms.ssd_augment import SSDAugment
 from ssd_plugin.datasets.transforms.train_on_difficult import TrainOnDifficult

@@ -1,4 +1,4 @@
-"""Windows that the random crop of SSD's augmentation draws and chooses from."""
+"""The windows of the random crop in SSD's augmentation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# Numbers of the original that no recipe changes.
+# Constants of the original that no recipe changes.
 TRIALS = 50  # windows that each sampler draws
 ASPECT_RANGE = (0.5, 2.0)  # width / height
 
@@ -16,20 +16,20 @@ def draw_window(
 ) -> np.ndarray:
     """Draw one window as SSD's crop does.
 
-    1. Samplers offer windows: one the whole canvas, one any window. Each of the others draws 50
-       and offers the first of them that at least one object reaches the sampler's IoU with, or
+    1. Each sampler offers a window: one the whole canvas, one any window. Each of the others draws
+       50 windows and offers the first with which at least one box reaches the sampler's IoU, or
        none.
-    2. One of the offers is taken, each as likely: the first in a random order of the samplers. So
-       those that come after it need not draw.
+    2. One of the offers is taken with equal probability: the first in a random order of the
+       samplers, so that those after it need not draw.
 
     Args:
         generator: Source of the random numbers.
-        bboxes: Objects (G, 4) xyxy as shares of the canvas' sides.
-        min_ious: IoU that each of the other samplers asks for.
-        min_scale: Least scale of a window.
+        bboxes: Ground-truth boxes (G, 4) xyxy as fractions of the canvas's sides.
+        min_ious: The IoU that each of the other samplers requires.
+        min_scale: Smallest scale of a window.
 
     Returns:
-        The window, (4,) xyxy as shares of the canvas' sides.
+        The window, (4,) xyxy as fractions of the canvas's sides.
     """
     for sampler in generator.random(len(min_ious) + 2).argsort():
         if sampler == len(min_ious):
@@ -49,15 +49,15 @@ def draw_windows(generator: np.random.Generator, number: int, min_scale: float) 
     Args:
         generator: Source of the random numbers.
         number: How many, N.
-        min_scale: Least scale; the scale is the square root of a window's area.
+        min_scale: Smallest scale; the scale is the square root of a window's area.
 
     Returns:
-        An array (2, 2, N): the top left corners' x and y, the bottom right corners' x and y, as
-        shares of the canvas' sides. An aspect (width / height) is that of such shares, too.
+        An array (2, 2, N): x and y of the top left corners, then of the bottom right corners, as
+        fractions of the canvas's sides. The aspect (width / height) is one of such fractions, too.
     """
     scale = generator.uniform(min_scale, 1, number)
     aspect = generator.uniform(*ASPECT_RANGE, number)
-    # From s^2 to 1/s^2: then neither side is longer than the canvas'.
+    # Between s^2 and 1/s^2, so that neither side is longer than the canvas's.
     area = scale * scale
     root = np.sqrt(np.maximum(np.minimum(aspect, 1 / area), area))
     windows = np.empty((2, 2, number))
@@ -70,11 +70,11 @@ def draw_windows(generator: np.random.Generator, number: int, min_scale: float) 
 
 
 def meets(windows: np.ndarray, bboxes: np.ndarray, min_iou: float) -> np.ndarray:
-    """Whether at least one object reaches an IoU with a window.
+    """Whether at least one box reaches an IoU with a window.
 
     Args:
-        windows: (2, 2, N), as :func:`draw_windows` has them.
-        bboxes: (G, 4) xyxy in the unit of the windows. Boxes without area and NaN reach nothing.
+        windows: (2, 2, N), as from :func:`draw_windows`.
+        bboxes: (G, 4) xyxy in the unit of the windows. Boxes without area or with NaN reach none.
         min_iou: The IoU, above 0.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Pixels of SSD's augmentation: the part of an image that will be seen, resized and distorted."""
+"""Pixels of SSD's augmentation: resizing and distorting the visible part of an image."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-# Places to begin at that `visible_span` tries, at least: an edge is then rarely off by a tenth of
-# an output pixel.
+# Starting positions that `visible_span` tries at least: an edge is then rarely off by a tenth of an
+# output pixel.
 MIN_LEADS = 8
 
 
 class Span(NamedTuple):
-    """What is seen of the image along one axis, and where in the output."""
+    """The visible pixels of an image along one axis, and their place in the output."""
 
     source: slice  # pixels of the image
-    lead: int  # how often the first of them is repeated before it is resized
-    skip: int  # pixels of the result that come before those of the target
+    lead: int  # how often the first of them is repeated before resizing
+    skip: int  # pixels of the resized part before those of the target
     target: slice  # pixels of the output
 
 
 def visible_span(start: int, stop: int, offset: int, size: int, length: int) -> Span | None:
-    """What is seen of an image in a window, along one axis.
+    """The visible pixels of an image in a window, along one axis.
 
-    ``cv2.resize`` can't begin between two pixels of its output. Where the image begins inside
-    the window, that would shift it by up to half a pixel. So its first pixel is repeated as often
-    as it takes for the beginning to fall nearly on a pixel of the output.
+    ``cv2.resize`` cannot begin between two pixels of its output. Where the image begins inside the
+    window, that would shift it by up to half a pixel. So its first pixel is repeated as often as
+    it takes for the beginning to fall nearly on a pixel of the output.
 
     Args:
         start: Where the window starts on the canvas, in pixels.
         stop: Where the window stops.
         offset: Where the image starts on the canvas.
-        size: The image's pixels.
-        length: The output's pixels.
+        size: Number of the image's pixels.
+        length: Number of the output's pixels.
 
     Returns:
-        The span, or None if not even half a pixel of the output would be seen.
+        The span, or None if less than half a pixel of the output would be visible.
     """
     first, last = max(start, offset), min(stop, offset + size)
     if first >= last:
@@ -64,14 +64,14 @@ def resize(
     scale_factor: tuple[float, float],
     interpolation: int,
 ) -> np.ndarray:
-    """Resize what is seen of an image to the size of its place in the output.
+    """Resize the visible part of an image to the size of its place in the output.
 
     Args:
         part: The spans' source pixels, (h, w, 3) uint8.
         across: The span from left to right.
         down: The span from top to bottom.
         scale_factor: (w, h), from pixels of the image to pixels of the output.
-        interpolation: OpenCV's number of it.
+        interpolation: OpenCV's constant.
 
     Returns:
         The spans' target pixels, (h, w, 3) uint8.
@@ -84,8 +84,8 @@ def resize(
     )
     shrinks = max(scale_factor) < 1
     if interpolation == cv2.INTER_LANCZOS4 or (interpolation == cv2.INTER_AREA and shrinks):
-        # OpenCV does these faster for floats than for 8 bits: Lanczos twice as fast, areas by a
-        # third; areas come out the same.
+        # OpenCV is faster here with floats than with 8 bits: twice for Lanczos, by a third for
+        # area, which gives the same result.
         part = cv2.resize(part.astype(np.float32), None, **factors)
         part = cv2.convertScaleAbs(np.maximum(part, 0, out=part))  # rounds, at most 255
     else:
@@ -101,21 +101,21 @@ def distort(
     """Distort the colours of an image, in the order of the arguments.
 
     Args:
-        image: (h, w, 3) uint8, BGR; it stays as it is.
+        image: (h, w, 3) uint8, BGR; it is not changed.
         brightness: Grey levels to add; 0 does nothing.
         contrast: Factor of the grey levels; 1 does nothing.
         saturation: Factor of the saturation; 1 does nothing.
-        hue: Degrees to turn the hue by; 0 does nothing.
+        hue: Degrees to rotate the hue by; 0 does nothing.
 
     Returns:
-        An image of the same shape and type; values beyond 0 and 255 end there after each step.
+        An image of the same shape and type; values are clipped to 0 and 255 after each step.
     """
     if brightness:
         image = cv2.add(image, (brightness, brightness, brightness, 0))  # type: ignore[call-overload]
     if contrast != 1:
         image = cv2.convertScaleAbs(image, alpha=contrast)
     if saturation != 1 or hue:
-        # In OpenCV's "full" HSV the circle of hues has 256 steps: uint8 arithmetic goes round it.
+        # OpenCV's "full" HSV has 256 steps of hue, so that uint8 arithmetic wraps around.
         hues, saturations, values = cv2.split(cv2.cvtColor(image, cv2.COLOR_BGR2HSV_FULL))
         hues += np.uint8(round(hue * 256 / 360) % 256)
         saturations = cv2.convertScaleAbs(saturations, alpha=saturation)

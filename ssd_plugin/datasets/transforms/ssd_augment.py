@@ -26,18 +26,18 @@ INTERPOLATIONS = (
     cv2.INTER_CUBIC,
     cv2.INTER_LANCZOS4,
 )
-# What else MMDetection keeps of an image's annotations: it would no longer fit the image.
+# Other annotations that MMDetection keeps of an image: they would no longer fit it.
 NOT_SUPPORTED = ('gt_masks', 'gt_seg_map', 'gt_keypoints', 'proposals')
 
 
 class Plan(NamedTuple):
-    """Everything that is drawn for one image. Pixels are whole pixels of the original."""
+    """All random choices for one image. Pixels are whole pixels of the original."""
 
-    distortion: tuple[int, float, float, float]  # brightness, ..., hue, as `distort` takes them
+    distortion: tuple[int, float, float, float]  # brightness, ..., hue: the arguments of `distort`
     canvas: tuple[int, int]  # (width, height), at least the image's
     offset: tuple[int, int]  # (x, y) of the image's top left corner on the canvas
     window: tuple[int, int, int, int]  # xyxy on the canvas
-    interpolation: int  # OpenCV's number of it
+    interpolation: int  # OpenCV's constant
     flip: bool
 
 
@@ -49,26 +49,26 @@ class SSDAugment(BaseTransform):
        probability of 0.5. Grey levels stay within 0 to 255 after each.
     2. With a probability of 0.5, expand: place the image somewhere on a canvas of the mean
        colour, whose sides are both 1 to 4 times as long.
-    3. Crop a window. Seven samplers offer one: the whole canvas; windows in which at least one
-       object reaches an IoU of 0.1, 0.3, 0.5, 0.7 or 0.9 with the window (the first of 50 drawn,
-       or none); any window. One of the offers is taken. Objects whose centre lies in the window
-       (its border included) stay, clipped to it.
+    3. Crop a window. Seven samplers offer one: the whole canvas; windows with which at least one
+       box reaches an IoU of 0.1, 0.3, 0.5, 0.7 or 0.9 (the first of 50 drawn, or none); any window.
+       One of the offers is taken. Boxes whose centre lies in the window, its border included, stay,
+       clipped to it.
     4. Resize to the input size, ignoring the aspect, with an interpolation drawn from linear,
        area, nearest, cubic and Lanczos.
     5. Mirror with a probability of 0.5.
 
-    :meth:`draw` draws all of it before a pixel is touched; then only the part of the image that
-    will be seen is resized and distorted. The numbers come from NumPy's global state, which
+    :meth:`draw` makes all random choices before a pixel is touched; then only the visible part of
+    the image is resized and distorted. The numbers come from NumPy's global state, which
     ``ResumableRunner`` seeds for each sample, and MMEngine's runner in each worker of a loader.
 
-    Objects that are not trained on are neither lost nor do they decide on the window:
+    Boxes that are not trained on are kept, and have no influence on the window:
 
-    - Ignored objects follow the image, but no window is taken for their sake. (MMDetection's
-      crop counts them.)
-    - All boxes are first clipped to the image. A box without area, which is also what is left of
-      one outside the image, then stays or goes by its centre like others, and stays without
-      area. A box that is not finite always stays, as NaN. So ``FaultyBoxHook`` still sees them.
-    - A box with area keeps some: its centre lies in the window.
+    - Ignored boxes follow the image, but no window is taken for their sake. (MMDetection's crop
+      counts them.)
+    - All boxes are first clipped to the image. A box without area, which is also what remains of
+      one outside the image, then stays or goes by its centre like others, and stays without area. A
+      non-finite box always stays, as NaN. So ``DataFaultHook`` still sees them.
+    - A box with area keeps some of it: its centre lies in the window.
 
     Required keys: ``img``, (h, w, 3) uint8; ``gt_bboxes``, boxes or a float array (n, 4), xyxy in
     pixels. Optional: ``gt_bboxes_labels``, ``gt_ignore_flags``, (n,).
@@ -83,14 +83,14 @@ class SSDAugment(BaseTransform):
         scale: Size of the output in pixels, a side or (w, h).
         mean: Colour of the canvas.
         to_rgb: Whether ``mean`` is in RGB order, the image being BGR, as in ``Expand``.
-        brightness_delta: Most grey levels that are added or taken away.
-        contrast_range: Least and greatest factor.
-        saturation_range: Least and greatest factor.
-        hue_delta: Greatest turn of the hue, in degrees.
-        ratio_range: Least and greatest ratio of the canvas' sides to the image's.
-        min_ious: IoU that each sampler with a condition asks for.
-        min_crop_size: Least scale of a window, the square root of its share of the canvas; 1 crops
-            nothing.
+        brightness_delta: Most grey levels that are added or subtracted.
+        contrast_range: Smallest and largest factor.
+        saturation_range: Smallest and largest factor.
+        hue_delta: Largest rotation of the hue, in degrees.
+        ratio_range: Smallest and largest ratio of the canvas's sides to the image's.
+        min_ious: The IoU that each sampler with a condition requires.
+        min_crop_size: Smallest scale of a window, the square root of its fraction of the canvas; 1
+            crops nothing.
         flip_prob: Probability of the mirror.
 
     Raises:
@@ -127,7 +127,7 @@ class SSDAugment(BaseTransform):
         self._fill[:] = np.rint(bgr)[:, None, None]
 
     def transform(self, results: dict) -> dict:
-        """Augment one image and its objects; see the class."""
+        """Augment one image and its boxes; see the class."""
         image = results['img']
         self._check_image(image, results)
         height, width = image.shape[:2]
@@ -138,7 +138,7 @@ class SSDAugment(BaseTransform):
         if 'gt_ignore_flags' in results:
             trained_on = bboxes[~results['gt_ignore_flags'].astype(bool)]
 
-        # NumPy's global state itself: a generator seeded from it would take time and add nothing.
+        # NumPy's global state itself: seeding a generator from it would only take time.
         state = np.random.get_bit_generator()  # type: ignore[attr-defined]
         generator = np.random.Generator(state)
         plan = self.draw(generator, (height, width), trained_on)
@@ -160,12 +160,12 @@ class SSDAugment(BaseTransform):
     def draw(
         self, generator: np.random.Generator, img_shape: tuple[int, int], bboxes: np.ndarray
     ) -> Plan:
-        """Draw all that is random.
+        """Make all random choices.
 
         Args:
-            generator: Source of the random numbers: the same state draws the same plan.
+            generator: Source of the random numbers: the same state gives the same plan.
             img_shape: (h, w) of the image.
-            bboxes: Objects (n, 4) that a window may be taken for, xyxy in pixels.
+            bboxes: Boxes (n, 4) xyxy in pixels, for which a window may be taken.
         """
         distortion = (
             round(_maybe(generator, (-self.brightness_delta, self.brightness_delta), 0)),
@@ -192,7 +192,7 @@ class SSDAugment(BaseTransform):
         )
 
     def apply_to_image(self, image: np.ndarray, plan: Plan) -> np.ndarray:
-        """The output image, (h, w, 3) uint8, of an image (h, w, 3) uint8, which stays."""
+        """The output image (h, w, 3) uint8 of an image (h, w, 3) uint8, which is not changed."""
         height, width = image.shape[:2]
         x1, y1, x2, y2 = plan.window
         across = visible_span(x1, x2, plan.offset[0], width, self.scale[0])
@@ -200,7 +200,7 @@ class SSDAugment(BaseTransform):
         output = self._fill.copy()  # (3, h, w)
         if across and down:
             part = image[down.source, across.source]
-            # Colours are distorted before or after, wherever there are fewer pixels.
+            # Colours are distorted where there are fewer pixels, before or after resizing.
             enlarges = part.shape[0] * part.shape[1] < output[0, down.target, across.target].size
             if enlarges:
                 part = distort(part, *plan.distortion)
@@ -215,11 +215,11 @@ class SSDAugment(BaseTransform):
         return output.transpose(1, 2, 0)
 
     def apply_to_bboxes(self, bboxes: np.ndarray, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
-        """Objects in the output.
+        """Boxes in the output.
 
         Args:
-            bboxes: Boxes (n, 4) xyxy in pixels, as :func:`clean` leaves them.
-            plan: What was drawn for the image.
+            bboxes: (n, 4) xyxy in pixels, from :func:`clean`.
+            plan: The random choices for the image.
 
         Returns:
             The boxes that stay, (m, 4) xyxy in pixels of the output, and which they are, bool (n,).
@@ -280,7 +280,7 @@ class SSDAugment(BaseTransform):
 
 
 def to_pixels(shares: np.ndarray, canvas: tuple[int, int]) -> tuple[int, int, int, int]:
-    """A window (4,) xyxy, given as shares of a canvas' (w, h), on whole pixels: at least one."""
+    """A window (4,) xyxy, as fractions of a canvas (w, h), in whole pixels: at least one."""
     x1, y1, x2, y2 = np.rint(shares * (canvas * 2)).astype(int).tolist()
     x1, y1 = min(x1, canvas[0] - 1), min(y1, canvas[1] - 1)
     return x1, y1, max(x2, x1 + 1), max(y2, y1 + 1)
@@ -294,7 +294,7 @@ def clean(bboxes: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def _maybe(generator: np.random.Generator, limits: tuple[float, float], otherwise: float) -> float:
-    """A number between the limits, or what does nothing."""
+    """A number between the limits, or, with probability 1 - `PROB`, the neutral one."""
     return generator.uniform(*limits) if generator.random() < PROB else otherwise
 
 
