@@ -29,6 +29,7 @@ lint: $(READY)
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	.venv/bin/lint-imports --no-logo
+	$(PY) -m mypy
 
 # The documentation site, into site/; docs-serve shows it at http://127.0.0.1:8000.
 docs: $(READY)

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import _common as common
 
@@ -185,9 +186,10 @@ def detect_on_split(args: argparse.Namespace) -> tuple:
     from ssd_plugin.evaluation.results import build_loader, detect_all
 
     loader = build_loader(cfg, args.split)
-    results = detect_all(cfg, args.checkpoint, loader, args.device)
-    results = list(track(results, 'Detecting', total=len(loader.dataset)))
-    classes = loader.dataset.metainfo['classes']
+    dataset: Any = loader.dataset
+    found = detect_all(cfg, args.checkpoint, loader, args.device)
+    results = list(track(found, 'Detecting', total=len(dataset)))
+    classes = dataset.metainfo['classes']
     return cfg.work_dir, results, classes, cfg.get(f'{args.split}_evaluator')
 
 
@@ -195,7 +197,7 @@ def config_name(args: argparse.Namespace) -> str:
     return Path(args.config).name
 
 
-def save(args: argparse.Namespace, work_dir: str | Path, **figures) -> list[Path]:
+def save(args: argparse.Namespace, work_dir: str | Path, **figures: Any) -> list[Path]:
     """Write figures, each under its name."""
     from ssd_plugin.visualization.style import save as save_figure
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import _common as common
 from mmengine.config import Config
@@ -75,7 +76,7 @@ def evaluate(cfg: Config, args: argparse.Namespace) -> None:
 
 def draw_detections(cfg: Config, args: argparse.Namespace) -> None:
     """Have MMDetection's hook show or save the images."""
-    hook = dict(type='DetVisualizationHook')
+    hook: dict[str, Any] = dict(type='DetVisualizationHook')
     hook.update(cfg.get('default_hooks', {}).get('visualization') or {}, draw=True)
     if args.show:
         hook.update(show=True, wait_time=args.wait_time)

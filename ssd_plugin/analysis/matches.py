@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from mmdet.models.detectors.base import BaseDetector
 from mmdet.models.utils import unpack_gt_instances
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
-from torch import nn
 
 from ssd_plugin.checkpoints.load import load_detector
 from ssd_plugin.errors import ConfigError
@@ -29,7 +29,7 @@ class Matches(NamedTuple):
     mined: np.ndarray | None  # (P,) bool: hard negatives; None if the loss mines none
 
 
-def build_model(cfg: Config, checkpoint: str | None) -> nn.Module:
+def build_model(cfg: Config, checkpoint: str | None) -> BaseDetector:
     """The detector of a config, with its training parts, in evaluation mode.
 
     In this mode batch normalisation uses the statistics of the checkpoint, so that an image's
@@ -46,7 +46,7 @@ def build_model(cfg: Config, checkpoint: str | None) -> nn.Module:
 
 
 @torch.no_grad()
-def match(model: nn.Module, item: dict) -> Matches:
+def match(model: BaseDetector, item: dict) -> Matches:
     """Match the priors of one training sample and mine its negatives, as the loss does.
 
     Args:

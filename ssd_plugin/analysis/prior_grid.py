@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from mmdet.models.detectors.base import BaseDetector
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssd_plugin.datasets.config import input_size
 from ssd_plugin.errors import ConfigError
@@ -40,7 +41,7 @@ def prior_grid(cfg: Config) -> PriorGrid:
     return PriorGrid(generator, featmap_sizes(model, size), size)
 
 
-def build_on_meta(cfg: Config) -> tuple[nn.Module, tuple[int, int]]:
+def build_on_meta(cfg: Config) -> tuple[BaseDetector, tuple[int, int]]:
     """A config's detector on PyTorch's meta device, where tensors have shapes only.
 
     Also returns the (w, h) of its network input in pixels.
@@ -51,7 +52,7 @@ def build_on_meta(cfg: Config) -> tuple[nn.Module, tuple[int, int]]:
 
 
 @torch.no_grad()
-def featmap_sizes(model: nn.Module, input_size: tuple[int, int]) -> list[tuple[int, int]]:
+def featmap_sizes(model: BaseDetector, input_size: tuple[int, int]) -> list[tuple[int, int]]:
     """The (h, w) of each level, by a forward pass of one image on the meta device."""
     image = torch.empty(1, 3, *input_size[::-1], device='meta')
     return [tuple(scores.shape[-2:]) for scores in model(image, mode='tensor')[0]]

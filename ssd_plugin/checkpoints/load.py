@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mmdet.models.detectors.base import BaseDetector
 from mmdet.registry import DATASETS, MODELS
 from mmengine.config import Config
 from mmengine.fileio import get_local_path
@@ -13,7 +14,7 @@ from ssd_plugin.datasets.config import plain_test_set
 from ssd_plugin.errors import CheckpointError
 
 
-def load_detector(cfg: Config, checkpoint: str) -> tuple[nn.Module, tuple[str, ...]]:
+def load_detector(cfg: Config, checkpoint: str) -> tuple[BaseDetector, tuple[str, ...]]:
     """Build a config's detector with the weights of a checkpoint.
 
     Args:

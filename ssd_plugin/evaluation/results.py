@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 from mmengine.config import Config
+from mmengine.dataset import BaseDataset
 from mmengine.device import get_device
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
@@ -52,10 +53,11 @@ def detect_all(
     """
     model, _ = load_detector(cfg, checkpoint)
     model.to(device or get_device())
+    dataset: BaseDataset = loader.dataset
     index = 0
     for batch in loader:
         for sample in model.test_step(batch):
-            yield to_result(loader.dataset.get_data_info(index), sample.pred_instances)
+            yield to_result(dataset.get_data_info(index), sample.pred_instances)
             index += 1
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mmdet.evaluation import VOCMetric, eval_map
 from mmdet.registry import METRICS
 from mmengine.logging import MMLogger
@@ -24,7 +26,7 @@ class VOCDetMetric(VOCMetric):
             VOC2010's to 2012's), ``iou_thrs``, ``metric``, ``prefix`` and so on.
     """
 
-    def __init__(self, use_legacy_coordinate: bool = True, **kwargs) -> None:
+    def __init__(self, use_legacy_coordinate: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.use_legacy_coordinate = use_legacy_coordinate
 
@@ -43,7 +45,8 @@ class VOCDetMetric(VOCMetric):
         annotations, detections = zip(*results, strict=True)
         classes = self.dataset_meta['classes']
         logger = MMLogger.get_current_instance()
-        means, by_class = {}, {}
+        means: dict[str, float] = {}
+        per_threshold: dict[str, list[float]] = {}
         for iou_thr in self.iou_thrs:
             logger.info(f'\n{"-" * 15}iou_thr: {iou_thr}{"-" * 15}')
             means[f'AP{round(iou_thr * 100):02d}'], per_class = eval_map(
@@ -58,6 +61,6 @@ class VOCDetMetric(VOCMetric):
             )
             for name, result in zip(classes, per_class, strict=True):
                 if result['num_gts']:
-                    by_class.setdefault(f'AP/{name}', []).append(float(result['ap']))
-        by_class = {key: sum(aps) / len(aps) for key, aps in by_class.items()}
+                    per_threshold.setdefault(f'AP/{name}', []).append(float(result['ap']))
+        by_class = {key: sum(aps) / len(aps) for key, aps in per_threshold.items()}
         return dict(mAP=sum(means.values()) / len(means), **means, **by_class)

@@ -26,6 +26,9 @@ class BoxesAndScores(nn.Module):
         ConfigError: If it has another head.
     """
 
+    borders: Tensor  # (4,) float32: width, height, width and height of the images
+    priors: Tensor  # (P, 4) xyxy in pixels
+
     def __init__(self, detector: SingleStageDetector, input_size: tuple[int, int]) -> None:
         super().__init__()
         head = getattr(detector, 'bbox_head', None)

@@ -6,6 +6,7 @@ import io
 import json
 import warnings
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -38,13 +39,13 @@ def build_onnx(
     file = io.BytesIO()
     # The tracing exporter works with all versions of PyTorch that the plugin supports, needs no
     # further packages, and takes a tenth of the time of the one based on torch.export.
-    legacy = {} if torch.__version__ < '2.5' else dict(dynamo=False)
+    legacy: dict[str, Any] = {} if torch.__version__ < '2.5' else dict(dynamo=False)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter('ignore')  # that it traces, and that shapes become constants
         torch.onnx.export(
             graph.eval(),
             (images,),
-            file,
+            file,  # type: ignore[arg-type] # the tracing exporter takes an open file
             opset_version=OPSET,
             input_names=['images'],
             output_names=outputs,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from mmdet.apis import DetInferencer
+from mmdet.models.detectors.base import BaseDetector
 from mmdet.structures import DetDataSample
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config, ConfigDict
@@ -100,7 +101,7 @@ class StreamInferencer(DetInferencer):
         ((_, data),) = self.preprocess(list(images), batch_size=len(images))
         return [sample.pred_instances.cpu().numpy() for sample in self.forward(data)]
 
-    def _init_model(self, cfg: ConfigDict, weights: str, device: str) -> nn.Module:
+    def _init_model(self, cfg: ConfigDict, weights: str, device: str) -> BaseDetector:
         model, classes = load_detector(cfg, weights)
         model.cfg, model.dataset_meta = cfg, dict(classes=classes)
         return model.to(device)
@@ -128,7 +129,7 @@ class ExportedInferencer(StreamInferencer):
         """Where ONNX Runtime computes."""
         return self.model.detector.session.get_providers()
 
-    def _init_model(self, cfg: ConfigDict, weights: str, device: str) -> nn.Module:
+    def _init_model(self, cfg: ConfigDict, weights: str, device: str) -> BaseDetector:
         on_cpu = torch.device(device).type == 'cpu'
         return _Exported(OnnxDetector(weights, CPU_ONLY if on_cpu else PROVIDERS))
 

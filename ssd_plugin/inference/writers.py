@@ -228,7 +228,7 @@ def _open_video(path: Path, rate: float, size: tuple[int, int]) -> cv2.VideoWrit
         InputError: This OpenCV can't write it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'mp4v'), rate, size)
+    video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'mp4v'), rate, size)
     if not video.isOpened():
         raise InputError(f"{path}: OpenCV can't write this video; --no-draw does without")
     return video

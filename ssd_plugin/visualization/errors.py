@@ -90,7 +90,8 @@ def _draw_diagnosis(
         draw_boxes(axes, [box], STROKES[kind], zorder=3 if kind == FOUND else 4)
     labelled = [(box, text, STROKES[kind].color) for kind, box, text in drawn if text]
     if labelled:
-        write_labels(axes, *zip(*labelled), points, LABEL_SIZE)
+        boxes, texts, colors = zip(*labelled)
+        write_labels(axes, boxes, texts, colors, points, LABEL_SIZE)
     tally = [(kind, diagnosis.kinds.count(kind)) for kind in WRONG]
     tally.append((MISSED, diagnosis.gt_states.count(MISSED)))
     summary = ', '.join(f'{number} {kind}' for kind, number in tally if number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -24,7 +25,7 @@ def draw_fit(fit: Fit, title: str) -> Figure:
         title: Title of the figure.
     """
     settings = [('as they are', fit.given, fit.before)]
-    if fit.proposed:
+    if fit.proposed and fit.after:
         settings = [('before', fit.given, fit.before), ('after', fit.proposed, fit.after)]
     figure = Figure(figsize=(5.6 * len(settings) + 0.4, 6.9), layout='constrained')
     panels = figure.subplots(1, len(settings), squeeze=False, sharex=True, sharey=True)[0]
@@ -48,8 +49,8 @@ def draw_fit(fit: Fit, title: str) -> Figure:
         )
         axes.set_xlabel('width in pixels of the network input', fontsize=10)
     panels[0].set_ylabel('height in pixels of the network input', fontsize=10)
-    dot = dict(linestyle='', marker='o', markersize=6)
-    box = dict(dot, marker='s', markersize=10, markeredgecolor='black')
+    dot: dict[str, Any] = dict(linestyle='', marker='o', markersize=6)
+    box: dict[str, Any] = dict(dot, marker='s', markersize=10, markeredgecolor='black')
     handles = [
         Line2D([], [], color=BLUE, label='object reached at IoU 0.5', **dot),
         Line2D([], [], color=ORANGE, label='object not reached', **dot),
@@ -63,7 +64,7 @@ def _draw_boxes_and_priors(
     axes: Axes, sides: np.ndarray, reached: np.ndarray, levels: Sequence[np.ndarray]
 ) -> None:
     """Draw boxes with sides (2, N) as dots, the priors (2, A_k) of each level as its number."""
-    dots = dict(s=9, linewidth=0)
+    dots: dict[str, Any] = dict(s=9, linewidth=0)
     axes.scatter(*sides[:, reached], color=BLUE, alpha=0.35, zorder=1, **dots)
     # The few that are not reached lie above the many that are.
     axes.scatter(*sides[:, ~reached], color=ORANGE, alpha=0.8, zorder=2, **dots)

@@ -62,7 +62,8 @@ def draw_matches(
     big = BIG * height / width + 0.5
     small = (SMALL + 0.5) * ceil(len(shown) / COLUMNS)
     figure = Figure(figsize=(2 * BIG, big + small + 1.3), layout='constrained')
-    above, below = figure.subfigures(2, 1, height_ratios=[big, max(small, 0.1)])
+    ratios = [big, max(small, 0.1)]
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=ratios).ravel()
     left, right = above.subplots(1, 2)
 
     show_image(left, sample.image)

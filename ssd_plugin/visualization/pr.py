@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -57,7 +58,7 @@ def _draw_curve(axes: Axes, curve: Curve) -> None:
         axes.fill_between(recall, precision, color=BLUE, alpha=0.15, linewidth=0)
         axes.plot(recall, precision, color=BLUE, linewidth=1.8)
         f1, index = curve.best
-        best = dict(marker='o', markersize=8, color=ORANGE, markeredgecolor='black')
+        best: dict[str, Any] = dict(marker='o', markersize=8, color=ORANGE, markeredgecolor='black')
         axes.plot(curve.recall[index], curve.precision[index], clip_on=False, **best)
         note = f'{curve.num_gts} objects\nbest F1 {f1:.2f}, score {curve.scores[index]:.2f}'
     frame = dict(facecolor='white', edgecolor='none', alpha=0.8, pad=1.5)

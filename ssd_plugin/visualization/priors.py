@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import ceil
+from typing import Any
 
 import cv2
 import numpy as np
@@ -60,7 +61,7 @@ def _draw_level(axes: Axes, grid: PriorGrid, level: int, priors: np.ndarray) -> 
     """Draw the cells as a grid, and the priors (A, 4) of the middle one with their sizes."""
     stride, (down, across) = grid.generator.strides[level], grid.featmap_sizes[level]
     width, height = grid.input_size
-    lines = dict(color='white', linewidth=0.5, alpha=0.6)
+    lines: dict[str, Any] = dict(color='white', linewidth=0.5, alpha=0.6)
     axes.vlines(np.arange(across + 1) * stride[0], 0, height, **lines)
     axes.hlines(np.arange(down + 1) * stride[1], 0, width, **lines)
     centre = (priors[0, :2] + priors[0, 2:]) / 2

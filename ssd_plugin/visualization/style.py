@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import product
 from math import ceil
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from matplotlib import patheffects
@@ -25,18 +25,27 @@ DPI = 110
 FONT = 9  # points
 LETTER_WIDTH = 0.62  # of digits and small letters, as a share of the font size
 
+Boxes: TypeAlias = Sequence | np.ndarray  # (n, 4) xyxy in pixels
+
 
 class Stroke(NamedTuple):
     """How a line is drawn."""
 
     color: str
-    dashes: str | tuple = '-'
+    dashes: Any = '-'  # a line style of Matplotlib's
     width: float = 1.8  # points
 
     def handle(self, label: str) -> Line2D:
         """An entry of a legend."""
-        style = dict(color=self.color, linestyle=self.dashes, linewidth=max(self.width, 1.8))
-        return Line2D([], [], label=label, path_effects=halo(self.width), **style)
+        return Line2D(
+            [],
+            [],
+            label=label,
+            color=self.color,
+            linestyle=self.dashes,
+            linewidth=max(self.width, 1.8),
+            path_effects=halo(self.width),
+        )
 
 
 def halo(width: float) -> list:
@@ -70,7 +79,7 @@ def add_title_and_legend(
         )
 
 
-def add_panels(figure: Figure, number: int, columns: int, **kwargs) -> Sequence[Axes]:
+def add_panels(figure: Figure, number: int, columns: int, **kwargs: Any) -> Sequence[Axes]:
     """Add so many panels in rows; ``kwargs`` are those of ``figure.subplots``."""
     panels = figure.subplots(ceil(number / columns), columns, squeeze=False, **kwargs).ravel()
     for axes in panels[number:]:
@@ -103,19 +112,27 @@ def show_image(axes: Axes, image: np.ndarray) -> None:
 
 
 def draw_boxes(
-    axes: Axes, bboxes: Sequence, stroke: Stroke, zorder: float = 3, rim: bool = True
+    axes: Axes, bboxes: Boxes, stroke: Stroke, zorder: float = 3, rim: bool = True
 ) -> None:
     """Draw boxes (n, 4) xyxy in pixels, with a white rim unless they are too many for it."""
-    style = dict(edgecolor=stroke.color, linestyle=stroke.dashes, linewidth=stroke.width)
-    if rim:
-        style['path_effects'] = halo(stroke.width)
     for x1, y1, x2, y2 in bboxes:
-        axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, zorder=zorder, **style))
+        box = Rectangle(
+            (x1, y1),
+            x2 - x1,
+            y2 - y1,
+            fill=False,
+            edgecolor=stroke.color,
+            linestyle=stroke.dashes,
+            linewidth=stroke.width,
+            path_effects=halo(stroke.width) if rim else [],
+            zorder=zorder,
+        )
+        axes.add_patch(box)
 
 
 def write_labels(
     axes: Axes,
-    bboxes: Sequence,
+    bboxes: Boxes,
     texts: Sequence[str],
     colors: Sequence[str],
     points: float,
@@ -149,7 +166,7 @@ def write_labels(
 
 
 def label_places(
-    bboxes: Sequence, sides: Sequence[tuple[float, float]], limits: tuple[float, float]
+    bboxes: Boxes, sides: Sequence[tuple[float, float]], limits: tuple[float, float]
 ) -> list[tuple[float, float]]:
     """Top left corners of labels, one for each box.
 
@@ -164,7 +181,7 @@ def label_places(
     """
     taken: list[tuple[float, float, float, float]] = []
     for (x1, y1, x2, y2), (w, h) in zip(bboxes, sides, strict=True):
-        tries = []
+        tries: list[tuple[float, int, tuple[float, float, float, float]]] = []
         for y, x in product((y1 - h, y2, y1, y2 - h), (x1, x2 - w)):
             x = max(min(x, limits[0] - w), 0)
             y = max(min(y, limits[1] - h), 0)

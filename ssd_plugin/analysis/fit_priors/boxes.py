@@ -71,12 +71,12 @@ def collect_boxes(
             images.append(number)
             sizes.append(new_size)
             ignored.append(bool(instance['ignore_flag']) and not _trains_on_ignored(leaf))
-    bboxes = np.array(bboxes, dtype=np.float64).reshape(-1, 4)
-    sizes = np.array(sizes, dtype=np.float64).reshape(-1, 2)
-    reasons = left_out_reasons(bboxes, sizes, np.array(ignored, dtype=bool))
+    boxes = np.array(bboxes, dtype=np.float64).reshape(-1, 4)
+    sides = np.array(sizes, dtype=np.float64).reshape(-1, 2)
+    reasons = left_out_reasons(boxes, sides, np.array(ignored, dtype=bool))
     used = reasons == ''
     return TrainingBoxes(
-        np.clip(bboxes[used], 0, np.tile(sizes[used], 2)),
+        np.clip(boxes[used], 0, np.tile(sides[used], 2)),
         np.array(labels, dtype=np.int64)[used],
         np.array(images, dtype=np.int64)[used],
         tuple(leaves[0].metainfo['classes']),

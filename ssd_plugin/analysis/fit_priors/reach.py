@@ -132,9 +132,9 @@ def distance_to_grid(
     Returns:
         (2, N).
     """
-    stride, cells = np.array(stride)[:, None], np.array(cells)[:, None]
-    cell = np.rint(centres / stride - offset).clip(0, cells - 1)
-    return np.abs((cell + offset) * stride - centres)
+    step, last = np.array(stride)[:, None], np.array(cells)[:, None] - 1
+    cell = np.rint(centres / step - offset).clip(0, last)
+    return np.abs((cell + offset) * step - centres)
 
 
 def shapes_of(min_size: float, max_size: float, ratios: Sequence[float]) -> np.ndarray:

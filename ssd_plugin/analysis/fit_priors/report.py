@@ -69,6 +69,8 @@ def config_text(fit: Fit, base: str | Path, path: str | Path) -> str:
         base: The config that was fitted.
         path: Where the new one will be written; it names the other relative to itself.
     """
+    if fit.proposed is None or fit.after is None:
+        raise ValueError('no priors are proposed')
     before, after = fit.before.figures(), fit.after.figures()
     relative = Path(os.path.relpath(base, Path(path).parent)).as_posix()
     args = fit.proposed._asdict()

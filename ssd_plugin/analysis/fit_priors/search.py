@@ -107,8 +107,8 @@ def kmeans_start(sides: np.ndarray, given: PriorArgs) -> PriorArgs:
 
 def spread_start(sides: np.ndarray, given: PriorArgs) -> PriorArgs:
     """A setting whose sizes are spread over those of the boxes, with sides (2, N)."""
-    ends = np.quantile(np.sqrt(sides.prod(0)), (0.02, 0.98))
-    sizes = list(np.geomspace(*ends, len(given.min_sizes) + 1))
+    low, high = np.quantile(np.sqrt(sides.prod(0)), (0.02, 0.98))
+    sizes = list(np.geomspace(low, high, len(given.min_sizes) + 1))
     ratio = float(np.median(sides.max(0) / sides.min(0)))
     return PriorArgs(sizes[:-1], sizes[1:], [_powers(ratio, len(r)) for r in given.ratios])
 
@@ -132,8 +132,8 @@ def kmeans(sides: np.ndarray, k: int, rounds: int = 50) -> np.ndarray:
         nearest = (inter / (area + centres.prod(0)[:, None] - inter)).argmax(0)
         members = [sides[:, nearest == i] for i in range(k)]
         # A cluster that has lost all its members stays where it is.
-        moved = [np.median(m, 1) if m.size else centres[:, i] for i, m in enumerate(members)]
-        moved = np.stack(moved, 1)
+        medians = [np.median(m, 1) if m.size else centres[:, i] for i, m in enumerate(members)]
+        moved = np.stack(medians, 1)
         if np.allclose(moved, centres):
             break
         centres = moved
@@ -142,11 +142,11 @@ def kmeans(sides: np.ndarray, k: int, rounds: int = 50) -> np.ndarray:
 
 def _limits(logs: np.ndarray, stride: tuple[float, float], side: int) -> Limits:
     """The range of each number of a level, which always includes what is given."""
-    stride = float(np.mean(stride))
+    mean = float(np.mean(stride))
     low, high = STRIDES_RANGE
     num_ratios = len(logs) - 2
-    least = np.log([low * stride, 1, *[RATIO_RANGE[0]] * num_ratios])
-    most = np.log([min(high * stride, side), MAX_STEP, *[RATIO_RANGE[1]] * num_ratios])
+    least = np.log([low * mean, 1, *[RATIO_RANGE[0]] * num_ratios])
+    most = np.log([min(high * mean, side), MAX_STEP, *[RATIO_RANGE[1]] * num_ratios])
     return np.minimum(least, logs), np.maximum(most, logs)
 
 
