@@ -17,10 +17,10 @@ UNUSED_SCORE = -1e4
 
 
 def recognise(state: State, source: str = 'auto') -> Layout:
-    """The layout, of those of a source, whose names a state dict's agree with best.
+    """The layout of a source whose parameter names agree best with a state dict's.
 
     Raises:
-        CheckpointError: ``source`` is 'auto', and they agree with none.
+        CheckpointError: ``source`` is 'auto', and they agree with no layout's.
     """
 
     def agreement(layout: Layout) -> float:
@@ -28,7 +28,7 @@ def recognise(state: State, source: str = 'auto') -> Layout:
         return len(names & state.keys()) / len(names | state.keys())
 
     candidates = [layout for layout in LAYOUTS if source in ('auto', layout.source)]
-    # One that fits ends the search: the last ones take an import of seconds.
+    # The first that fits ends the search: each takes building a model.
     fitting = (layout for layout in candidates if agreement(layout) == 1)
     best = next(fitting, None) or max(candidates, key=agreement)
     if source == 'auto' and not agreement(best):
@@ -38,7 +38,10 @@ def recognise(state: State, source: str = 'auto') -> Layout:
 
 
 def check(state: State, layout: Layout) -> int:
-    """Make sure that a state dict is what a layout says; the number of scores of a prior, K.
+    """Check a state dict against a layout.
+
+    Returns:
+        The number of scores of a prior, K.
 
     Raises:
         CheckpointError: A parameter is missing, has another shape, or doesn't belong there.
@@ -49,7 +52,7 @@ def check(state: State, layout: Layout) -> int:
         if CLASS_LAYER.fullmatch(ours)
     }
     numbers = [state[name].shape[:1].numel() / n for name, n in per_class.items() if name in state]
-    # Of layers that disagree, most are right.
+    # If layers disagree, the majority is right.
     outputs = mode(numbers) if numbers else 0.0
     known = outputs >= 1 and outputs.is_integer()
     parameters = layout.parameters(int(outputs) if known else 1)

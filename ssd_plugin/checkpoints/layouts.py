@@ -27,12 +27,9 @@ CLASS_LAYER = re.compile(r'bbox_head\.cls_convs\.\d+\.\d+\.(weight|bias)')
 
 # --- architectures ---------------------------------------------------------------------------
 
+SSDLITE_CONFIG = 'ssdlite320_mobilenetv3_coco.py'
 # A config whose detector has the parameters.
-ARCHITECTURES = {
-    'SSD300': 'ssd300_coco.py',
-    'SSD512': 'ssd512_coco.py',
-    'SSDLite320': 'ssdlite320_mobilenetv3_coco.py',
-}
+ARCHITECTURES = dict(SSD300='ssd300_coco.py', SSD512='ssd512_coco.py', SSDLite320=SSDLITE_CONFIG)
 
 
 @cache
@@ -84,7 +81,7 @@ TORCHVISION_SSD300 = (
     ),
 )
 TORCHVISION_SSDLITE = (
-    # It cuts the backbone within layer 13, after the expansion.
+    # torchvision cuts the backbone within layer 13, after the expansion.
     ('backbone.features.0', 'backbone.features'),
     ('backbone.features.0.13', 'backbone.features.13.block.0'),
     *((f'backbone.features.1.0.{i}', f'backbone.features.13.block.{i}') for i in (1, 2, 3)),
@@ -121,15 +118,14 @@ SSD_PYTORCH = (
 class Layout(NamedTuple):
     """How an implementation names and orders the parameters of an architecture.
 
-    ``configs`` are the recipes with the priors, the preparation of images and the thresholds of
-    its models, by their number of scores, K; the first is for any other number.
+    ``configs`` have the priors, the preparation of images and the thresholds of its models, by
+    their number of scores, K; the first is for any other number.
     """
 
     source: str
     architecture: str
     configs: dict[int, str]
     names: Names = ()
-    background_first: bool = False
 
     def __str__(self) -> str:
         return f"{self.source}'s {self.architecture}"
@@ -138,13 +134,13 @@ class Layout(NamedTuple):
         return self.configs.get(outputs, next(iter(self.configs.values())))
 
     def parameters(self, outputs: int) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """By the parameters' names there: their names here, and their shapes."""
+        """For each parameter's name there, its name here and its shape."""
         swapped = [(ours, theirs) for theirs, ours in self.names]
         shapes = shapes_of(self.architecture, outputs)
         return {rename(name, swapped): (name, shape) for name, shape in shapes.items()}
 
     def classes(self, outputs: int) -> tuple[str, ...] | None:
-        """What the classes of a model with so many scores are, where they are known."""
+        """The classes of a model with this number of scores, where they are known."""
         if (self.source, outputs) == ('torchvision', 91):
             return tuple(coco_categories().values())
         if (self.source, outputs) == ('ssd.pytorch', 21):
@@ -152,8 +148,11 @@ class Layout(NamedTuple):
         return None
 
     def class_order(self, outputs: int, classes: Sequence[str] | None) -> list[int]:
-        """Of each of our scores of a prior, background last: its place among theirs."""
-        if not self.background_first:
+        """For each of our scores of a prior, its index among theirs.
+
+        Ours and MMDetection's have background last, the others first.
+        """
+        if self.source == 'mmdet':
             return list(range(outputs))
         if classes and outputs == 91 and tuple(classes) == self.classes(91):
             return [*coco_categories(), 0]
@@ -161,29 +160,11 @@ class Layout(NamedTuple):
 
 
 LAYOUTS = (
-    Layout(
-        'torchvision',
-        'SSD300',
-        {91: 'ssd300_torchvision_coco.py'},
-        TORCHVISION_SSD300,
-        background_first=True,
-    ),
-    Layout(
-        'ssd.pytorch',
-        'SSD300',
-        {21: 'ssd300_ssdpytorch_voc.py'},
-        SSD_PYTORCH,
-        background_first=True,
-    ),
+    Layout('torchvision', 'SSD300', {91: 'ssd300_torchvision_coco.py'}, TORCHVISION_SSD300),
+    Layout('ssd.pytorch', 'SSD300', {21: 'ssd300_ssdpytorch_voc.py'}, SSD_PYTORCH),
     Layout('mmdet', 'SSD300', {21: 'ssd300_voc.py', 81: 'ssd300_coco.py'}),
     Layout('mmdet', 'SSD512', {21: 'ssd512_voc.py', 81: 'ssd512_coco.py'}),
-    Layout(
-        'torchvision',
-        'SSDLite320',
-        {91: 'ssdlite320_mobilenetv3_coco.py'},
-        TORCHVISION_SSDLITE,
-        background_first=True,
-    ),
-    Layout('mmdet', 'SSDLite320', {81: 'ssdlite320_mobilenetv3_coco.py'}),
+    Layout('torchvision', 'SSDLite320', {91: SSDLITE_CONFIG}, TORCHVISION_SSDLITE),
+    Layout('mmdet', 'SSDLite320', {81: SSDLITE_CONFIG}),
 )
 SOURCES = tuple(dict.fromkeys(layout.source for layout in LAYOUTS))

@@ -1,9 +1,11 @@
-"""Processes on CPUs; that they train together is shown in test_tools.py."""
+"""What becomes of a config before it runs; that processes train together: test_processes.py."""
 
 import pytest
 from mmengine.config import Config
+from mmengine.hooks import RuntimeInfoHook
 
 from ssd_plugin.engine import launch
+from tests.support.commands import ROOT
 
 
 @pytest.fixture
@@ -95,3 +97,17 @@ def test_a_model_without_such_a_head_is_refused(monkeypatch):
         launch.check_preprocessor(cfg)
     cfg.model.data_preprocessor = None
     launch.check_preprocessor(cfg)
+
+
+@pytest.mark.parametrize('runner_type', ['ResumableRunner', 'Runner', None])
+def test_a_config_names_its_runner_and_gets_a_resumable_one_otherwise(runner_type, tmp_path):
+    cfg = Config.fromfile(ROOT / 'configs/demo_shapes.py')
+    assert cfg.pop('runner_type') == 'ResumableRunner'
+    if runner_type:
+        cfg.runner_type = runner_type
+    cfg.update(work_dir=str(tmp_path), experiment_name=f'{tmp_path.name}_{runner_type}')
+    runner = launch.build_runner(cfg)
+    assert type(runner).__name__ == (runner_type or 'ResumableRunner')
+    defers = any(type(hook).__name__ == 'DeferredRuntimeInfoHook' for hook in runner.hooks)
+    assert defers is (runner_type != 'Runner')
+    assert sum(isinstance(hook, RuntimeInfoHook) for hook in runner.hooks) == 1

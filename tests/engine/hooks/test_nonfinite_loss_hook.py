@@ -1,4 +1,4 @@
-"""NonFiniteLossHook: a run whose loss is no number stops, says where, and saves nothing of it."""
+"""NonFiniteLossHook: a run with a non-finite loss stops, says where, and saves nothing of it."""
 
 import json
 import math
@@ -119,7 +119,7 @@ def test_no_checkpoint_is_written_after_a_bad_loss_whoever_asks_for_it():
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize('value', [NAN, INF, -INF])
-def test_one_weight_that_is_no_number_is_found(value, dtype):
+def test_one_non_finite_weight_is_found(value, dtype):
     model = nn.Conv2d(3, 5, 3).to(dtype)
     assert weights_are_finite(model)
     model.weight.data[1, 2, 0, 1] = value
@@ -127,8 +127,8 @@ def test_one_weight_that_is_no_number_is_found(value, dtype):
 
 
 @pytest.mark.parametrize('name', ['weight', 'running_var'])
-def test_no_checkpoint_is_written_with_a_weight_that_is_no_number(name):
-    """A gradient may be none though the loss is one."""
+def test_no_checkpoint_is_written_with_a_non_finite_weight(name):
+    """A gradient may be non-finite though the loss is finite."""
     hook, runner = make_hook(interval=2), make_runner()
     iterate(hook, runner, 1.0)
     getattr(runner.model, name).data[1] = NAN
@@ -138,7 +138,7 @@ def test_no_checkpoint_is_written_with_a_weight_that_is_no_number(name):
         iterate(hook, runner, 1.0)
 
 
-def test_a_gradient_that_is_no_number_is_left_to_the_loss_scaler():
+def test_a_non_finite_gradient_is_left_to_the_loss_scaler():
     hook, runner = make_hook(interval=1), make_runner()
     runner.model.weight.grad = torch.tensor([INF, NAN])
     iterate(hook, runner, 1.0)
