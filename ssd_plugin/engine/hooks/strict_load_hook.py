@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from mmdet.models import BaseDetector
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 
 from ssd_plugin.checkpoints.files import weights_in
@@ -27,8 +27,8 @@ class StrictLoadHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Load the weights; MMEngine, which calls this first, then loads them again."""
         if isinstance(runner, Runner):
-            # The detector may be wrapped: for several processes, for test-time augmentation.
-            modules = runner.model.modules()
-            model = next((m for m in modules if isinstance(m, BaseDetector)), runner.model)
+            model = runner.model
+            while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+                model = model.module
             source = runner._load_from
             load_weights(model, weights_in(checkpoint, source), source)
