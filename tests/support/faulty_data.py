@@ -19,56 +19,22 @@ from tests.support.data_folders import (
 )
 
 CLASSES = ('cat', 'dog')
-SOUND = ('first', 'last')  # images before and behind the one with the fault
-ORIENTATION = 0x0112
-
-
-def encode(image: Image.Image, kind: str = 'JPEG', **options) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def noise(size=SIZE, seed=0) -> Image.Image:
-    pixels = np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), np.uint8)
-    return Image.fromarray(pixels)
-
-
-def animation(kind: str, **options) -> bytes:
-    """Three frames, of which the first is the darkest."""
-    first, *others = (Image.new('RGB', SIZE, (level,) * 3) for level in (10, 120, 250))
-    return encode(first, kind, save_all=True, append_images=others, duration=50, **options)
-
-
-def turned(size) -> bytes:
-    """An image that is displayed in a stated size, and stored on its side."""
-    exif = Image.Exif()
-    exif[ORIENTATION] = 6
-    return encode(noise(size[::-1]), exif=exif)
+SOUND = ('first', 'last')  # images before and after the one with the fault
 
 
 class Folder:
     """Three images with a box each, of which 'faulty' is the one with a fault.
 
     ``boxes`` are its boxes, xyxy in pixels from 0, and may be anything that a file may contain;
-    ``size`` and ``names`` are what its annotation says.
+    ``size`` and ``names`` are what its annotation says; ``edit`` changes the xml's text or the
+    document before it is written.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.name, self.content = 'faulty', encode(noise())
-        self.size = SIZE
-        self.boxes = [(10, 10, 39, 29)]  # BOX
-        self.names = ['cat']
-        self.edits: list[Callable] = []  # of the xml or the document
-
-    def add(self, *box, name='cat') -> None:
-        self.boxes.append(box)
-        self.names.append(name)
-
-    def edit(self, change: Callable) -> None:
-        """Change the xml's text, or the document, before it is written."""
-        self.edits.append(change)
+        self.size, self.boxes, self.names = SIZE, [(10, 10, 39, 29)], ['cat']  # BOX
+        self.edit: Callable = lambda written: written
 
     def write_images(self, folder: Path) -> None:
         for number, name in enumerate(SOUND):
@@ -81,35 +47,31 @@ class VOC(Folder):
     """As a tree, with a list of its images for each part."""
 
     def write(self) -> None:
-        annotations = self.root / 'Annotations'
+        annotations, lists = self.root / 'Annotations', self.root / 'ImageSets' / 'Main'
         annotations.mkdir(parents=True)
+        lists.mkdir(parents=True)
         self.write_images(self.root / 'JPEGImages')
         for name in SOUND:
             (annotations / f'{name}.xml').write_text(voc_xml(voc_object(box=BOX)))
         objects = [
-            voc_object(name, [_from_one(number) for number in box])
+            voc_object(name, [n if isinstance(n, str) else n + 1 for n in box])
             for name, box in zip(self.names, self.boxes)
         ]
-        text = voc_xml(*objects, size=self.size)
-        for change in self.edits:
-            text = change(text)
+        text = self.edit(voc_xml(*objects, size=self.size))
         if text is not None:
             (annotations / f'{self.name}.xml').write_text(text, encoding='utf-8')
-        lists = self.root / 'ImageSets' / 'Main'
-        lists.mkdir(parents=True)
+        names = '\n'.join((SOUND[0], self.name, SOUND[1]))
         for part in ('train', 'val'):
-            names = (SOUND[0], self.name, SOUND[1])
-            (lists / f'{part}.txt').write_text('\n'.join(names), encoding='utf-8')
+            (lists / f'{part}.txt').write_text(names, encoding='utf-8')
 
 
 class COCO(Folder):
     """As a json that is for both parts."""
 
     def write(self) -> None:
-        names = [f'{name}.jpg' for name in (SOUND[0], self.name, SOUND[1])]
-        document = coco_document(names)
+        document = coco_document([f'{name}.jpg' for name in (SOUND[0], self.name, SOUND[1])])
         document['images'][1].update(width=self.size[0], height=self.size[1])
-        document['annotations'] = [a for a in document['annotations'] if a['image_id'] != 1]
+        del document['annotations'][1]
         for number, (name, box) in enumerate(zip(self.names, self.boxes), 10):
             x1, y1, x2, y2 = map(float, box)
             document['annotations'].append(
@@ -118,9 +80,7 @@ class COCO(Folder):
                     bbox=[x1, y1, x2 - x1, y2 - y1], area=1, iscrowd=0,
                 )
             )  # fmt: skip
-        for change in self.edits:
-            document = change(document)
-        (self.root / 'images').mkdir(parents=True)
+        document = self.edit(document)
         self.write_images(self.root / 'images')
         for part in ('train', 'val'):
             if isinstance(document, str):
@@ -129,74 +89,79 @@ class COCO(Folder):
                 save_json(self.root / f'{part}.json', document)
 
 
-def _from_one(number: object) -> object:
-    """A coordinate as VOC counts it."""
-    return number if isinstance(number, str) else number + 1
+# -------------------------------------------------------------------------------------- images
 
 
-def box(*corners, **options) -> Callable:
-    return lambda folder: folder.add(*corners, **options)
+def encode(image: Image.Image, kind: str = 'JPEG', **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
 
 
-def xml(*replacements: tuple[str, str]) -> Callable:
-    """Replace what stands in the xml."""
-
-    def change(text):
-        for old, new in replacements:
-            assert old in text
-            text = text.replace(old, new)
-        return text
-
-    return lambda folder: folder.edit(change)
+def noise(size=SIZE) -> Image.Image:
+    pixels = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), np.uint8)
+    return Image.fromarray(pixels)
 
 
-def xml_is(text: str | None) -> Callable:
-    return lambda folder: folder.edit(lambda _: text)
+def animation(kind: str, **options) -> bytes:
+    """Three frames, of which the first is the darkest."""
+    first, *others = (Image.new('RGB', SIZE, (level,) * 3) for level in (10, 120, 250))
+    return encode(first, kind, save_all=True, append_images=others, duration=50, **options)
 
 
-def document(change: Callable) -> Callable:
-    """Change a json's contents in place."""
-
-    def changed(content):
-        change(content)
-        return content
-
-    return lambda folder: folder.edit(changed)
+def turned() -> bytes:
+    """An image that is displayed in `SIZE`, and stored on its side."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation
+    return encode(noise(SIZE[::-1]), exif=exif)
 
 
-def image(make: Callable) -> Callable:
-    return lambda folder: setattr(folder, 'content', make())
-
-
-def cut(content: bytes) -> bytes:
+def half(content: bytes) -> bytes:
     return content[: len(content) // 2]
 
 
-def five_hundred(folder: Folder) -> None:
+def five_hundred() -> dict:
     corners = np.random.default_rng(0).integers(0, 20, (500, 4)) + [0, 0, 25, 25]
-    folder.boxes = [tuple(map(int, corner)) for corner in np.unique(corners, axis=0)]
-    folder.names = ['cat'] * len(folder.boxes)
+    boxes = [tuple(map(int, corner)) for corner in np.unique(corners, axis=0)]
+    return dict(boxes=boxes, names=['cat'] * len(boxes))
 
 
-def no_objects(folder: Folder) -> None:
-    folder.boxes, folder.names = [], []
+# -------------------------------------------------------------------------------------- faults
 
 
-def one_pixel(folder: Folder) -> None:
-    folder.content, folder.size = encode(noise((1, 1)), 'PNG'), (1, 1)
-    folder.boxes = [(0, 0, 1, 1)]
+def has(**attributes) -> Callable:
+    """A fault by which the folder's attributes have other values."""
+    return lambda folder: vars(folder).update(attributes)
 
 
-def turned_as_displayed(folder: Folder) -> None:
-    folder.content = turned(SIZE)
+def second_box(*corners, name='cat') -> Callable:
+    return has(boxes=[(10, 10, 39, 29), corners], names=['cat', name])
 
 
-def turned_as_stored(folder: Folder) -> None:
-    folder.content, folder.size = turned(SIZE), SIZE[::-1]
+def xml(old: str, new: str) -> Callable:
+    """A fault by which a text in the xml is replaced."""
+
+    def edit(text):
+        assert old in text
+        return text.replace(old, new)
+
+    return has(edit=edit)
 
 
-def odd_name(folder: Folder) -> None:
-    folder.name = 'ein schönes Bild 猫'
+def last_annotation(**changes) -> Callable:
+    """A fault by which the json's last annotation has other values; None takes one away."""
+
+    def edit(document):
+        annotation = document['annotations'][-1] | changes
+        annotation = {key: value for key, value in annotation.items() if value is not None}
+        return dict(document, annotations=[*document['annotations'][:-1], annotation])
+
+    return has(edit=edit)
+
+
+def without_width(document: dict) -> dict:
+    del document['images'][1]['width']
+    return document
 
 
 BOMB = (
@@ -206,72 +171,68 @@ BOMB = (
 )
 SIZE_TAGS = '<size><width>80</width><height>60</height><depth>3</depth></size>'
 
-# By the first cell of the row of docs/data_faults.md. Images carry any content as '.jpg'.
+# By the fault's name in docs/data_faults.md. Images carry any content as '.jpg'.
 BOTH = {
-    'box without area': box(20, 20, 20, 40),
-    'inverted box': box(40, 40, 20, 20),
-    'box partly at negative coordinates': box(-9, 20, 10, 40),
-    'box outside the image': box(100, 20, 120, 40),
-    'box wholly at negative coordinates': box(-30, -30, -10, -10),
-    'huge box': box(-100000, -100000, 100000, 100000),
-    'coordinate NaN': box(10, 'nan', 20, 20),
-    'coordinate infinite': box(10, 10, 'inf', 20),
-    'object annotated twice': box(10, 10, 39, 29),
-    '500 objects': five_hundred,
-    'no objects': no_objects,
-    'unknown class': box(20, 20, 30, 40, name='pig'),
-    'size annotated that is not the image\'s': lambda folder: setattr(folder, 'size', (79, 60)),
-    'image missing': image(lambda: None),
-    'image of zero bytes': image(lambda: b''),
-    'image that is none': image(lambda: b'no image' * 9),
-    'JPEG cut off': image(lambda: cut(encode(noise()))),
-    'PNG cut off': image(lambda: cut(encode(noise(), 'PNG'))),
-    'CMYK image': image(lambda: encode(noise().convert('CMYK'))),
-    'grey image': image(lambda: encode(noise().convert('L'))),
-    '16-bit image': image(
-        lambda: encode(Image.fromarray(np.full(SIZE[::-1], 40000, np.uint16)), 'PNG')
+    'box without area': second_box(20, 20, 20, 40),
+    'inverted box': second_box(40, 40, 20, 20),
+    'box partly at negative coordinates': second_box(-9, 20, 10, 40),
+    'box outside the image': second_box(100, 20, 120, 40),
+    'box wholly at negative coordinates': second_box(-30, -30, -10, -10),
+    'huge box': second_box(-100000, -100000, 100000, 100000),
+    'coordinate NaN': second_box(10, 'nan', 20, 20),
+    'coordinate infinite': second_box(10, 10, 'inf', 20),
+    'object annotated twice': second_box(10, 10, 39, 29),
+    '500 objects': has(**five_hundred()),
+    'no objects': has(boxes=[], names=[]),
+    'unknown class': second_box(20, 20, 30, 40, name='pig'),
+    "size annotated that is not the image's": has(size=(79, 60)),
+    'image missing': has(content=None),
+    'image of zero bytes': has(content=b''),
+    'image that is none': has(content=b'no image' * 9),
+    'JPEG cut off': has(content=half(encode(noise()))),
+    'PNG cut off': has(content=half(encode(noise(), 'PNG'))),
+    'CMYK image': has(content=encode(noise().convert('CMYK'))),
+    'grey image': has(content=encode(noise().convert('L'))),
+    '16-bit image': has(
+        content=encode(Image.fromarray(np.full(SIZE[::-1], 40000, np.uint16)), 'PNG')
     ),
-    'RGBA image': image(lambda: encode(noise().convert('RGBA'), 'PNG')),
-    'image turned by EXIF, annotated as displayed': turned_as_displayed,
-    'image turned by EXIF, annotated as stored': turned_as_stored,
-    'animated GIF': image(lambda: animation('GIF')),
-    'animated PNG': image(lambda: animation('PNG')),
-    'animated WebP': image(lambda: animation('WEBP', lossless=True)),
-    'image of 1 x 1': one_pixel,
-    'name with spaces and other letters': odd_name,
+    'RGBA image': has(content=encode(noise().convert('RGBA'), 'PNG')),
+    'image turned by EXIF, annotated as displayed': has(content=turned()),
+    'image turned by EXIF, annotated as stored': has(content=turned(), size=SIZE[::-1]),
+    'animated GIF': has(content=animation('GIF')),
+    'animated PNG': has(content=animation('PNG')),
+    'animated WebP': has(content=animation('WEBP', lossless=True)),
+    'image of 1 x 1': has(
+        content=encode(noise((1, 1)), 'PNG'), size=(1, 1), boxes=[(0, 0, 1, 1)]
+    ),
+    'name with spaces and other letters': has(name='ein schönes Bild 猫'),
 }  # fmt: skip
 OF_VOC = {
-    'xml missing': xml_is(None),
-    'xml without size': xml((SIZE_TAGS, '')),
-    'xml with a size of 0': xml(('<width>80<', '<width>0<')),
-    'xml with a fractional size': xml(('<width>80<', '<width>80.0<')),
-    'xml with a blank size': xml(('<width>80<', '<width><')),
-    'xml with fractional coordinates': xml(('<xmin>11<', '<xmin>11.4<')),
-    'xml with a blank coordinate': xml(('<xmin>11<', '<xmin> <')),
-    'xml that is none': xml_is('no xml'),
-    'xml cut off': xml_is(voc_xml(voc_object())[:-20]),
-    'xml with entities (billion laughs)': xml_is(BOMB),
+    'xml missing': has(edit=lambda _: None),
+    'xml without size': xml(SIZE_TAGS, ''),
+    'xml with a size of 0': xml('<width>80<', '<width>0<'),
+    'xml with a fractional size': xml('<width>80<', '<width>80.0<'),
+    'xml with a blank size': xml('<width>80<', '<width><'),
+    'xml with fractional coordinates': xml('<xmin>11<', '<xmin>11.4<'),
+    'xml with a blank coordinate': xml('<xmin>11<', '<xmin> <'),
+    'xml that is none': has(edit=lambda _: 'no xml'),
+    'xml cut off': has(edit=lambda text: text[:-20]),
+    'xml with entities (billion laughs)': has(edit=lambda _: BOMB),
 }
 OF_COCO = {
-    'box of three numbers': document(lambda d: d['annotations'][-1].update(bbox=[1, 2, 3])),
-    'annotation without an image id': document(lambda d: d['annotations'][-1].pop('image_id')),
-    'annotation of an unknown image id': document(
-        lambda d: d['annotations'][-1].update(image_id=9)
-    ),
-    'annotation without area or iscrowd': document(
-        lambda d: [d['annotations'][-1].pop(key) for key in ('area', 'iscrowd')]
-    ),
-    'ids of annotations that occur twice': document(
-        lambda d: d['annotations'][-1].update(id=d['annotations'][0]['id'])
-    ),
-    'image without width': document(lambda d: d['images'][1].pop('width')),
-    'crowd': document(lambda d: d['annotations'][-1].update(iscrowd=1)),
-    'no categories': document(lambda d: d['categories'].clear()),
-    'json that is none': lambda folder: folder.edit(lambda _: '{"images": ['),
-    'json of another kind': lambda folder: folder.edit(lambda _: json.dumps(dict(images=[]))),
+    'box of three numbers': last_annotation(bbox=[1, 2, 3]),
+    'annotation without an image id': last_annotation(image_id=None),
+    'annotation of an unknown image id': last_annotation(image_id=9),
+    'annotation without area or iscrowd': last_annotation(area=None, iscrowd=None),
+    'ids of annotations that occur twice': last_annotation(id=1),
+    'image without width': has(edit=without_width),
+    'crowd': last_annotation(iscrowd=1),
+    'no categories': has(edit=lambda document: dict(document, categories=[])),
+    'json that is none': has(edit=lambda _: '{"images": ['),
+    'json of another kind': has(edit=lambda _: json.dumps(dict(images=[]))),
 }
-FAULTS = {**{(VOC, name): fault for name, fault in (BOTH | OF_VOC).items()},
-          **{(COCO, name): fault for name, fault in (BOTH | OF_COCO).items()}}  # fmt: skip
+FAULTS = {(VOC, name): fault for name, fault in (BOTH | OF_VOC).items()}
+FAULTS |= {(COCO, name): fault for name, fault in (BOTH | OF_COCO).items()}
 
 
 def write_faulty(kind: type[Folder], fault: str, root: Path) -> Folder:
