@@ -1,4 +1,4 @@
-"""From samples to a batch that a loader's worker hands over at little cost."""
+"""Collating samples into a batch that a loader's worker can send at little cost."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from torch import Tensor
 
 @FUNCTIONS.register_module()
 def detection_collate(samples: Sequence[dict]) -> dict:
-    """Stack images of one size, and have annotations travel together.
+    """Stack images of one size, and send their annotations together.
 
-    PyTorch sends each tensor by shared memory of its own, for which the receiving process opens a
-    connection: with a few boxes and labels of 32 images that takes 25 ms, as long as a training
-    step on a GPU. Here a worker sends all annotations of a batch as one string of bytes.
+    PyTorch sends each tensor in shared memory of its own, for which the receiving process opens a
+    connection: for the boxes and labels of 32 images that takes 25 ms, as long as a training step
+    on a GPU. Here a worker sends all annotations of a batch as one string of bytes.
 
     Args:
         samples: From ``PackDetInputs``: ``inputs`` (3, H, W), and ``data_samples``.
@@ -33,7 +33,7 @@ def detection_collate(samples: Sequence[dict]) -> dict:
 
 
 class SampleList(list):
-    """A list of samples that is pickled with its tensors' values; a plain list comes out."""
+    """A list of samples that is pickled with its tensors' values, and unpickled as a plain list."""
 
     def __reduce__(self) -> tuple:
         stream = io.BytesIO()
@@ -42,7 +42,7 @@ class SampleList(list):
 
 
 class _ValuePickler(pickle.Pickler):
-    """Pickles a tensor on the CPU as the array that it is."""
+    """Pickles a tensor on the CPU as a NumPy array."""
 
     def reducer_override(self, obj: Any) -> Any:
         # NumPy has no bfloat16.

@@ -1,9 +1,7 @@
-"""A made data set: drawn shapes on textured backgrounds, stored as a Pascal VOC tree.
+"""A synthetic data set: drawn shapes on textured backgrounds, stored as a Pascal VOC tree.
 
-Learnt in minutes on a CPU, yet not by colour alone: objects of very different sizes turn,
-overlap and leave the image, on backgrounds with edges and noise of their own.
-
-Imports neither torch nor MMDetection, so that a command can draw at once.
+A detector learns it in minutes on a CPU, yet not by colour alone: shapes of very different sizes
+are rotated, overlap and leave the image, on backgrounds with edges and noise of their own.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ RECIPE_FILE = 'shapes.json'  # says with which arguments a tree was drawn
 
 
 class Shape(NamedTuple):
-    """A drawn object; ``box`` is (x1, y1, x2, y2) in 0-based pixels, both ends inside."""
+    """A drawn shape; ``box`` is (x1, y1, x2, y2) in pixels from 0, both ends included."""
 
     name: str
     box: tuple[int, int, int, int]
@@ -46,10 +44,10 @@ def write_voc_shapes(
 ) -> Path:
     """Draw a VOC tree: ``Annotations``, ``JPEGImages`` and ``ImageSets/Main`` under ``out``.
 
-    Image i depends on ``seed``, ``size_range`` and i alone; the same NumPy and OpenCV write the
-    same bytes. The first ``num_train`` images are ``trainval`` (each fifth of them ``val``, the
-    others ``train``), the next ``num_test`` are ``test``. Files of the same names are replaced,
-    others stay. The lists are written last: a tree that has them is complete.
+    Image i depends only on ``seed``, ``size_range`` and i; the same versions of NumPy and OpenCV
+    write the same bytes. The first ``num_train`` images are ``trainval`` (every fifth is ``val``,
+    the others ``train``), the next ``num_test`` are ``test``. Files of the same names are replaced,
+    others are kept. The lists are written last: a tree that has them is complete.
 
     Args:
         size_range: smallest and largest longest side of a shape, as shares of the shorter
