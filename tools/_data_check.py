@@ -1,13 +1,13 @@
-"""Are the data of a config there? Light: imports neither torch nor MMDetection.
+"""Checks that the data of a config exist, without importing PyTorch or MMDetection.
 
-It lies beside the commands, not in the package, whose import takes MMDetection with it: a data
-set that is missing is to be reported before that, not after.
+It is not in the package, whose import takes seconds: missing data are to be reported before that.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 
 class DataNotFoundError(FileNotFoundError):
@@ -17,17 +17,17 @@ class DataNotFoundError(FileNotFoundError):
 def check_data(cfg: Mapping, splits: Iterable[str] = ('train', 'val', 'test')) -> None:
     """Look for the annotation file and the folders of each data set of a config.
 
-    Covers ``{split}_dataloader.dataset`` of each split that the config has, through wrappers, by
-    the rules that MMEngine's ``BaseDataset`` joins paths with. Paths on other storage are not
-    looked for: URLs, LMDBs, and data sets with ``backend_args`` for something but local files.
+    That is ``{split}_dataloader.dataset`` of each split that the config has, inside wrappers, with
+    paths joined as MMEngine's ``BaseDataset`` joins them. Paths on other storage are not looked
+    for: URLs, LMDBs, and data sets whose ``backend_args`` are not for local files.
 
     Args:
-        cfg: the config, read but not built. Its key ``prepare_data``, if it has one, is the
-            command that gets the data, for the message.
-        splits: out of train, val, test.
+        cfg: The config, read but not built. Its key ``prepare_data``, if it has one, is the command
+            that gets the data, for the message.
+        splits: Out of train, val, test.
 
     Raises:
-        DataNotFoundError: naming the first path that is missing, and the remedy.
+        DataNotFoundError: A path is missing; the message names the first, and the remedy.
     """
     for split in splits:
         loader = cfg.get(f'{split}_dataloader') or {}
@@ -37,17 +37,12 @@ def check_data(cfg: Mapping, splits: Iterable[str] = ('train', 'val', 'test')) -
                     raise DataNotFoundError(_message(path, split, cfg.get('prepare_data')))
 
 
-def _leaves(dataset: Mapping | Sequence) -> Iterator[Mapping]:
-    """The data sets inside wrappers (RepeatDataset, ConcatDataset, ClassBalancedDataset, ...)."""
+def _leaves(dataset: Any) -> list:
+    """As ``leaf_datasets`` of ``ssd_plugin.datasets.config``, which cannot be imported yet."""
     if isinstance(dataset, (list, tuple)):
-        for inner in dataset:
-            yield from _leaves(inner)
-    elif isinstance(dataset, Mapping):
-        inner = [dataset[key] for key in ('dataset', 'datasets') if key in dataset]
-        if inner:
-            yield from _leaves(inner)
-        else:
-            yield dataset
+        return [leaf for inner in dataset for leaf in _leaves(inner)]
+    inner = dataset.get('datasets', dataset.get('dataset'))
+    return [dataset] if inner is None else _leaves(inner)
 
 
 def _needed_paths(dataset: Mapping) -> Iterator[str]:
