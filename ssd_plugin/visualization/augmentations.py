@@ -9,19 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ssd_plugin.datasets.samples import Sample
-from ssd_plugin.visualization.style import (
-    BLACK,
-    FONT,
-    Stroke,
-    add_title_and_legend,
-    draw_boxes,
-    show_image,
-    strokes,
-)
+from ssd_plugin.visualization import style
 
 PANEL = 2.6  # inches
 MAX_CLASSES = 24  # in the legend
-IGNORED = Stroke(BLACK, (0, (1, 1)), 1.2)
+IGNORED = style.Stroke(style.BLACK, (0, (1, 1)), 1.2)
 
 
 def draw_augment(
@@ -38,7 +30,7 @@ def draw_augment(
     samples = [sample for first, drawn in rows for sample in (first, *drawn)]
     # A stroke for each class that occurs, so that few differ by their dashes alone.
     present = np.unique(np.concatenate([sample.labels for sample in samples])).tolist()
-    styles = dict(zip(present, strokes(len(present))))
+    styles = dict(zip(present, style.strokes(len(present))))
     shown = present[:MAX_CLASSES]
     height = (PANEL + 0.25) * len(rows) + 0.6 + 0.25 * -(-len(shown) // 6)
     figure = Figure(figsize=(PANEL * columns, height), layout='constrained')
@@ -54,16 +46,18 @@ def draw_augment(
     if any(len(sample.ignored) for sample in samples):
         handles.append(IGNORED.handle('ignored'))
     if len(shown) < len(present):
-        handles.append(Stroke('white').handle(f'and {len(present) - len(shown)} classes more'))
-    add_title_and_legend(figure, title, handles)
+        handles.append(
+            style.Stroke('white').handle(f'and {len(present) - len(shown)} classes more')
+        )
+    style.add_title_and_legend(figure, title, handles)
     return figure
 
 
-def _draw_sample(axes: Axes, sample: Sample, styles: dict[int, Stroke], title: str) -> None:
+def _draw_sample(axes: Axes, sample: Sample, styles: dict[int, style.Stroke], title: str) -> None:
     """Draw an image and its ground-truth boxes in the strokes of their classes."""
     axes.axis('on')
-    show_image(axes, sample.image)
-    axes.set_title(title, fontsize=FONT)
-    draw_boxes(axes, sample.ignored, IGNORED)
-    for label, style in styles.items():
-        draw_boxes(axes, sample.bboxes[sample.labels == label], style)
+    style.show_image(axes, sample.image)
+    axes.set_title(title, fontsize=style.FONT)
+    style.draw_boxes(axes, sample.ignored, IGNORED)
+    for label, stroke in styles.items():
+        style.draw_boxes(axes, sample.bboxes[sample.labels == label], stroke)

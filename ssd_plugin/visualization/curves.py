@@ -10,15 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ssd_plugin.errors import InputError
-from ssd_plugin.visualization.style import (
-    BLACK,
-    DASHES,
-    FONT,
-    Stroke,
-    add_grid,
-    add_title_and_legend,
-    strokes,
-)
+from ssd_plugin.visualization import style
 
 SIZE = (11, 9.5)  # inches
 Series = dict[str, list[tuple[int, float]]]  # for each name (iteration, value), by iteration
@@ -89,9 +81,9 @@ def draw_curves(runs: dict[str, Series], title: str) -> Figure:
     if not metrics:
         precision.text(0.5, 0.5, 'not evaluated', ha='center', transform=precision.transAxes)
     rate.set_yscale('log')
-    rate.set_xlabel('iterations', fontsize=FONT + 1)
-    handles = [style.handle(run) for run, style in zip(runs, strokes(len(runs)))]
-    add_title_and_legend(figure, title, handles, columns=4)
+    rate.set_xlabel('iterations', fontsize=style.FONT + 1)
+    handles = [stroke.handle(run) for run, stroke in zip(runs, style.strokes(len(runs)))]
+    style.add_title_and_legend(figure, title, handles, columns=4)
     return figure
 
 
@@ -108,23 +100,25 @@ def _draw_panel(
     marker: str | None = None,
 ) -> None:
     """Draw a line for each run and group of names: the first series of the group that it has."""
-    dashes = [DASHES[i % len(DASHES)] for i in range(len(groups))]
-    for series, style in zip(runs.values(), strokes(len(runs))):
+    dashes = [style.DASHES[i % len(style.DASHES)] for i in range(len(groups))]
+    for series, stroke in zip(runs.values(), style.strokes(len(runs))):
         for number, (group, dash) in enumerate(zip(groups, dashes)):
             name = next((name for name in group if name in series), None)
             if name is None:
                 continue
             axes.plot(
                 *zip(*series[name]),
-                color=style.color,
+                color=stroke.color,
                 linestyle=dash,
                 linewidth=1.1 if number else 2,
                 marker=marker,
                 markersize=5,
             )
-    axes.set_ylabel(label, fontsize=FONT + 1)
-    add_grid(axes)
+    axes.set_ylabel(label, fontsize=style.FONT + 1)
+    style.add_grid(axes)
     axes.spines[['top', 'right']].set_visible(False)
     if len(groups) > 1:
-        handles = [Stroke(BLACK, dash, 1.2).handle(g[0]) for g, dash in zip(groups, dashes)]
-        axes.legend(handles=handles, frameon=False, fontsize=FONT)
+        handles = [
+            style.Stroke(style.BLACK, dash, 1.2).handle(g[0]) for g, dash in zip(groups, dashes)
+        ]
+        axes.legend(handles=handles, frameon=False, fontsize=style.FONT)

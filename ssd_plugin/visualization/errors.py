@@ -23,31 +23,16 @@ from ssd_plugin.evaluation.errors import (
     Counts,
     Diagnosis,
 )
-from ssd_plugin.visualization.style import (
-    BLUE,
-    FONT,
-    GREEN,
-    ORANGE,
-    PURPLE,
-    RED,
-    SKY,
-    Stroke,
-    add_panels,
-    add_title_and_legend,
-    draw_boxes,
-    show_image,
-    text_color,
-    write_labels,
-)
+from ssd_plugin.visualization import style
 
 COLUMNS, CELL = 3, 4.6  # of the sheet; inches
 STROKES = {
-    FOUND: Stroke(GREEN, width=1.2),
-    MISSED: Stroke(ORANGE, (0, (4, 1.5)), 2.2),
-    CONFUSED: Stroke(BLUE, width=2),
-    PLACED: Stroke(PURPLE, width=2),
-    DUPLICATE: Stroke(SKY, width=1.6),
-    FALSE: Stroke(RED, width=2),
+    FOUND: style.Stroke(style.GREEN, width=1.2),
+    MISSED: style.Stroke(style.ORANGE, (0, (4, 1.5)), 2.2),
+    CONFUSED: style.Stroke(style.BLUE, width=2),
+    PLACED: style.Stroke(style.PURPLE, width=2),
+    DUPLICATE: style.Stroke(style.SKY, width=1.6),
+    FALSE: style.Stroke(style.RED, width=2),
 }
 LABEL_SIZE = 7.5  # points
 BAR = 0.34  # height of a class, in inches
@@ -69,14 +54,16 @@ def draw_sheet(
     aspect = float(np.median([image.shape[0] / image.shape[1] for image in images]))
     height = (CELL * aspect + 0.3) * ceil(len(images) / columns) + 0.9
     figure = Figure(figsize=(CELL * columns, height), layout='constrained')
-    for axes, diagnosis, image in zip(add_panels(figure, len(images), columns), diagnoses, images):
+    for axes, diagnosis, image in zip(
+        style.add_panels(figure, len(images), columns), diagnoses, images
+    ):
         scale = min(CELL / image.shape[1], CELL * aspect / image.shape[0])
         _draw_diagnosis(axes, diagnosis, image, classes, points=72 * scale)
     numbers = {**counts.kinds, MISSED: counts.gt_states[MISSED]}
     handles = [
         stroke.handle(f'{kind} ({numbers.get(kind, 0)} in all)') for kind, stroke in STROKES.items()
     ]
-    add_title_and_legend(figure, title, handles)
+    style.add_title_and_legend(figure, title, handles)
     return figure
 
 
@@ -84,19 +71,19 @@ def _draw_diagnosis(
     axes: Axes, diagnosis: Diagnosis, image: np.ndarray, classes: Sequence[str], points: float
 ) -> None:
     """Draw one image; ``points`` is how many points a pixel takes."""
-    show_image(axes, image)
+    style.show_image(axes, image)
     drawn = marks(diagnosis, classes)
     for kind, box, _ in drawn:
-        draw_boxes(axes, [box], STROKES[kind], zorder=3 if kind == FOUND else 4)
+        style.draw_boxes(axes, [box], STROKES[kind], zorder=3 if kind == FOUND else 4)
     labelled = [(box, text, STROKES[kind].color) for kind, box, text in drawn if text]
     if labelled:
         boxes, texts, colors = zip(*labelled)
-        write_labels(axes, boxes, texts, colors, points, LABEL_SIZE)
+        style.write_labels(axes, boxes, texts, colors, points, LABEL_SIZE)
     tally = [(kind, diagnosis.kinds.count(kind)) for kind in WRONG]
     tally.append((MISSED, diagnosis.gt_states.count(MISSED)))
     summary = ', '.join(f'{number} {kind}' for kind, number in tally if number)
     # It takes both '/' and '\' for separators, as paths in annotations may have either.
-    axes.set_title(f'{PureWindowsPath(diagnosis.result.path).name}: {summary}', fontsize=FONT)
+    axes.set_title(f'{PureWindowsPath(diagnosis.result.path).name}: {summary}', fontsize=style.FONT)
 
 
 def marks(diagnosis: Diagnosis, classes: Sequence[str]) -> list[tuple[str, np.ndarray, str]]:
@@ -127,10 +114,10 @@ def draw_counts(counts: Sequence[Counts], classes: Sequence[str], title: str) ->
     left, right = figure.subplots(1, 2)
     _draw_bars(left, [one.gt_states for one in counts], GT_STATES, classes)
     _draw_bars(right, [one.kinds for one in counts], (FOUND, *WRONG), classes)
-    left.set_title('objects of the class', fontsize=FONT + 2)
-    right.set_title('detections that name the class', fontsize=FONT + 2)
-    handles = [Stroke(stroke.color, width=7).handle(kind) for kind, stroke in STROKES.items()]
-    add_title_and_legend(figure, title, handles)
+    left.set_title('objects of the class', fontsize=style.FONT + 2)
+    right.set_title('detections that name the class', fontsize=style.FONT + 2)
+    handles = [style.Stroke(stroke.color, width=7).handle(kind) for kind, stroke in STROKES.items()]
+    style.add_title_and_legend(figure, title, handles)
     return figure
 
 
@@ -145,10 +132,12 @@ def _draw_bars(
         color = STROKES[kind].color
         bars = axes.barh(np.arange(len(classes)), values, 0.72, ends, color=color)
         texts = [str(v) if v > longest * 0.012 * (1 + len(str(v))) else '' for v in values]
-        axes.bar_label(bars, texts, label_type='center', fontsize=FONT, color=text_color(color))
+        axes.bar_label(
+            bars, texts, label_type='center', fontsize=style.FONT, color=style.text_color(color)
+        )
         ends += values
-    axes.set_yticks(np.arange(len(classes)), classes, fontsize=FONT + 1)
+    axes.set_yticks(np.arange(len(classes)), classes, fontsize=style.FONT + 1)
     axes.set_ylim(len(classes) - 0.4, -0.6)
     axes.set_xlim(0, longest * 1.02)
     axes.spines[['top', 'right']].set_visible(False)
-    axes.tick_params(axis='x', labelsize=FONT)
+    axes.tick_params(axis='x', labelsize=style.FONT)

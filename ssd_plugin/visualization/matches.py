@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,19 +14,9 @@ from mmdet.structures.bbox import bbox_overlaps
 
 from ssd_plugin.analysis.matches import Matches
 from ssd_plugin.datasets.samples import Sample
-from ssd_plugin.visualization.style import (
-    BLACK,
-    FONT,
-    Stroke,
-    add_panels,
-    add_title_and_legend,
-    draw_boxes,
-    show_image,
-    strokes,
-    write_labels,
-)
+from ssd_plugin.visualization import style
 
-GT = Stroke(BLACK, width=2.4)
+GT = style.Stroke(style.BLACK, width=2.4)
 MAX_BOXES, COLUMNS = 8, 4  # panels of single ground-truth boxes
 BIG, SMALL = 5.2, 2.6  # sides of panels, in inches
 
@@ -56,41 +47,41 @@ def draw_matches(
         strides: The stride of each level, for the legend.
         title: Title of the figure.
     """
-    styles = strokes(len(strides))
+    styles = style.strokes(len(strides))
     shown = _some_of_each_size(sample.bboxes)
     height, width = sample.image.shape[:2]
     big = BIG * height / width + 0.5
     small = (SMALL + 0.5) * ceil(len(shown) / COLUMNS)
     figure = Figure(figsize=(2 * BIG, big + small + 1.3), layout='constrained')
-    ratios = [big, max(small, 0.1)]
-    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=ratios).ravel()
+    halves: Any = figure.subfigures(2, 1, height_ratios=[big, max(small, 0.1)])
+    above, below = halves
     left, right = above.subplots(1, 2)
 
-    show_image(left, sample.image)
-    draw_boxes(left, sample.bboxes, GT)
+    style.show_image(left, sample.image)
+    style.draw_boxes(left, sample.bboxes, GT)
     texts = [f'{g} {classes[label]}' for g, label in enumerate(sample.labels)]
-    write_labels(left, sample.bboxes, texts, [BLACK] * len(texts), BIG * 72 / width)
-    left.set_title(f'{len(texts)} objects in the augmented sample', fontsize=FONT + 2)
+    style.write_labels(left, sample.bboxes, texts, [style.BLACK] * len(texts), BIG * 72 / width)
+    left.set_title(f'{len(texts)} objects in the augmented sample', fontsize=style.FONT + 2)
 
     what, chosen = 'hard negatives', matches.mined
     if chosen is None:
         what, chosen = 'matched priors', matches.gt_inds > 0
-    show_image(right, sample.image)
-    draw_boxes(right, sample.bboxes, GT, zorder=4)
+    style.show_image(right, sample.image)
+    style.draw_boxes(right, sample.bboxes, GT, zorder=4)
     _draw_priors(right, matches, chosen, styles, 1.1)
     by_level = np.bincount(matches.levels[chosen], minlength=len(styles))
     numbers = ', '.join(map(str, by_level))
-    right.set_title(f'{by_level.sum()} {what}, by level {numbers}', fontsize=FONT + 2)
+    right.set_title(f'{by_level.sum()} {what}, by level {numbers}', fontsize=style.FONT + 2)
 
     if shown:
-        for axes, g in zip(add_panels(below, len(shown), COLUMNS), shown):
+        for axes, g in zip(style.add_panels(below, len(shown), COLUMNS), shown):
             _draw_box_with_priors(axes, sample, matches, g, classes, styles)
     handles = [GT.handle('object')]
-    for level, (style, stride) in enumerate(zip(styles, strides)):
-        handles.append(style.handle(f'prior, level {level} (stride {stride:g})'))
+    for level, (stroke, stride) in enumerate(zip(styles, strides)):
+        handles.append(stroke.handle(f'prior, level {level} (stride {stride:g})'))
     columns = ceil(len(handles) / ceil(len(handles) / 5))
     title = f'{title}\n{describe(sample, matches)}'
-    add_title_and_legend(figure, title, handles, columns)
+    style.add_title_and_legend(figure, title, handles, columns)
     return figure
 
 
@@ -102,12 +93,12 @@ def _some_of_each_size(bboxes: np.ndarray) -> list[int]:
 
 
 def _draw_priors(
-    axes: Axes, matches: Matches, chosen: np.ndarray, styles: Sequence[Stroke], width: float
+    axes: Axes, matches: Matches, chosen: np.ndarray, styles: Sequence[style.Stroke], width: float
 ) -> None:
     """Draw the chosen priors, (P,) bool, each in the stroke of its level."""
-    for level, style in enumerate(styles):
+    for level, stroke in enumerate(styles):
         priors = matches.priors[chosen & (matches.levels == level)]
-        draw_boxes(axes, priors, style._replace(width=width), rim=False)
+        style.draw_boxes(axes, priors, stroke._replace(width=width), rim=False)
 
 
 def _draw_box_with_priors(
@@ -116,10 +107,10 @@ def _draw_box_with_priors(
     matches: Matches,
     g: int,
     classes: Sequence[str],
-    styles: Sequence[Stroke],
+    styles: Sequence[style.Stroke],
 ) -> None:
     """Draw ground-truth box g with its priors, and crop the image to them."""
-    show_image(axes, sample.image)
+    style.show_image(axes, sample.image)
     matched = matches.gt_inds == g + 1
     box, priors = sample.bboxes[g : g + 1], matches.priors[matched]
     boxes = np.concatenate([box, priors])
@@ -130,7 +121,7 @@ def _draw_box_with_priors(
     axes.set_ylim(y + half, y - half)
     axes.set_facecolor('#f2f2f2')
     _draw_priors(axes, matches, matched, styles, 1.2)
-    draw_boxes(axes, box, GT, zorder=4)
+    style.draw_boxes(axes, box, GT, zorder=4)
     width, height = box[0, 2:] - box[0, :2]
     number = '1 prior' if len(priors) == 1 else f'{len(priors)} priors'
     best = ''
@@ -139,5 +130,5 @@ def _draw_box_with_priors(
         best = f', best IoU {ious.max():.2f}'
     axes.set_title(
         f'{g} {classes[sample.labels[g]]}, {width:.0f} x {height:.0f} px\n{number}{best}',
-        fontsize=FONT,
+        fontsize=style.FONT,
     )

@@ -11,14 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ssd_plugin.evaluation.pr import Curve
-from ssd_plugin.visualization.style import (
-    BLUE,
-    FONT,
-    ORANGE,
-    add_grid,
-    add_panels,
-    add_title_and_legend,
-)
+from ssd_plugin.visualization import style
 
 PANEL, MAX_COLUMNS = 2.7, 6  # inches
 
@@ -33,14 +26,14 @@ def draw_pr(curves: Sequence[Curve], title: str) -> Figure:
     columns = min(len(curves), MAX_COLUMNS, max(3, ceil(len(curves) ** 0.5)))
     rows = ceil(len(curves) / columns)
     figure = Figure(figsize=(PANEL * columns, (PANEL + 0.4) * rows + 0.8), layout='constrained')
-    panels = add_panels(figure, len(curves), columns, sharex=True, sharey=True)
+    panels = style.add_panels(figure, len(curves), columns, sharex=True, sharey=True)
     for axes, curve in zip(panels, curves):
         _draw_curve(axes, curve)
     for axes in panels[-columns:]:  # the last one of its column
         axes.tick_params(labelbottom=True)
-    figure.supxlabel('recall', fontsize=FONT + 2)
-    figure.supylabel('precision', fontsize=FONT + 2)
-    add_title_and_legend(figure, title)
+    figure.supxlabel('recall', fontsize=style.FONT + 2)
+    figure.supylabel('precision', fontsize=style.FONT + 2)
+    style.add_title_and_legend(figure, title)
     return figure
 
 
@@ -49,17 +42,18 @@ def _draw_curve(axes: Axes, curve: Curve) -> None:
     axes.set_ylim(0, 1.02)
     axes.set_xticks([0, 0.5, 1])
     axes.set_yticks([0, 0.5, 1])
-    add_grid(axes)
-    axes.set_title(f'{curve.name}: AP {curve.ap:.3f}', fontsize=FONT + 1, fontweight='bold')
+    style.add_grid(axes)
+    axes.set_title(f'{curve.name}: AP {curve.ap:.3f}', fontsize=style.FONT + 1, fontweight='bold')
     note = f'{curve.num_gts} objects, no detections'
     if len(curve.recall):
         recall = np.concatenate([[0], curve.recall])
         precision = np.concatenate([curve.precision[:1], curve.precision])
-        axes.fill_between(recall, precision, color=BLUE, alpha=0.15, linewidth=0)
-        axes.plot(recall, precision, color=BLUE, linewidth=1.8)
+        axes.fill_between(recall, precision, color=style.BLUE, alpha=0.15, linewidth=0)
+        axes.plot(recall, precision, color=style.BLUE, linewidth=1.8)
         f1, index = curve.best
-        best: dict[str, Any] = dict(marker='o', markersize=8, color=ORANGE, markeredgecolor='black')
-        axes.plot(curve.recall[index], curve.precision[index], clip_on=False, **best)
+        best: dict[str, Any] = dict(marker='o', markersize=8, clip_on=False)
+        best.update(color=style.ORANGE, markeredgecolor='black')
+        axes.plot(curve.recall[index], curve.precision[index], **best)
         note = f'{curve.num_gts} objects\nbest F1 {f1:.2f}, score {curve.scores[index]:.2f}'
     frame = dict(facecolor='white', edgecolor='none', alpha=0.8, pad=1.5)
-    axes.text(0.04, 0.05, note, fontsize=FONT - 1, transform=axes.transAxes, bbox=frame)
+    axes.text(0.04, 0.05, note, fontsize=style.FONT - 1, transform=axes.transAxes, bbox=frame)

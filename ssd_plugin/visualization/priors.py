@@ -11,14 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ssd_plugin.analysis.prior_grid import PriorGrid
-from ssd_plugin.visualization.style import (
-    FONT,
-    add_panels,
-    add_title_and_legend,
-    draw_boxes,
-    show_image,
-    strokes,
-)
+from ssd_plugin.visualization import style
 
 PANEL, LEGEND = 3.9, 0.19  # side of an image, and height of a line of its legend, in inches
 
@@ -46,14 +39,14 @@ def draw_priors(grid: PriorGrid, image: np.ndarray, title: str) -> Figure:
     panel_height = PANEL * height / width + LEGEND * (lines + 1) + 0.4
     height = panel_height * ceil(len(cells) / columns) + 0.5
     figure = Figure(figsize=(PANEL * columns, height), layout='constrained')
-    for level, axes in enumerate(add_panels(figure, len(cells), columns)):
-        show_image(axes, image)
+    for level, axes in enumerate(style.add_panels(figure, len(cells), columns)):
+        style.show_image(axes, image)
         axes.set_xlim(low[0], high[0])
         axes.set_ylim(high[1], low[1])
         axes.set_facecolor('#f2f2f2')
         _draw_level(axes, grid, level, cells[level])
     size = ' x '.join(map(str, grid.input_size))
-    add_title_and_legend(figure, f'{title}: {sum(map(len, levels))} priors on {size} pixels')
+    style.add_title_and_legend(figure, f'{title}: {sum(map(len, levels))} priors on {size} pixels')
     return figure
 
 
@@ -66,22 +59,23 @@ def _draw_level(axes: Axes, grid: PriorGrid, level: int, priors: np.ndarray) -> 
     axes.hlines(np.arange(down + 1) * stride[1], 0, width, **lines)
     centre = (priors[0, :2] + priors[0, 2:]) / 2
     axes.plot(*centre, marker='+', color='black', markersize=8, zorder=5)
-    styles = strokes(len(priors))
+    styles = style.strokes(len(priors))
     sizes = [f'{w:.4g} x {h:.4g}' for w, h in priors[:, 2:] - priors[:, :2]]
-    for prior, style in zip(priors, styles):
-        draw_boxes(axes, [prior], style)
+    for prior, stroke in zip(priors, styles):
+        style.draw_boxes(axes, [prior], stroke)
     step = f'{stride[0]:g}' if stride[0] == stride[1] else f'{stride[0]:g} x {stride[1]:g}'
     number = across * down * len(priors)
     axes.set_title(
-        f'level {level}: {across} x {down} cells of {step} px, {number} priors', fontsize=FONT + 1
+        f'level {level}: {across} x {down} cells of {step} px, {number} priors',
+        fontsize=style.FONT + 1,
     )
     axes.legend(
-        handles=[style.handle(size) for style, size in zip(styles, sizes)],
+        handles=[stroke.handle(size) for stroke, size in zip(styles, sizes)],
         loc='upper center',
         bbox_to_anchor=(0.5, -0.01),
         ncols=2,
-        fontsize=FONT,
+        fontsize=style.FONT,
         frameon=False,
         title='width x height, in pixels',
-        title_fontsize=FONT,
+        title_fontsize=style.FONT,
     )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import product
 from math import ceil
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib import patheffects
@@ -20,32 +20,24 @@ BLACK, ORANGE, SKY, GREEN = '#000000', '#E69F00', '#56B4E9', '#009E73'
 YELLOW, BLUE, RED, PURPLE = '#F0E442', '#0072B2', '#D55E00', '#CC79A7'
 PALETTE = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW)
 LIGHT = (YELLOW, SKY, ORANGE, PURPLE)  # on these, black letters are easier to read than white
-DASHES = ('-', (0, (4, 1.5)), (0, (1, 1)))
+DASHES: tuple[str | tuple, ...] = ('-', (0, (4, 1.5)), (0, (1, 1)))
 DPI = 110
 FONT = 9  # points
 LETTER_WIDTH = 0.62  # of digits and small letters, as a share of the font size
-
-Boxes: TypeAlias = Sequence | np.ndarray  # (n, 4) xyxy in pixels
 
 
 class Stroke(NamedTuple):
     """How a line is drawn."""
 
     color: str
-    dashes: Any = '-'  # a line style of Matplotlib's
+    dashes: str | tuple = '-'
     width: float = 1.8  # points
 
     def handle(self, label: str) -> Line2D:
         """An entry of a legend."""
-        return Line2D(
-            [],
-            [],
-            label=label,
-            color=self.color,
-            linestyle=self.dashes,
-            linewidth=max(self.width, 1.8),
-            path_effects=halo(self.width),
-        )
+        style: dict[str, Any] = dict(color=self.color, linestyle=self.dashes)
+        style.update(linewidth=max(self.width, 1.8), path_effects=halo(self.width))
+        return Line2D([], [], label=label, **style)
 
 
 def halo(width: float) -> list:
@@ -55,7 +47,7 @@ def halo(width: float) -> list:
 
 def strokes(number: int) -> list[Stroke]:
     """A number of strokes that differ by colour, then by dashes; from the 22nd on they repeat."""
-    known = [Stroke(color, dashes) for dashes, color in product(DASHES, PALETTE)]
+    known = [Stroke(color, dashes) for dashes in DASHES for color in PALETTE]
     return [known[i % len(known)] for i in range(number)]
 
 
@@ -112,27 +104,20 @@ def show_image(axes: Axes, image: np.ndarray) -> None:
 
 
 def draw_boxes(
-    axes: Axes, bboxes: Boxes, stroke: Stroke, zorder: float = 3, rim: bool = True
+    axes: Axes, bboxes: Iterable, stroke: Stroke, zorder: float = 3, rim: bool = True
 ) -> None:
     """Draw boxes (n, 4) xyxy in pixels, with a white rim unless they are too many for it."""
+    style: dict[str, Any] = dict(edgecolor=stroke.color, linestyle=stroke.dashes, fill=False)
+    style.update(linewidth=stroke.width, zorder=zorder)
+    if rim:
+        style['path_effects'] = halo(stroke.width)
     for x1, y1, x2, y2 in bboxes:
-        box = Rectangle(
-            (x1, y1),
-            x2 - x1,
-            y2 - y1,
-            fill=False,
-            edgecolor=stroke.color,
-            linestyle=stroke.dashes,
-            linewidth=stroke.width,
-            path_effects=halo(stroke.width) if rim else [],
-            zorder=zorder,
-        )
-        axes.add_patch(box)
+        axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, **style))
 
 
 def write_labels(
     axes: Axes,
-    bboxes: Boxes,
+    bboxes: Iterable,
     texts: Sequence[str],
     colors: Sequence[str],
     points: float,
@@ -166,7 +151,7 @@ def write_labels(
 
 
 def label_places(
-    bboxes: Boxes, sides: Sequence[tuple[float, float]], limits: tuple[float, float]
+    bboxes: Iterable, sides: Sequence[tuple[float, float]], limits: tuple[float, float]
 ) -> list[tuple[float, float]]:
     """Top left corners of labels, one for each box.
 
