@@ -8,6 +8,8 @@ import ssd_plugin  # noqa: F401 - before MMDetection, which it makes importable 
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.registry import init_default_scope
 
+import tests.support.plain_configs  # noqa: F401
+
 
 @pytest.fixture(autouse=True)
 def _what_a_test_before_left_behind_is_gone():

@@ -13,7 +13,9 @@ ROOT = Path(__file__).resolve().parents[2]
 # Importing MMDetection takes longer than most of what the tests have a command do. A fork of a
 # server that has imported it starts at once, and is as good as new: the server runs nothing.
 SERVER = multiprocessing.get_context('forkserver')
-SERVER.set_forkserver_preload(['ssd_plugin', 'mmdet.apis', 'mmdet.visualization', 'matplotlib'])
+SERVER.set_forkserver_preload(
+    ['ssd_plugin', 'mmdet.apis', 'mmdet.visualization', 'matplotlib', 'tests.support.plain_configs']
+)
 
 
 def run(*args, cwd, path=(), fails=False, timeout=200):
