@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from ssd_plugin.evaluation.results import Result
+from tests.support.commands import run_warm
 from tests.support.logs import train, val, write_log
 
 
@@ -107,3 +108,15 @@ def test_precision_and_recall_are_those_of_the_evaluation(run, tmp_path):
     evaluated = Runner.from_cfg(cfg).test()['pascal_voc/mAP']
     shown = float(re.search(r'mean +AP (\d\.\d+)', output).group(1))
     assert shown == pytest.approx(evaluated, abs=6e-4)
+
+
+def test_importing_the_plugin_imports_nothing_of_what_only_commands_use(tmp_path):
+    script = tmp_path / 'rooms.py'
+    script.write_text(
+        'import sys, ssd_plugin\n'
+        "print(sorted({m.split('.')[1] for m in sys.modules if m.startswith('ssd_plugin.')}))"
+    )
+    rooms = run_warm(script, cwd=tmp_path)
+    assert "'models'" in rooms
+    for room in ('analysis', 'export', 'inference', 'visualization'):
+        assert f"'{room}'" not in rooms
