@@ -63,7 +63,7 @@ def draw_sheet(
     handles = [
         stroke.handle(f'{kind} ({numbers.get(kind, 0)} in all)') for kind, stroke in STROKES.items()
     ]
-    style.add_title_and_legend(figure, title, handles)
+    style.add_title_and_legend(figure, title, handles, 2 * columns)  # as wide as the images
     return figure
 
 
