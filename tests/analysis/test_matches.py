@@ -1,28 +1,34 @@
 """`show.py matches`: the matches and the negatives are those of the method."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
+from mmengine.hub import get_config
 
 from ssd_plugin.analysis.matches import build_model, match
 from ssd_plugin.datasets.samples import packed
 from ssd_plugin.visualization.matches import describe, draw_matches
-from tests.support.helpers import clear_cut_boxes, instances, naive_match, naive_mining, to_flat
+from tests.support.commands import ROOT
+from tests.support.helpers import clear_cut_boxes, instances, naive_match, to_flat
+from tests.support.naive_losses import naive_mining
 
-CONFIG = Path(__file__).resolve().parents[2] / 'configs' / 'demo_shapes.py'
 CLASSES = ('circle', 'square', 'triangle', 'star', 'cross')
+
+
+def build(**head):
+    """The demo's model, with changes to its head."""
+    cfg = Config.fromfile(ROOT / 'configs/demo_shapes.py', import_custom_modules=False)
+    cfg.model.bbox_head.update(head)
+    torch.manual_seed(0)
+    return build_model(cfg, None)
 
 
 @pytest.fixture(scope='module')
 def model():
-    cfg = Config.fromfile(CONFIG, import_custom_modules=False)
-    torch.manual_seed(0)
-    return build_model(cfg, None)
+    return build()
 
 
 def make_item(boxes, labels):
@@ -35,13 +41,8 @@ def make_item(boxes, labels):
 
 @torch.no_grad()
 def test_matches_and_negatives_are_those_of_the_method(model):
-    priors = [
-        prior
-        for level in model.bbox_head.prior_generator.grid_priors(
-            [(20, 20), (10, 10), (5, 5), (3, 3)], device='cpu'
-        )
-        for prior in level.tolist()
-    ]
+    sizes = [(20, 20), (10, 10), (5, 5), (3, 3)]
+    priors = torch.cat(model.bbox_head.prior_generator.grid_priors(sizes, device='cpu')).tolist()
     boxes = clear_cut_boxes(3, 0, priors, size=160, smallest=25, largest=90)
     item = make_item(boxes, [2, 0, 1])
     found = match(model, item)
@@ -61,14 +62,12 @@ def test_matches_and_negatives_are_those_of_the_method(model):
 
 
 def test_a_loss_that_does_not_mine_has_no_hard_negatives():
-    cfg = Config.fromfile(CONFIG, import_custom_modules=False)
-    cfg.model.bbox_head.loss_cls = dict(type='FocalLoss')
-    found = match(build_model(cfg, None), make_item([[20, 20, 60, 70]], [0]))
+    found = match(build(loss_cls=dict(type='FocalLoss')), make_item([[20, 20, 60, 70]], [0]))
     assert found.mined is None
     assert (found.gt_inds > 0).sum() > 0
 
 
-def test_a_sample_without_objects(model):
+def test_a_sample_without_boxes(model):
     item = make_item([], [])
     found = match(model, item)
     assert not found.mined.any() and not (found.gt_inds > 0).any()
@@ -95,17 +94,8 @@ def test_the_image_tells_the_counts(model):
 
 
 def test_other_heads_are_refused():
-    cfg = Config.fromfile(CONFIG, import_custom_modules=False)
-    cfg.model.bbox_head = dict(
-        type='RetinaHead',
-        num_classes=5,
-        in_channels=32,
-        anchor_generator=dict(
-            type='AnchorGenerator', strides=[8, 16, 32, 64], ratios=[1.0], scales=[4]
-        ),
-    )
-    cfg.model.train_cfg = dict(assigner=dict(type='MaxIoUAssigner', pos_iou_thr=0.5,
-                                             neg_iou_thr=0.4), allowed_border=-1)  # fmt: skip
+    cfg = get_config('mmdet::retinanet/retinanet_r50_fpn_1x_coco.py')
+    cfg.model.backbone.init_cfg = None
     assert MODELS.build(cfg.model)  # the config itself is sound
     with pytest.raises(ValueError, match='SSDMultiBoxHead'):
         build_model(cfg, None)

@@ -12,11 +12,17 @@ from mmengine.runner import autocast
 
 from ssd_plugin.engine.amp import enable_amp
 from ssd_plugin.engine.launch import build_runner
-from tests.models.test_fixed_shapes import HEADS, batch, losses_and_gradients
-from tests.models.test_head import MIXED, data
-from tests.models.test_step import LABELS, channels_last, initialised, trained
-from tests.support.commands import ROOT, run
-from tests.support.helpers import image_metas, tiny_head, to_levels
+from tests.support.commands import ROOT, run_warm
+from tests.support.helpers import image_metas, random_batch, tiny_head, to_levels
+from tests.support.tiny_detector import (
+    HEADS,
+    assert_finds_its_boxes,
+    channels_last,
+    losses_and_gradients,
+    step_inputs,
+    tiny_detector,
+    train,
+)
 from tests.support.tiny_training import BY_ITERATION, write_training
 
 pytestmark = [
@@ -44,17 +50,17 @@ def float32_convolutions(monkeypatch):
 
 
 def on_gpu(inputs):
-    """A batch of `test_fixed_shapes.batch` on the GPU."""
-    scores, preds, gt, metas, ignored = inputs
-    maps = ([m.detach().cuda().requires_grad_() for m in levels] for levels in (scores, preds))
-    return (*maps, [i.to('cuda') for i in gt], metas, [i.to('cuda') for i in ignored])
+    """The inputs of a step on the GPU, in the same memory format."""
+    scores, deltas, truth, metas, ignored = inputs
+    maps = ([m.detach().cuda().requires_grad_() for m in levels] for levels in (scores, deltas))
+    return (*maps, [i.to('cuda') for i in truth], metas, [i.to('cuda') for i in ignored])
 
 
 @heads
 @pytest.mark.parametrize('memory', [torch.contiguous_format, torch.channels_last])
 def test_losses_and_gradients_are_those_of_the_cpu(options, memory):
     head = tiny_head(**options)
-    inputs = batch(head, memory=memory)
+    inputs = step_inputs(head, memory)
     expected = losses_and_gradients(head.loss_by_feat, inputs)
     found = losses_and_gradients(head.cuda().loss_by_feat, on_gpu(inputs))
     assert all(value.is_cuda for value in found)
@@ -65,7 +71,7 @@ def test_losses_and_gradients_are_those_of_the_cpu(options, memory):
 @pytest.mark.parametrize('name', sorted(HEADS.keys() - {'boxes in pixels, and their quality'}))
 def test_no_step_of_the_loss_waits_for_the_gpu(name):
     head = tiny_head(**HEADS[name]).cuda()
-    inputs = batch(head)
+    inputs = step_inputs(head)
     scores, deltas, _, metas, _ = on_gpu(inputs)
     # Annotations are on the host, as SSDDataPreprocessor leaves them.
     inputs = (scores, deltas, inputs[2], metas, inputs[4])
@@ -113,8 +119,8 @@ class WaitingHook(Hook):
 
 
 def test_detections_are_those_of_the_cpu():
-    generator = torch.Generator().manual_seed(0)
-    scores, deltas = (to_levels(torch.randn(3, 368, c, generator=generator)) for c in (4, 4))
+    batch = random_batch((0, 0, 0))
+    scores, deltas = (to_levels(flat.detach()) for flat in batch[:2])
     head = tiny_head()
     metas = image_metas(3)
     expected = head.predict_by_feat(scores, deltas, metas)
@@ -128,29 +134,18 @@ def test_detections_are_those_of_the_cpu():
 
 
 def test_a_step_learns_what_it_learns_on_the_cpu(float32_convolutions):
-    expected = trained(initialised(), OptimWrapper, 4)
-    found = trained(initialised().cuda(), OptimWrapper, 4)
+    expected = train(tiny_detector(), OptimWrapper, 4)
+    found = train(tiny_detector().cuda(), OptimWrapper, 4)
     torch.testing.assert_close([f.cpu() for f in found], expected, rtol=1e-2, atol=1e-3)
 
 
 @pytest.mark.parametrize('dtype', ['float16', 'bfloat16'])
 def test_mixed_precision_finds_what_it_was_taught(dtype):
-    model = channels_last(initialised().cuda())
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    wrapper = AmpOptimWrapper(optimizer=optimizer, dtype=dtype)
-    losses = [model.train_step(data(MIXED, LABELS), wrapper)['loss'] for _ in range(80)]
+    model = channels_last(tiny_detector().cuda())
+    losses = train(model, AmpOptimWrapper, 80, dtype=dtype)
     assert losses[-1] < 0.1 * losses[0]
     with torch.no_grad(), autocast(enabled=True):
-        samples = model.eval().test_step(data(MIXED, LABELS))
-    for sample, boxes, labels in zip(samples, MIXED, LABELS, strict=True):
-        found = sample.pred_instances
-        sure = found[found.scores > 0.5]
-        assert sorted(sure.labels.tolist()) == labels
-        order = sure.labels.argsort()
-        torch.testing.assert_close(
-            sure.bboxes[order].float().cpu(),
-            torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), rtol=0, atol=3,
-        )  # fmt: skip
+        assert_finds_its_boxes(model)
 
 
 def test_the_loss_scale_goes_on_where_it_was(tmp_path):
@@ -163,18 +158,16 @@ def test_the_loss_scale_goes_on_where_it_was(tmp_path):
         'optim_wrapper.loss_scale.growth_interval=4',
     )  # fmt: skip
 
-    def train(epochs, *flags):
-        tool = ROOT / 'tools' / 'train.py'
-        epochs = f'train_cfg.max_epochs={epochs}'
-        said = run(
-            tool, config, '--work-dir', out, *flags, '--cfg-options', *options, epochs,
-            cwd=tmp_path, path=[ROOT / 'tests'],
+    def train_until(epochs, *flags):
+        said = run_warm(
+            ROOT / 'tools/train.py', config, '--work-dir', out, *flags, '--cfg-options', *options,
+            f'train_cfg.max_epochs={epochs}', cwd=tmp_path,
         )  # fmt: skip
-        checkpoint = torch.load(out / f'iter_{5 * int(epochs[-1])}.pth', weights_only=False)
+        checkpoint = torch.load(out / f'iter_{5 * epochs}.pth', weights_only=False)
         return said, checkpoint['optimizer']['loss_scaler']
 
-    _, scaler = train(1)
+    _, scaler = train_until(1)
     assert (scaler['scale'], scaler['_growth_tracker']) == (2048, 1)
-    said, scaler = train(2, '--resume')
+    said, scaler = train_until(2, '--resume')
     assert (scaler['scale'], scaler['_growth_tracker']) == (4096, 2)
     assert 'mAP' in said

@@ -1,4 +1,4 @@
-"""The method, written down once more as naive loops: what the tests compare the package with.
+"""A small head to test with, and the method once more, as naive loops to compare it with.
 
 Letters as in the package: B images, P priors, G boxes of an image, C foreground classes, K scores.
 """
@@ -6,6 +6,8 @@ Letters as in the package: B images, P priors, G boxes of an image, C foreground
 import math
 import random
 from fractions import Fraction
+from functools import cache
+from typing import NamedTuple
 
 import ssd_plugin  # noqa: F401  (first: it prepares what MMDetection needs)
 
@@ -13,9 +15,11 @@ import ssd_plugin  # noqa: F401  (first: it prepares what MMDetection needs)
 import torch
 from mmdet.registry import MODELS, TASK_UTILS
 from mmengine.structures import InstanceData
+from torch import Tensor
 
 # Tensors here are small: a second thread would cost more than it gives.
 torch.set_num_threads(1)
+NAN, INF = math.nan, math.inf
 
 # The table of the models: sizes m_0 .. m_last, then M_last.
 SSD300 = dict(
@@ -24,7 +28,6 @@ SSD300 = dict(
     ratios=[[2], [2, 3], [2, 3], [2, 3], [2], [2]],
     feature_sizes=[38, 19, 10, 5, 3, 1],
     per_cell=[4, 6, 6, 6, 4, 4],
-    per_level=[5776, 2166, 600, 150, 36, 4],
     total=8732,
 )
 SSD512 = dict(
@@ -33,7 +36,6 @@ SSD512 = dict(
     ratios=[[2], [2, 3], [2, 3], [2, 3], [2, 3], [2], [2]],
     feature_sizes=[64, 32, 16, 8, 4, 2, 1],
     per_cell=[4, 6, 6, 6, 6, 4, 4],
-    per_level=[16384, 6144, 1536, 384, 96, 16, 4],
     total=24564,
 )
 MODEL_TABLE = {
@@ -54,13 +56,13 @@ def prior_config(model, **changes):
         max_sizes=model['sizes'][1:],
         input_size=model['input_size'],
     )
-    config.update(changes)
-    return config
+    return dict(config, **changes)
 
 
-def model_priors(name, dtype=torch.float32):
-    model = MODEL_TABLE[name]
-    generator = TASK_UTILS.build(prior_config(model))
+def model_priors(model, dtype=torch.float32, **changes):
+    """Priors of each level, of a model of the table or by its name."""
+    model = MODEL_TABLE[model] if isinstance(model, str) else model
+    generator = TASK_UTILS.build(prior_config(model, **changes))
     return generator.grid_priors([(n, n) for n in model['feature_sizes']], dtype, device='cpu')
 
 
@@ -86,21 +88,24 @@ def tiny_head(num_classes=3, **changes):
         num_classes=num_classes,
         in_channels=TINY_CHANNELS,
         anchor_generator=prior_config(TINY),
-        bbox_coder=dict(type='DeltaXYWHBBoxCoder', target_stds=[0.1, 0.1, 0.2, 0.2]),
-        train_cfg=dict(assigner=dict(type='BatchMaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.5)),
+        train_cfg=dict(assigner=dict(type='BatchMaxIoUAssigner')),
         test_cfg=TINY_TEST_CFG,
     )
-    config.update(changes)
     torch.manual_seed(0)
-    head = MODELS.build(config)
+    head = MODELS.build(dict(config, **changes))
     head.init_weights()
     return head
 
 
-def tiny_features(batch_size, seed=0, requires_grad=False):
+def mined(**loss):
+    """Hard negative mining around an inner loss."""
+    return dict(type='HardNegativeMiningLoss', loss=loss)
+
+
+def tiny_features(batch_size, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return [
-        torch.randn(batch_size, c, n, n, generator=generator).requires_grad_(requires_grad)
+        torch.randn(batch_size, c, n, n, generator=generator)
         for c, n in zip(TINY_CHANNELS, TINY['feature_sizes'])
     ]
 
@@ -135,12 +140,62 @@ def image_metas(batch_size, shape=(64, 64), scale=(1.0, 1.0)):
     ]
 
 
+def as_boxes(boxes):
+    """A list of boxes, which may be empty, as (n, 4) float32."""
+    return torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+
+
 def instances(boxes, labels=None):
     """Ground truth of one image from a list of boxes."""
-    boxes = torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4)
-    if labels is None:
-        labels = [0] * len(boxes)
+    boxes = as_boxes(boxes)
+    labels = [0] * len(boxes) if labels is None else labels
     return InstanceData(bboxes=boxes, labels=torch.as_tensor(labels, dtype=torch.int64))
+
+
+class Batch(NamedTuple):
+    """Outputs of a tiny head for B images, and their ground truth as a list for each image."""
+
+    scores: Tensor  # (B, 368, K)
+    deltas: Tensor  # (B, 368, 4)
+    boxes: list
+    labels: list
+    ignored: list | None = None  # boxes
+
+    def head_loss(self, head):
+        """The losses of a head, by its name."""
+        return head.loss_by_feat(
+            to_levels(self.scores),
+            to_levels(self.deltas),
+            list(map(instances, self.boxes, self.labels)),
+            image_metas(len(self.boxes)),
+            None if self.ignored is None else list(map(instances, self.ignored)),
+        )
+
+
+def random_batch(counts=(3, 0, 6), num_scores=4, seed=0, spread=1.0, **fields):
+    """Random outputs with a gradient, and clear-cut boxes: `counts` of them in each image."""
+    generator = torch.Generator().manual_seed(seed)
+    scores = 2 * torch.randn(len(counts), 368, num_scores, generator=generator)
+    deltas = spread * torch.randn(len(counts), 368, 4, generator=generator)
+    fields = (
+        dict(
+            boxes=[tiny_boxes(count, seed + i) for i, count in enumerate(counts)],
+            labels=[[g % 3 for g in range(count)] for count in counts],
+        )
+        | fields
+    )
+    return Batch(scores.requires_grad_(), deltas.requires_grad_(), **fields)
+
+
+def assert_same_loss(found, expected, inputs, **tolerance):
+    """Two scalars, and their gradients with respect to a tensor, are the same."""
+    tolerance = tolerance or dict(rtol=1e-4, atol=1e-5)
+    assert found.shape == ()
+    torch.testing.assert_close(found, expected.to(found.dtype), **tolerance)
+    ours, theirs = (
+        torch.autograd.grad(loss, inputs, retain_graph=True)[0] for loss in (found, expected)
+    )
+    torch.testing.assert_close(ours, theirs, **tolerance)
 
 
 # ------------------------------------------------------------------------------------ priors
@@ -149,10 +204,9 @@ def instances(boxes, labels=None):
 def naive_priors(model):
     """Every prior of every cell, box by box, as nested Python lists: one list per level."""
     levels = []
-    sizes = zip(model['sizes'][:-1], model['sizes'][1:])
-    for stride, (m, big), ratios, side in zip(
-        model['strides'], sizes, model['ratios'], model['feature_sizes']
-    ):
+    sizes = model['sizes']
+    columns = (model['strides'], sizes, sizes[1:], model['ratios'], model['feature_sizes'])
+    for stride, m, big, ratios, side in zip(*columns):
         shapes = [(m, m), (math.sqrt(m * big), math.sqrt(m * big))]
         for r in ratios:
             shapes.append((m * math.sqrt(r), m / math.sqrt(r)))
@@ -165,6 +219,8 @@ def naive_priors(model):
         levels.append(boxes)
     return levels
 
+
+PRIORS = sum(naive_priors(TINY), [])  # 368 boxes
 
 # ---------------------------------------------------------------------------------- matching
 
@@ -193,32 +249,19 @@ def takes_part(box):
 
 
 def naive_match(
-    priors,
-    boxes,
-    mask=None,
-    pos_iou_thr=0.5,
-    neg_iou_thr=0.5,
-    bipartite=True,
-    ignored=(),
+    priors, boxes, mask=None, pos_iou_thr=0.5, neg_iou_thr=0.5, bipartite=True, ignored=(),
     ignore_iof_thr=-1,
-):
+):  # fmt: skip
     """Matching of one image: `gt_inds` and `max_overlaps`, two lists of length P."""
     mask = [True] * len(boxes) if mask is None else mask
     valid = [g for g, box in enumerate(boxes) if mask[g] and takes_part(box)]
     overlap = {g: [iou(boxes[g], prior) for prior in priors] for g in valid}
 
-    claimed = {}  # prior -> the box that claims it, whatever the overlap
     if bipartite:
-        pairs = [(-overlap[g][p], g, p) for g in valid for p in range(len(priors))]
-        done = set()
-        for minus_iou, g, p in sorted(pairs):
-            if minus_iou < 0 and g not in done and p not in claimed:
-                claimed[p] = g
-                done.add(g)
+        claimed = naive_greedy([(v, g, p) for g in valid for p, v in enumerate(overlap[g])])
     else:
-        for g in valid:
-            if max(overlap[g], default=0) > 0:
-                claimed[overlap[g].index(max(overlap[g]))] = g
+        best = {g: max(overlap[g], default=0) for g in valid}
+        claimed = {overlap[g].index(best[g]): g for g in valid if best[g] > 0}
 
     gt_inds, best_overlaps = [], []
     for p, prior in enumerate(priors):
@@ -241,6 +284,19 @@ def naive_match(
             )
             gt_inds.append(-1 if covered else 0)
     return gt_inds, best_overlaps
+
+
+def naive_greedy(pairs):
+    """The best (overlap, box, prior) of all, then the best of the rest: the box of each prior.
+
+    Among equal overlaps, the lower box and then the lower prior come first.
+    """
+    claimed, done = {}, set()
+    for overlap, g, p in sorted(pairs, key=lambda pair: (-pair[0], pair[1], pair[2])):
+        if overlap > 0 and g not in done and p not in claimed:
+            claimed[p] = g
+            done.add(g)
+    return claimed
 
 
 def clear_cut(boxes, priors, gap=2e-5):
@@ -271,250 +327,27 @@ def clear_cut_boxes(count, seed, priors, size=64, smallest=12, largest=48):
     return boxes
 
 
-# -------------------------------------------------------------------------------------- loss
-
-
-def cross_entropy(scores, label):
-    """-log softmax(scores)[label], of one prior."""
-    return torch.logsumexp(scores, 0) - scores[label]
-
-
-def smooth_cross_entropy(scores, label, smoothing=0.1):
-    """Cross entropy with a target of which `smoothing` is shared out among all K scores."""
-    each = [cross_entropy(scores, k) for k in range(len(scores))]
-    return (1 - smoothing) * each[label] + smoothing * sum(each) / len(each)
-
-
-def weighted(loss, weights):
-    """A loss times the weight of the prior's class."""
-    return lambda scores, label: weights[label] * loss(scores, label)
-
-
-def sigmoid_cross_entropy(scores, label, pos_weights=None):
-    """Sum over the classes of binary cross entropy; a background label is no class at all."""
-    total = scores.new_zeros(())
-    for c, score in enumerate(scores):
-        p = torch.sigmoid(score)
-        weight = pos_weights[c] if pos_weights else 1
-        total = total - (weight * torch.log(p) if c == label else torch.log(1 - p))
-    return total
-
-
-def focal_loss(scores, label, gamma=2.0, alpha=0.25):
-    total = scores.new_zeros(())
-    for c, score in enumerate(scores):
-        p = torch.sigmoid(score)
-        if c == label:
-            total = total - alpha * (1 - p) ** gamma * torch.log(p)
-        else:
-            total = total - (1 - alpha) * p**gamma * torch.log(1 - p)
-    return total
-
-
-def quality_focal_loss(scores, label, quality, beta=2.0):
-    """Generalized Focal Loss, formula 5: the target for the prior's class is its quality."""
-    total = scores.new_zeros(())
-    for c, score in enumerate(scores):
-        p, y = torch.sigmoid(score), quality if c == label else 0.0
-        entropy = -(y * torch.log(p) + (1 - y) * torch.log(1 - p))
-        total = total + abs(y - p) ** beta * entropy
-    return total
-
-
-def varifocal_loss(scores, label, quality, gamma=2.0, alpha=0.75):
-    """VarifocalNet, formula 2: negatives are weighted down, positives by their quality."""
-    total = scores.new_zeros(())
-    for c, score in enumerate(scores):
-        p = torch.sigmoid(score)
-        if c == label and quality > 0:
-            total = total - quality * (quality * torch.log(p) + (1 - quality) * torch.log(1 - p))
-        else:
-            total = total - alpha * p**gamma * torch.log(1 - p)
-    return total
-
-
-def naive_mining(losses, positive, minable, ratio=3, min_negatives=0):
-    """The hardest negatives of one image: a list of indices."""
-    k = min(max(ratio * sum(positive), min_negatives), sum(minable))
-    hardest = sorted((p for p in range(len(losses)) if minable[p]), key=lambda p: -losses[p].item())
-    return hardest[:k]
-
-
-def naive_mining_loss(
-    scores,
-    labels,
-    background,
-    weights=None,
-    ratio=3,
-    min_negatives=0,
-    loss=cross_entropy,
-    quality=None,
-):
-    """Sum over positives and hardest negatives, and the number of positives, image by image.
-
-    A loss that learns quality gets that of each prior, from the table `quality` (B, P).
-    """
-    total, num_pos = scores.sum() * 0, 0
-    for b in range(len(scores)):
-        losses = [
-            loss(scores[b, p], int(labels[b, p]), *([] if quality is None else [quality[b][p]]))
-            for p in range(scores.shape[1])
-        ]
-        used = [weights is None or bool(weights[b, p] > 0) for p in range(len(losses))]
-        positive = [used[p] and int(labels[b, p]) != background for p in range(len(losses))]
-        minable = [used[p] and int(labels[b, p]) == background for p in range(len(losses))]
-        for p in range(len(losses)):
-            if positive[p]:
-                total = total + losses[p] * (1 if weights is None else weights[b, p])
-        for p in naive_mining(losses, positive, minable, ratio, min_negatives):
-            total = total + losses[p] * (1 if weights is None else weights[b, p])
-        num_pos += sum(positive)
-    return total, num_pos
-
-
-def encode(prior, box):
-    """The regression target of a prior matched to a box."""
-    pw, ph = prior[2] - prior[0], prior[3] - prior[1]
-    gw, gh = box[2] - box[0], box[3] - box[1]
-    dx = (box[0] + box[2]) / 2 - (prior[0] + prior[2]) / 2
-    dy = (box[1] + box[3]) / 2 - (prior[1] + prior[3]) / 2
-    return [dx / pw / 0.1, dy / ph / 0.1, math.log(gw / pw) / 0.2, math.log(gh / ph) / 0.2]
-
-
-def smooth_l1(difference):
-    d = abs(difference)
-    return 0.5 * d * d if d.item() < 1 else d - 0.5
-
-
-def offset_loss(coordinate_loss):
-    """Regression as in the paper: a loss of each of the four differences of offsets, summed."""
-
-    def loss(prior, delta, box):
-        return sum(coordinate_loss(d - t) for d, t in zip(delta, encode(prior, box)))
-
-    return loss
-
-
-def pixel_loss(coordinate_loss):
-    """A loss of each of the four differences of coordinates, in pixels, summed."""
-
-    def loss(prior, delta, box):
-        return sum(coordinate_loss(d - t) for d, t in zip(predicted_box(prior, delta), box))
-
-    return loss
-
-
-def box_loss(loss_of_boxes):
-    """A loss of the predicted box and the object's."""
-    return lambda prior, delta, box: loss_of_boxes(predicted_box(prior, delta), box)
-
-
-def predicted_box(prior, delta):
-    """`decode` for a tensor (4,) with a gradient: a list of four scalars."""
-    pw, ph = prior[2] - prior[0], prior[3] - prior[1]
-    x = (prior[0] + prior[2]) / 2 + 0.1 * delta[0] * pw
-    y = (prior[1] + prior[3]) / 2 + 0.1 * delta[1] * ph
-    w, h = pw * torch.exp(0.2 * delta[2]), ph * torch.exp(0.2 * delta[3])
-    return [x - w / 2, y - h / 2, x + w / 2, y + h / 2]
-
-
-def enclosing(a, b):
-    return [min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])]
-
-
-def iou_loss(a, b):
-    return -torch.log(torch.clamp(iou(a, b), min=1e-6))
-
-
-def giou_loss(a, b):
-    """Formula of arXiv:1902.09630: the IoU less the share of the hull that neither box covers."""
-    hull, union = area(enclosing(a, b)), area(a) + area(b) - intersection(a, b)
-    return 1 - iou(a, b) + (hull - union) / hull
-
-
-def diou_loss(a, b):
-    """arXiv:1911.08287, formula 7: centre distance over the hull's diagonal, both squared."""
-    hull = enclosing(a, b)
-    distance = sum(((a[i] + a[i + 2]) / 2 - (b[i] + b[i + 2]) / 2) ** 2 for i in (0, 1))
-    diagonal = sum((hull[i + 2] - hull[i]) ** 2 for i in (0, 1))
-    return 1 - iou(a, b) + distance / diagonal
-
-
-def ciou_loss(a, b):
-    """arXiv:2005.03572, formulas 8 to 12: DIoU and the difference of aspect ratios."""
-    angles = [torch.atan((x[2] - x[0]) / torch.as_tensor(x[3] - x[1])) for x in (a, b)]
-    v = 4 / math.pi**2 * (angles[1] - angles[0]) ** 2
-    overlap = iou(a, b)
-    alpha = (v / (1 - overlap + v)).detach() if overlap > 0.5 else 0
-    return diou_loss(a, b) + alpha * v
-
-
-PAPER_REGRESSION = offset_loss(smooth_l1)
-
-
-def naive_head_loss(
-    scores,
-    deltas,
-    priors,
-    boxes,
-    labels,
-    ignored=None,
-    ignore_iof_thr=-1,
-    loss=cross_entropy,
-    sigmoid=False,
-    learns_quality=False,
-    min_negatives=0,
-    regression=PAPER_REGRESSION,
-):
-    """L_conf / N and L_loc / N of a batch, with `boxes` and `labels` as lists, image by image.
-
-    `loss` takes the scores and the label of a prior, and the IoU of its predicted box with its
-    object if it learns quality; `regression` a prior, its deltas and its object. With
-    `min_negatives=math.inf` nothing is mined, all priors count.
-    """
-    background = scores.shape[-1] - (not sigmoid)
-    conf, loc, num_pos = scores.sum() * 0, deltas.sum() * 0, 0
-    for b in range(len(scores)):
-        gt_inds, _ = naive_match(
-            priors,
-            boxes[b],
-            ignored=ignored[b] if ignored else (),
-            ignore_iof_thr=ignore_iof_thr,
-        )
-        matched = {p: boxes[b][g - 1] for p, g in enumerate(gt_inds) if g > 0}
-        target = [labels[b][g - 1] if g > 0 else background for g in gt_inds]
-        weight = [0.0 if g < 0 else 1.0 for g in gt_inds]
-        quality = [0.0] * len(priors)
-        for p, box in matched.items():
-            quality[p] = float(iou(predicted_box(priors[p], deltas[b, p].detach()), box))
-        image_conf, image_pos = naive_mining_loss(
-            scores[b : b + 1],
-            torch.tensor([target]),
-            background,
-            torch.tensor([weight]),
-            min_negatives=min_negatives,
-            loss=loss,
-            quality=[quality] if learns_quality else None,
-        )
-        conf, num_pos = conf + image_conf, num_pos + image_pos
-        for p, box in matched.items():
-            loc = loc + regression(priors[p], deltas[b, p], box)
-    return conf / max(num_pos, 1), loc / max(num_pos, 1)
+@cache
+def tiny_boxes(count, seed):
+    """Such boxes for the tiny priors."""
+    return clear_cut_boxes(count, seed, PRIORS)
 
 
 # -------------------------------------------------------------------------------- prediction
 
 
-def decode(prior, delta, shape=None):
-    """The box that a delta makes of a prior, clipped to an image of `shape` (h, w)."""
+def predicted_box(prior, delta):
+    """The box that a delta makes of a prior, as four numbers; of tensors, with a gradient."""
     pw, ph = prior[2] - prior[0], prior[3] - prior[1]
     x = (prior[0] + prior[2]) / 2 + 0.1 * delta[0] * pw
     y = (prior[1] + prior[3]) / 2 + 0.1 * delta[1] * ph
-    w, h = pw * math.exp(0.2 * delta[2]), ph * math.exp(0.2 * delta[3])
-    box = [x - w / 2, y - h / 2, x + w / 2, y + h / 2]
-    if shape is not None:
-        box = [min(max(v, 0), limit) for v, limit in zip(box, (shape[1], shape[0]) * 2)]
-    return box
+    w, h = pw * math.e ** (0.2 * delta[2]), ph * math.e ** (0.2 * delta[3])
+    return [x - w / 2, y - h / 2, x + w / 2, y + h / 2]
+
+
+def clipped(box, shape):
+    """A box clipped to an image of `shape` (h, w)."""
+    return [min(max(v, 0), limit) for v, limit in zip(box, (shape[1], shape[0]) * 2)]
 
 
 def naive_nms(boxes, scores, threshold):
@@ -527,23 +360,17 @@ def naive_nms(boxes, scores, threshold):
 
 
 def naive_predict(
-    scores,
-    deltas,
-    priors,
-    shape,
-    score_thr=0.01,
-    nms_pre=400,
-    iou_thr=0.45,
-    max_per_img=200,
-    sigmoid=False,
-):
+    scores, deltas, priors=PRIORS, shape=(64, 64), score_thr=0.01, nms_pre=400, iou_thr=0.45,
+    max_per_img=200, sigmoid=False,
+):  # fmt: skip
     """Detections (score, label, box) of one image from scores (P, C + 1) and deltas (P, 4).
 
     With `sigmoid` the scores are (P, C), without background.
     """
     scores = scores.double()
     probabilities = (scores.sigmoid() if sigmoid else scores.softmax(-1)[:, :-1]).tolist()
-    boxes = [decode(prior, delta, shape) for prior, delta in zip(priors, deltas.tolist())]
+    deltas = deltas.tolist()
+    boxes = [clipped(predicted_box(p, d), shape) for p, d in zip(priors, deltas)]
     found = []
     for c in range(len(probabilities[0])):
         candidates = [p for p in range(len(priors)) if probabilities[p][c] > score_thr]
