@@ -8,20 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmdet.registry import DATASETS, MODELS
-from mmdet.structures import DetDataSample
+from mmdet.registry import DATASETS
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
 from torchvision.models.detection import ssd300_vgg16
 
 from tests.support.commands import ROOT, run_warm
 from tests.support.drawn_data import VOC_CLASSES, write_coco, write_shapes
-from tests.support.peers import (
-    make_outputs_spread,
-    random_image,
-    randomise_norms,
-    torchvision_model,
-)
+from tests.support.exported import lively_detector
+from tests.support.peers import torchvision_model
 
 PAGES = sorted(
     str(path.relative_to(ROOT)) for path in [*ROOT.glob('*.md'), *(ROOT / 'docs').glob('*.md')]
@@ -153,7 +147,6 @@ def write_checkpoints(words, made):
 
 def untrained(config, classes=None):
     """A checkpoint as training by a config writes it, with weights from which detections come."""
-    init_default_scope('mmdet')
     cfg = Config.fromfile(config)
     if classes:
         cfg.model.bbox_head.num_classes = len(classes)
@@ -161,18 +154,8 @@ def untrained(config, classes=None):
         dataset = cfg.val_dataloader.dataset
         classes = dataset.get('metainfo', DATASETS.get(dataset.type).METAINFO)['classes']
     cfg.model.backbone.pop('weights', None)
-    model = MODELS.build(cfg.model).eval()
-    randomise_norms(model)
-    layers = [
-        [[m for m in level.modules() if isinstance(m, torch.nn.Conv2d)][-1] for level in convs]
-        for convs in (model.bbox_head.cls_convs, model.bbox_head.reg_convs)
-    ]
-    make_outputs_spread(*layers, background=-1, num_scores=model.bbox_head.cls_out_channels, lead=9)
-    size = model.bbox_head.prior_generator.input_size
-    image = torch.from_numpy(random_image(*size[::-1])).permute(2, 0, 1)
-    with torch.no_grad():
-        batch = model.data_preprocessor(dict(inputs=[image], data_samples=[DetDataSample()]))
-        model(batch['inputs'], mode='tensor')
+    size = cfg.model.bbox_head.anchor_generator.input_size
+    model = lively_detector(cfg, (size, size))
     return dict(state_dict=model.state_dict(), meta=dict(dataset_meta=dict(classes=classes)))
 
 
