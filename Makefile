@@ -34,6 +34,7 @@ lint: $(READY)
 # The documentation site, into site/; docs-serve shows it at http://127.0.0.1:8000.
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+	@echo 'The site is in site/index.html.'
 
 docs-serve: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs serve
