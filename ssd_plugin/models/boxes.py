@@ -32,18 +32,17 @@ def is_valid_box(bboxes: Tensor) -> Tensor:
     return ((size >= SMALLEST_SIDE) & (size <= LARGEST_SIDE)).all(-1)
 
 
-def valid_gt_mask(bboxes: Tensor, img_shape: Tensor | Sequence[int]) -> Tensor:
+def valid_gt_mask(bboxes: Tensor, img_shape: Sequence[int | Tensor]) -> Tensor:
     """Which ground-truth boxes can be trained on: those that are valid and touch the image.
 
     Args:
         bboxes: (..., 4) xyxy in pixels.
-        img_shape: (h, w) in pixels, as two numbers, or as a tensor (..., 2) that broadcasts
-            against the boxes.
+        img_shape: (h, w) in pixels: two numbers, or two tensors that broadcast against (...).
 
     Returns:
         (...) bool.
     """
-    height, width = img_shape.unbind(-1) if isinstance(img_shape, Tensor) else img_shape
+    height, width = img_shape
     left, top, right, bottom = bboxes.unbind(-1)
     touches = (right > 0) & (bottom > 0) & (left < width) & (top < height)
     return is_valid_box(bboxes) & touches

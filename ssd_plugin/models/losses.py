@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from mmdet.models.losses import CrossEntropyLoss, FocalLoss, QualityFocalLoss, VarifocalLoss
 from mmdet.registry import MODELS
@@ -117,7 +119,7 @@ class HardNegativeMiningLoss(nn.Module):
             The inner losses, which priors are positive (bool), and which negatives are mined
             (bool), each (B, P) or (n,).
         """
-        label, quality = label if isinstance(label, tuple) else (label, None)
+        label, quality = self.per_prior.split(label)
         # Sums over thousands of priors overflow float16 and lose their digits in bfloat16.
         cls_score = cls_score.to(torch.promote_types(cls_score.dtype, torch.float32))
         losses = self.per_prior(cls_score, label, quality)
@@ -172,6 +174,12 @@ class PerPriorLoss:
         if isinstance(loss, TorchLoss):  # They are told so at construction, not in the call.
             loss.reduction, self.options = 'none', {}
 
+    def split(self, label: Tensor | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Labels and, for a loss that learns it and a caller that gives it, quality."""
+        if not self.learns_quality or torch.is_tensor(label):
+            return cast(Tensor, label), None
+        return label
+
     def __call__(self, cls_score: Tensor, label: Tensor, quality: Tensor | None = None) -> Tensor:
         """The loss of each prior.
 
@@ -215,7 +223,7 @@ class UnminedLoss:
         avg_factor: Tensor,
     ) -> Tensor:
         """A scalar from scores (B, P, K), labels (B, P) (and qualities) and weights (B, P)."""
-        label, quality = label if isinstance(label, tuple) else (label, None)
+        label, quality = self.per_prior.split(label)
         if self.per_prior.takes_rows:
             losses = self.per_prior(cls_score, label, quality)
             return (losses * weight).sum() / avg_factor

@@ -110,10 +110,10 @@ def pad_ignored(
     return send(padded.float(), device)
 
 
-def _shapes(batch_img_metas: Sequence[dict], like: Tensor) -> tuple[int, int] | Tensor:
-    """(h, w) of all images if they are equal, which copies nothing to a GPU; else (B, 1, 2)."""
+def _shapes(batch_img_metas: Sequence[dict], like: Tensor) -> Sequence[int | Tensor]:
+    """(h, w) of all images if they are equal, which copies nothing to a GPU; else two (B, 1)."""
     shapes = [tuple(meta['img_shape'][:2]) for meta in batch_img_metas]
-    return shapes[0] if len(set(shapes)) == 1 else like.new_tensor(shapes).unsqueeze(1)
+    return shapes[0] if len(set(shapes)) == 1 else like.new_tensor(shapes).unsqueeze(1).unbind(-1)
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:

@@ -79,7 +79,7 @@ def test_a_box_can_be_trained_on_if_it_is_valid_and_touches_the_image(box, valid
     box = torch.tensor([box])
     assert is_valid_box(box).tolist() == [valid]
     assert valid_gt_mask(box, (10, 20)).tolist() == [trainable]
-    assert valid_gt_mask(box, torch.tensor([[10, 20]])).tolist() == [trainable]
+    assert valid_gt_mask(box, torch.tensor([[10], [20]])).tolist() == [trainable]
 
 
 # ------------------------------------------------------------------------------------- deltas

@@ -97,7 +97,7 @@ def left_out_reasons(bboxes: np.ndarray, sizes: np.ndarray, ignored: np.ndarray)
         (N,) str, '' for those that take part.
     """
     boxes = torch.from_numpy(bboxes)
-    valid = valid_gt_mask(boxes, torch.from_numpy(sizes[:, ::-1].copy())).numpy()
+    valid = valid_gt_mask(boxes, torch.from_numpy(sizes[:, ::-1].copy()).unbind(1)).numpy()
     finite = np.isfinite(bboxes).all(1)
     conditions = [valid & ~ignored, valid, ~finite, is_valid_box(boxes).numpy()]
     reasons = ['', 'ignored', 'not finite', 'outside the image']

@@ -177,7 +177,7 @@ def find_faulty_boxes(samples: Sequence[DetDataSample]) -> dict[str, Counter]:
     bboxes = torch.cat([get_box_tensor(sample.gt_instances.bboxes) for sample in samples])  # (N, 4)
     # Python repeats the few shapes faster than PyTorch's threads.
     img_shapes = [s.img_shape[:2] for s, count in zip(samples, counts) for _ in range(count)]
-    faulty = ~valid_gt_mask(bboxes, torch.tensor(img_shapes).view(-1, 2))  # (N,)
+    faulty = ~valid_gt_mask(bboxes, torch.tensor(img_shapes).view(-1, 2).unbind(1))  # (N,)
     if not faulty.any():
         return {}
     images = [image_name(sample) for sample, count in zip(samples, counts) for _ in range(count)]
