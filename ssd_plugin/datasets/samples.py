@@ -80,7 +80,7 @@ def packed(item: dict) -> Sample:
 def typical(dataset: BaseDataset, wanted: int = 5) -> int:
     """Index of an image with about as many boxes as wanted: a number that is easy to look at."""
     counts = [num_boxes(dataset, i) for i in range(min(len(dataset), MAX_CANDIDATES))]
-    return int(np.abs(np.array(counts) - wanted).argmin())
+    return int(np.argmin(np.abs(np.array(counts) - wanted)))
 
 
 def spread(dataset: BaseDataset, number: int) -> list[int]:

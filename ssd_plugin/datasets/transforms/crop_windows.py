@@ -39,7 +39,7 @@ def draw_window(
         windows = draw_windows(generator, TRIALS, min_scale)
         met = meets(windows, bboxes, min_ious[sampler])
         if met.any():
-            return windows[:, :, met.argmax()].reshape(4)
+            return windows[:, :, np.argmax(met)].reshape(4)
     return np.array([0.0, 0.0, 1.0, 1.0])
 
 

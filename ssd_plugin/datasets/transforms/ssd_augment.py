@@ -139,7 +139,7 @@ class SSDAugment(BaseTransform):
             trained_on = bboxes[~results['gt_ignore_flags'].astype(bool)]
 
         # NumPy's global state itself: seeding a generator from it would only take time.
-        state = np.random.get_bit_generator()  # type: ignore[attr-defined]
+        state = np.random.mtrand.get_bit_generator()
         generator = np.random.Generator(state)
         plan = self.draw(generator, (height, width), trained_on)
         results['img'] = self.apply_to_image(image, plan)
