@@ -184,8 +184,11 @@ def test_the_inner_loss_says_whether_scores_are_sigmoids():
     assert HardNegativeMiningLoss(use_sigmoid=False).use_sigmoid is False
     smooth = dict(type='torch.nn.CrossEntropyLoss')
     assert HardNegativeMiningLoss(loss=smooth).use_sigmoid is False
+    # PyTorch's losses do not say, so the argument alone decides.
+    assert HardNegativeMiningLoss(loss=smooth, use_sigmoid=True).use_sigmoid is True
     for inner, said in ((FOCAL, False), (dict(type='CrossEntropyLoss'), True)):
-        with pytest.raises(ValueError, match=f'use_sigmoid is {said}, .*use_sigmoid={not said}'):
+        message = f'use_sigmoid is {said}, .* {inner["type"]} has use_sigmoid={not said}'
+        with pytest.raises(ValueError, match=message):
             HardNegativeMiningLoss(loss=inner, use_sigmoid=said)
 
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssd_plugin.models.postprocess import detect, filter_scores, suppress
+from ssd_plugin.models.postprocess import detect, filter_scores, is_plain_nms, suppress
 from tests.support.helpers import naive_nms
 
 examples = settings(deadline=None, max_examples=60)
@@ -143,3 +143,17 @@ def test_non_finite_scores_and_boxes_give_no_detection(with_nms):
     (found,) = detect_boxes(scores, bboxes[None], cfg, with_nms=with_nms)
     torch.testing.assert_close(found.scores, torch.tensor([0.9, 0.8, 0.4, 0.3]))
     assert found.labels.tolist() == [0, 1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ('nms', 'plain'),
+    [
+        (NMS, True),
+        (dict(iou_threshold=0.5), True),  # MMCV's default is this type
+        (dict(NMS, class_agnostic=True), True),
+        (dict(NMS, type='soft_nms'), False),
+        (dict(NMS, max_num=3), False),
+    ],
+)
+def test_plain_nms_is_the_one_that_only_removes_boxes(nms, plain):
+    assert is_plain_nms(nms) is plain

@@ -278,6 +278,16 @@ def test_arguments_that_do_not_fit_are_refused(changes, message):
         SSDPriorGenerator(**config | changes)
 
 
+def test_a_generator_prints_its_arguments():
+    arguments = dict(ratios=[[2], [3]], min_sizes=[10, 22], max_sizes=[22, 40], clip=True)
+    text = repr(SSDPriorGenerator(strides=[8, 16], input_size=64, **arguments))
+    assert text == (
+        'SSDPriorGenerator(strides=[(8, 8), (16, 16)], ratios=[[2], [3]], min_sizes=[10, 22], '
+        'max_sizes=[22, 40], input_size=(64, 64), center_offset=(0.5, 0.5), clip=True, '
+        'clip_sides=False)'
+    )
+
+
 def test_the_wrong_number_of_maps_is_refused():
     generator = TASK_UTILS.build(prior_config(TINY))
     with pytest.raises(ValueError, match='has 3 levels, .* but there are 2 feature maps'):
