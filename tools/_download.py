@@ -26,24 +26,17 @@ class DownloadError(RuntimeError):
 
 
 # What fetch and unpack raise if the server, the disk or the file is at fault.
-ERRORS = (
-    DownloadError, OSError, http.client.HTTPException, tarfile.TarError, zipfile.BadZipFile,
-)  # fmt: skip
+ARCHIVE_ERRORS = (tarfile.TarError, zipfile.BadZipFile)
+ERRORS = (DownloadError, OSError, http.client.HTTPException, *ARCHIVE_ERRORS)
 
 
 def fetch(url: str, path: Path, md5: str, tell: Tell) -> None:
-    """Download a file, unless it is there already.
+    """Download a file with an MD5, in hexadecimal, to ``path``, unless it is there already.
 
     1. It is written to ``path`` with the suffix ``.part``. What an earlier call left of that is
        continued, if the server supports ranges.
     2. A broken connection is made again, as long as each one has transferred something.
     3. The suffix is dropped once the checksum is right; a file with a wrong one is deleted.
-
-    Args:
-        url: The address of the file.
-        path: Where to save it.
-        md5: Its checksum, in hexadecimal.
-        tell: Called with the progress: what is being done, and how many bytes of how many.
 
     Raises:
         DownloadError: The checksum is wrong.

@@ -55,11 +55,7 @@ def main() -> None:
 
 
 def last_checkpoint(work_dir: Path) -> str:
-    """The checkpoint that training has written last, which MMEngine names in a file.
-
-    Raises:
-        FileNotFoundError: There is none.
-    """
+    """The checkpoint that training has written last, which MMEngine names in a file."""
     note = work_dir / 'last_checkpoint'
     if not note.is_file():
         raise FileNotFoundError(f'no checkpoint in {work_dir}: run tools/train.py first')
@@ -67,11 +63,7 @@ def last_checkpoint(work_dir: Path) -> str:
 
 
 def read_map(work_dir: Path) -> float:
-    """The mAP of the last evaluation in a work dir, as MMEngine leaves it in TIME/TIME.json.
-
-    Raises:
-        FileNotFoundError: No evaluation has left one there.
-    """
+    """The mAP of the last evaluation in a work dir, as MMEngine leaves it in TIME/TIME.json."""
     files = sorted(work_dir.glob('*/*.json'), key=lambda path: path.stat().st_mtime)
     for path in reversed(files):
         metrics = json.loads(path.read_text())
@@ -123,12 +115,11 @@ def contact_sheet(images: list[np.ndarray]) -> np.ndarray:
     sheet = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), 255, np.uint8)
     for i, image in enumerate(images):
         scale = min(width / image.shape[1], height / image.shape[0])
-        size = [round(scale * side) for side in image.shape[1::-1]]
+        fitted = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        rest = (np.array(CELL) - fitted.shape[1::-1]) // 2  # on the left and above
         row, column = divmod(i, columns)
-        x = column * (width + GAP) + (width - size[0]) // 2
-        y = row * (height + GAP) + (height - size[1]) // 2
-        fitted = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        sheet[y : y + size[1], x : x + size[0]] = fitted
+        x, y = rest + (column * (width + GAP), row * (height + GAP))
+        sheet[y : y + fitted.shape[0], x : x + fitted.shape[1]] = fitted
     return sheet
 
 

@@ -11,19 +11,12 @@ import _common as common
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Fit priors to the boxes of a training set.')
     common.add_config(parser)
-    parser.add_argument(
-        '--out',
-        type=Path,
-        help='the new config, by default WORK_DIR/fitted_priors.py; a figure goes beside it',
-    )
-    parser.add_argument(
-        '--max-images',
-        '--max-pictures',
-        type=common.positive,
-        default=5000,
-        help='of a larger training set, so many images are drawn at random (5000)',
-    )
-    parser.add_argument('--seed', type=int, default=0, help='of that draw and of the search')
+    add = parser.add_argument
+    where = 'the new config, by default WORK_DIR/fitted_priors.py; a figure goes beside it'
+    add('--out', type=Path, help=where)
+    sample = 'of a larger training set, so many images are drawn at random (5000)'
+    add('--max-images', '--max-pictures', type=common.positive, default=5000, help=sample)
+    add('--seed', type=int, default=0, help='of that draw and of the search')
     args = common.parse_args(parser)
     if args.out and args.out.suffix != '.py':
         parser.error(f'--out is a config, NAME.py, not {args.out}')
@@ -40,13 +33,8 @@ def fit(args: argparse.Namespace) -> None:
     cfg = common.prepare(args, ('train',))
     import torch
 
+    from ssd_plugin.analysis.fit_priors import report
     from ssd_plugin.analysis.fit_priors.fitting import fit_priors
-    from ssd_plugin.analysis.fit_priors.report import (
-        config_text,
-        coverage_table,
-        describe_boxes,
-        levels_table,
-    )
     from ssd_plugin.visualization.fitted_priors import draw_fit
     from ssd_plugin.visualization.style import save
 
@@ -54,18 +42,19 @@ def fit(args: argparse.Namespace) -> None:
     console = common.console()
     with console.status('Reading the annotations, searching'):
         found = fit_priors(cfg, args.max_images, args.seed)
-    console.print(describe_boxes(found), highlight=False)
-    console.print(coverage_table(found), levels_table(found))
+    console.print(report.describe_boxes(found), highlight=False)
+    console.print(report.coverage_table(found), report.levels_table(found))
 
     out = args.out or Path(cfg.work_dir, 'fitted_priors.py')
     out.parent.mkdir(parents=True, exist_ok=True)
     title = f'Priors of {Path(args.config).name} and {len(found.boxes.labels)} objects'
     figure = save(draw_fit(found, title), out.with_suffix('.png'))
     if found.proposed:
-        out.write_text(config_text(found, args.config, out), encoding='utf-8')
-        print(f'{out}: the config with the proposed priors\n{figure}: objects and priors')
+        out.write_text(report.config_text(found, args.config, out), encoding='utf-8')
+        print(f'{out}: the config with the proposed priors')
     else:
-        print(f'Nothing better was found: keep these priors\n{figure}: objects and priors')
+        print('Nothing better was found: keep these priors')
+    print(f'{figure}: objects and priors')
 
 
 if __name__ == '__main__':

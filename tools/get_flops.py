@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import _common as common
-
-if TYPE_CHECKING:
-    from ssd_plugin.analysis.complexity import Complexity
 
 
 def parse_args() -> argparse.Namespace:
@@ -30,7 +26,11 @@ def main() -> None:
 
     from ssd_plugin.analysis.complexity import measure_complexity
 
-    rows = [[Path(path).stem, *describe(measure_complexity(cfg))] for path, cfg in configs]
+    rows = []
+    for path, cfg in configs:
+        (width, height), priors, parameters, macs = measure_complexity(cfg)
+        counts = f'{priors}', f'{parameters / 1e6:.2f} M', f'{macs / 1e9:.2f} G'
+        rows.append([Path(path).stem, f'{width} x {height}', *counts])
     if args.markdown:
         print('\n'.join(f'| {" | ".join(row)} |' for row in rows))
         return
@@ -40,17 +40,6 @@ def main() -> None:
     for row in rows:
         table.add_row(*row)
     common.console().print(table)
-
-
-def describe(complexity: Complexity) -> list[str]:
-    """A model's figures, as the table shows them."""
-    width, height = complexity.input_size
-    return [
-        f'{width} x {height}',
-        f'{complexity.num_priors}',
-        f'{complexity.num_parameters / 1e6:.2f} M',
-        f'{complexity.num_macs / 1e9:.2f} G',
-    ]
 
 
 if __name__ == '__main__':

@@ -14,12 +14,12 @@ from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
 VOC = (('2007', 'trainval'), ('2007', 'test'), ('2012', 'trainval'))
 COCO_URL = 'http://images.cocodataset.org'
+ANNOTATIONS = 'annotations/annotations_trainval2017.zip'
 COCO = (  # folder, number of files in it, archive, its MD5
     ('train2017', 118287, 'zips/train2017.zip', 'cced6f7f71b7629ddf16f17bbcfab6b2'),
     ('val2017', 5000, 'zips/val2017.zip', '442b8da7639aecaf257c1dceb8ba8c80'),
-    ('annotations', 6, 'annotations/annotations_trainval2017.zip',
-     'f4bbac642086de4f52a3fdda2de5fa2c'),
-)  # fmt: skip
+    ('annotations', 6, ANNOTATIONS, 'f4bbac642086de4f52a3fdda2de5fa2c'),
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -32,11 +32,8 @@ def parse_args() -> argparse.Namespace:
     shapes.add_argument('--overwrite', action='store_true', help='replace images drawn before')
     voc = commands.add_parser('voc', help='download VOC2007 and VOC2012, 2.8 GB')
     coco = commands.add_parser('coco', help='download COCO 2017, 20 GB')
-    for command, default, run in (
-        (shapes, 'data/shapes', make_shapes),
-        (voc, 'data', download_voc),
-        (coco, 'data/coco', download_coco),
-    ):
+    runs = (shapes, 'data/shapes', make_shapes), (voc, 'data', download_voc)
+    for command, default, run in (*runs, (coco, 'data/coco', download_coco)):
         command.add_argument('out', type=Path, help=f'folder; the configs read {default}')
         command.set_defaults(run=run)
     return parser.parse_args()
@@ -133,7 +130,7 @@ def download(what: str, url: str, archive: Path, md5: str) -> None:
 
         def tell(doing: str, done: int, total: int | None) -> None:
             if doing not in tasks:
-                tasks[doing] = bar.add_task(f'{what}: {doing}', total=total)
+                tasks[doing] = bar.add_task(f'{what}: {doing}')
             bar.update(tasks[doing], completed=done, total=total)
 
         try:

@@ -20,11 +20,9 @@ class Complexity(NamedTuple):
 
 
 def measure_complexity(cfg: Config) -> Complexity:
-    """Count priors, parameters and operations, computing nothing.
+    """Count a detector's priors, parameters and operations, computing nothing.
 
-    Args:
-        cfg: Config of a detector with a prior generator, whose test pipeline has a ``Resize`` to
-            the input size. Its weights are not loaded.
+    Its test pipeline has a ``Resize`` to the input size. Its weights are not loaded.
     """
     model, size = build_on_meta(cfg)
     with FlopCounterMode(display=False) as counter:

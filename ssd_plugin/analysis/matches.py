@@ -49,9 +49,7 @@ def build_model(cfg: Config, checkpoint: str | None) -> BaseDetector:
 def match(model: BaseDetector, item: dict) -> Matches:
     """Match the priors of one training sample and mine its negatives, as the loss does.
 
-    Args:
-        model: From :func:`build_model`.
-        item: Of the training data set: ``inputs`` and ``data_samples``.
+    ``model`` is from :func:`build_model`; the sample has ``inputs`` and ``data_samples``.
     """
     head = model.bbox_head
     batch = model.data_preprocessor(pseudo_collate([item]), training=True)
@@ -67,9 +65,5 @@ def match(model: BaseDetector, item: dict) -> Matches:
         labels = head.class_targets(flatten_levels(bbox_preds, 4), priors, targets)
         mined = head.loss_cls.select(scores, labels, targets.weights)[2][0].numpy()
     sizes = [level[0].numel() // head.cls_out_channels for level in cls_scores]
-    return Matches(
-        priors.numpy(),
-        np.repeat(np.arange(len(sizes)), sizes),
-        targets.gt_inds[0].numpy(),
-        mined,
-    )
+    levels = np.repeat(np.arange(len(sizes)), sizes)
+    return Matches(priors.numpy(), levels, targets.gt_inds[0].numpy(), mined)

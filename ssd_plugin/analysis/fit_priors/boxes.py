@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from mmengine.dataset import BaseDataset
 from torch.utils.data import Dataset
 
 from ssd_plugin.datasets.config import leaf_datasets, resized
@@ -40,17 +39,12 @@ class TrainingBoxes(NamedTuple):
 def collect_boxes(
     dataset: Dataset, resize: Mapping, max_images: int | None = None, seed: int = 0
 ) -> TrainingBoxes:
-    """Read the ground-truth boxes of a data set, without opening an image.
+    """Read the ground-truth boxes of a data set, or of those that it wraps, opening no image.
 
-    Boxes that training can't use (``valid_gt_mask``) are left out and counted, and so are ignored
-    ones ("difficult", crowds), unless the pipeline of their data set trains on them
-    (``TrainOnDifficult``).
-
-    Args:
-        dataset: A data set of MMDetection's, or one that wraps others.
-        resize: Config of the ``Resize`` to the network input.
-        max_images: Of a larger data set, so many images are drawn at random.
-        seed: Seed of that draw.
+    ``resize`` is the config of the ``Resize`` to the network input. Boxes that training can't use
+    (``valid_gt_mask``) are left out and counted, and so are ignored ones ("difficult", crowds),
+    unless their data set trains on them (``TrainOnDifficult``). Of more than ``max_images``, so
+    many are drawn at random.
     """
     leaves = leaf_datasets(dataset)
     for leaf in leaves:
@@ -65,12 +59,13 @@ def collect_boxes(
         size = info['width'], info['height']
         new_size = resized(size, resize)
         scale = np.tile(np.divide(new_size, size), 2)
+        trained = any(isinstance(step, TrainOnDifficult) for step in leaf.pipeline.transforms)
         for instance in info['instances']:
             bboxes.append(instance['bbox'] * scale)
             labels.append(instance['bbox_label'])
             images.append(number)
             sizes.append(new_size)
-            ignored.append(bool(instance['ignore_flag']) and not _trains_on_ignored(leaf))
+            ignored.append(bool(instance['ignore_flag']) and not trained)
     boxes = np.array(bboxes, dtype=np.float64).reshape(-1, 4)
     sides = np.array(sizes, dtype=np.float64).reshape(-1, 2)
     reasons = left_out_reasons(boxes, sides, np.array(ignored, dtype=bool))
@@ -86,15 +81,9 @@ def collect_boxes(
 
 
 def left_out_reasons(bboxes: np.ndarray, sizes: np.ndarray, ignored: np.ndarray) -> np.ndarray:
-    """Why each of N boxes takes no part.
+    """Why each of N boxes (N, 4) xyxy takes no part: (N,) str, '' for those that do.
 
-    Args:
-        bboxes: (N, 4) xyxy in pixels.
-        sizes: (N, 2), w and h of their images.
-        ignored: (N,) bool.
-
-    Returns:
-        (N,) str, '' for those that take part.
+    ``sizes`` (N, 2) are the w and h of the boxes' images; boxes and sizes are in pixels.
     """
     boxes = torch.from_numpy(bboxes)
     valid = valid_gt_mask(boxes, torch.from_numpy(sizes[:, ::-1].copy()).unbind(1)).numpy()
@@ -102,7 +91,3 @@ def left_out_reasons(bboxes: np.ndarray, sizes: np.ndarray, ignored: np.ndarray)
     conditions = [valid & ~ignored, valid, ~finite, is_valid_box(boxes).numpy()]
     reasons = ['', 'ignored', 'not finite', 'outside the image']
     return np.select(conditions, reasons, 'without area')
-
-
-def _trains_on_ignored(leaf: BaseDataset) -> bool:
-    return any(isinstance(step, TrainOnDifficult) for step in leaf.pipeline.transforms)

@@ -34,11 +34,7 @@ class Coverage(NamedTuple):
     matched: np.ndarray  # (N,) int64: priors matched to the box
 
     def figures(self, chosen: slice | np.ndarray = slice(None)) -> tuple[float, ...]:
-        """Share at IoU 0.5, share at 0.7, mean best IoU, and matched priors per box.
-
-        Args:
-            chosen: (N,) bool, which boxes count; by default all.
-        """
+        """Share at IoU 0.5, share at 0.7, mean best IoU, matched priors, of the chosen boxes."""
         iou, matched = self.iou[chosen], self.matched[chosen]
         means = (iou >= 0.5).mean(), (iou >= 0.7).mean(), iou.mean(), matched.mean()
         return tuple(map(float, means))
@@ -61,12 +57,8 @@ def fit_priors(cfg: Config, max_images: int | None = None, seed: int = 0) -> Fit
 
     Boxes are taken as the test pipeline's ``Resize`` scales them, since that is how the trained
     detector will meet them. Both settings are measured with the priors and the assigner that
-    training uses. A proposal that gains next to nothing is dropped.
-
-    Args:
-        cfg: The config.
-        max_images: Of a larger training set, so many images are drawn at random.
-        seed: Seed of that draw and of the search; the same seed gives the same proposal.
+    training uses. A proposal that gains next to nothing is dropped. Of more than ``max_images``,
+    so many are drawn at random; the same seed gives the same draw and the same proposal.
 
     Raises:
         ConfigError: If the detector has no ``SSDPriorGenerator``, the test pipeline no ``Resize``
@@ -94,12 +86,9 @@ def fit_priors(cfg: Config, max_images: int | None = None, seed: int = 0) -> Fit
 def measure_coverage(
     levels: list[Tensor], boxes: TrainingBoxes, assigner: BaseAssigner
 ) -> Coverage:
-    """Match the priors to the boxes of each image, as training does without augmentation.
+    """Match priors to the boxes of each image, as training does without augmentation.
 
-    Args:
-        levels: Priors (P_k, 4) xyxy of each level, in pixels of the network input.
-        boxes: The ground-truth boxes.
-        assigner: One of MMDetection's.
+    The priors of level k are (P_k, 4) xyxy, in pixels of the network input.
     """
     priors = torch.cat(levels)  # (P, 4)
     counts = np.bincount(boxes.images, minlength=boxes.num_images).tolist()

@@ -39,18 +39,15 @@ class PriorArgs(NamedTuple):
 
     def put_into(self, generator: SSDPriorGenerator) -> SSDPriorGenerator:
         """A generator with these arguments that is like the given one otherwise."""
-        kept = ('strides', 'input_size', 'center_offset', 'clip', 'clip_sides')
-        return SSDPriorGenerator(
-            **self._asdict(), **{name: getattr(generator, name) for name in kept}
-        )
+        names = ('strides', 'input_size', 'center_offset', 'clip', 'clip_sides')
+        kept = {name: getattr(generator, name) for name in names}
+        return SSDPriorGenerator(**self._asdict(), **kept)
 
     def rounded(self) -> PriorArgs:
         """Rounded to tenths of pixels and hundredths of ratios, as a person would write them."""
-        return PriorArgs(
-            [round(float(size), 1) for size in self.min_sizes],
-            [round(float(size), 1) for size in self.max_sizes],
-            [sorted(round(float(ratio), 2) for ratio in level) for level in self.ratios],
-        )
+        sizes = [[round(float(s), 1) for s in part] for part in (self.min_sizes, self.max_sizes)]
+        ratios = [sorted(round(float(ratio), 2) for ratio in level) for level in self.ratios]
+        return PriorArgs(*sizes, ratios)
 
     def to_logs(self) -> list[np.ndarray]:
         """For each level (2 + R,): logarithms of min size, of max size / min size, of ratios.
@@ -66,34 +63,26 @@ class PriorArgs(NamedTuple):
     def from_logs(cls, logs: Sequence[np.ndarray]) -> PriorArgs:
         """The inverse of :meth:`to_logs`."""
         levels = [np.exp(level) for level in logs]
-        return cls(
-            [level[0] for level in levels],
-            [level[0] * level[1] for level in levels],
-            [list(level[2:]) for level in levels],
-        )
+        min_sizes, max_sizes = [m for m, *_ in levels], [m * step for m, step, *_ in levels]
+        return cls(min_sizes, max_sizes, [list(level[2:]) for level in levels])
 
 
 class Problem:
     """What priors are fitted to: the boxes, and the grids on which the priors' centres lie.
 
-    Args:
-        boxes: The ground-truth boxes.
-        grid: The detector's priors, of which sizes and ratios are disregarded.
+    The sizes and ratios of ``grid`` are disregarded.
     """
 
     def __init__(self, boxes: TrainingBoxes, grid: PriorGrid) -> None:
-        self.sides = boxes.sides
-        self.strides = grid.generator.strides
-        self.input_size = grid.input_size
-        # With clip_sides no prior is larger than the input.
         generator = grid.generator
+        self.sides, self.strides, self.input_size = boxes.sides, generator.strides, grid.input_size
+        # With clip_sides no prior is larger than the input.
         largest = generator.input_size if generator.clip_sides else (np.inf, np.inf)
         self.largest = np.array(largest, dtype=float)[:, None]
+        levels = zip(self.strides, grid.featmap_sizes, generator.center_offset, strict=True)
         self.distances = [
-            distance_to_grid(boxes.centres, stride, (across, down), offset)
-            for stride, (down, across), offset in zip(
-                self.strides, grid.featmap_sizes, grid.generator.center_offset, strict=True
-            )
+            distance_to_grid(boxes.centres, stride, cells[::-1], offset)
+            for stride, cells, offset in levels
         ]
 
     def level_iou(self, level: int, logs: np.ndarray) -> np.ndarray:
@@ -121,16 +110,10 @@ def score(iou: np.ndarray) -> float:
 def distance_to_grid(
     centres: np.ndarray, stride: tuple[float, float], cells: tuple[int, int], offset: float
 ) -> np.ndarray:
-    """Distance of points to the nearest centre of a level's cells, along each axis.
+    """Distance (2, N) of points (2, N) to the nearest centre of a level's cells, along each axis.
 
-    Args:
-        centres: The points, (2, N), in pixels.
-        stride: (w, h) of a cell in pixels.
-        cells: How many there are across and down.
-        offset: Of the first centre from the edge of the image, as a share of the stride.
-
-    Returns:
-        (2, N).
+    All in pixels. ``stride`` is the (w, h) of a cell, ``cells`` how many there are across and down,
+    ``offset`` the distance of the first centre from the image's edge as a share of the stride.
     """
     step, last = np.array(stride)[:, None], np.array(cells)[:, None] - 1
     cell = np.rint(centres / step - offset).clip(0, last)
@@ -146,15 +129,9 @@ def shapes_of(min_size: float, max_size: float, ratios: Sequence[float]) -> np.n
 
 
 def best_iou(sides: np.ndarray, distances: np.ndarray, shapes: np.ndarray) -> np.ndarray:
-    """Best IoU of each box with the priors of one level.
+    """Best IoU (N,) of boxes with w and h ``sides`` (2, N) and a level's priors ``shapes`` (2, A).
 
-    Args:
-        sides: (2, N), w and h of the boxes.
-        distances: (2, N), from :func:`distance_to_grid`.
-        shapes: (2, A), w and h of the level's priors.
-
-    Returns:
-        (N,).
+    ``distances`` (2, N) are those of :func:`distance_to_grid`.
     """
     width, height = (_overlap(*axis) for axis in zip(sides, distances, shapes))  # (A, N)
     inter = np.multiply(width, height, out=width)

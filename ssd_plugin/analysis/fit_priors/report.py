@@ -12,7 +12,20 @@ from rich.table import Table
 
 from ssd_plugin.analysis.fit_priors.fitting import Fit, groups
 
-INDENT = '    '
+CONFIG = """\
+# Made by tools/fit_priors.py. {boxes}.
+# Reached by a prior at IoU 0.5: {after[0]:.1%}, at 0.7: {after[1]:.1%} \
+(before: {before[0]:.1%} and {before[1]:.1%}).
+_base_ = {base!r}
+
+model = dict(
+    bbox_head=dict(
+        anchor_generator=dict(
+{arguments}
+        )
+    )
+)
+"""
 
 
 def describe_boxes(fit: Fit) -> str:
@@ -62,28 +75,14 @@ def _format(value: float | Sequence[float]) -> str:
 
 
 def config_text(fit: Fit, base: str | Path, path: str | Path) -> str:
-    """A config that inherits from another, with the proposed priors.
-
-    Args:
-        fit: What has been found, with a proposal.
-        base: The config that was fitted.
-        path: Where the new one will be written; it names the other relative to itself.
-    """
+    """A config, to be written to ``path``, that inherits ``base`` and has the proposed priors."""
     if fit.proposed is None or fit.after is None:
         raise ValueError('no priors are proposed')
-    before, after = fit.before.figures(), fit.after.figures()
-    relative = Path(os.path.relpath(base, Path(path).parent)).as_posix()
     args = fit.proposed._asdict()
     if fit.by_linear_rule:
         args['basesize_ratio_range'] = None  # sizes are given in one way only
-    return (
-        f'# Made by tools/fit_priors.py. {describe_boxes(fit)}.\n'
-        f'# Reached by a prior at IoU 0.5: {after[0]:.1%}, at 0.7: {after[1]:.1%} '
-        f'(before: {before[0]:.1%} and {before[1]:.1%}).\n'
-        f'_base_ = {relative!r}\n\n'
-        'model = dict(\n'
-        f'{INDENT}bbox_head=dict(\n'
-        f'{INDENT * 2}anchor_generator=dict(\n'
-        + ''.join(f'{INDENT * 3}{name}={value!r},\n' for name, value in args.items())
-        + f'{INDENT * 2})\n{INDENT})\n)\n'
-    )
+    return CONFIG.format(
+        boxes=describe_boxes(fit), before=fit.before.figures(), after=fit.after.figures(),
+        base=Path(os.path.relpath(base, Path(path).parent)).as_posix(),
+        arguments='\n'.join(f'{12 * " "}{name}={value!r},' for name, value in args.items()),
+    )  # fmt: skip

@@ -39,13 +39,7 @@ Limits = tuple[np.ndarray, np.ndarray]  # smallest and largest logarithms of a l
 
 
 def search(problem: Problem, given: PriorArgs, seed: int) -> PriorArgs:
-    """The best setting found, which may be the given one.
-
-    Args:
-        problem: What settings are scored on.
-        given: The setting as it is.
-        seed: Seed of the kicks.
-    """
+    """The best setting found, which may be the given one; ``seed`` is that of the kicks."""
     start = given.to_logs()
     side = max(problem.input_size)
     limits = [_limits(logs, stride, side) for logs, stride in zip(start, problem.strides)]
@@ -101,7 +95,7 @@ def kmeans_start(sides: np.ndarray, given: PriorArgs) -> PriorArgs:
     """A setting from k-means over sides (2, N), with as many priors a cell as the given one."""
     short, long = kmeans(np.sort(sides, axis=0), len(given.min_sizes))  # (L,)
     sizes = np.sqrt(short * long)
-    ratios = [_powers(b / a, len(level)) for a, b, level in zip(short, long, given.ratios)]
+    ratios = [_powers(b / a, level) for a, b, level in zip(short, long, given.ratios)]
     return PriorArgs(list(sizes), [*sizes[1:], max(sizes[-1], given.max_sizes[-1])], ratios)
 
 
@@ -110,12 +104,12 @@ def spread_start(sides: np.ndarray, given: PriorArgs) -> PriorArgs:
     low, high = np.quantile(np.sqrt(sides.prod(0)), (0.02, 0.98))
     sizes = list(np.geomspace(low, high, len(given.min_sizes) + 1))
     ratio = float(np.median(sides.max(0) / sides.min(0)))
-    return PriorArgs(sizes[:-1], sizes[1:], [_powers(ratio, len(r)) for r in given.ratios])
+    return PriorArgs(sizes[:-1], sizes[1:], [_powers(ratio, level) for level in given.ratios])
 
 
-def _powers(ratio: float, number: int) -> list[float]:
-    """A number of ratios: the powers of one, as 2 and 3 nearly are."""
-    return list(ratio ** np.arange(1, number + 1))
+def _powers(ratio: float, given: Sequence[float]) -> list[float]:
+    """As many ratios as a level has: the powers of one, as 2 and 3 nearly are."""
+    return list(ratio ** np.arange(1, len(given) + 1))
 
 
 def kmeans(sides: np.ndarray, k: int, rounds: int = 50) -> np.ndarray:
@@ -171,13 +165,10 @@ def _allowed(logs: Sequence[np.ndarray], limits: Sequence[Limits]) -> list[np.nd
 
 def _moves(num: int, step: float) -> Iterator[np.ndarray]:
     """Changes of a level's logarithms (num,): each number by itself, and one pair."""
-    for i in range(num):
-        for sign in (1, -1):
-            move = np.zeros(num)
-            move[i] = sign * step
-            yield move
-    for sign in (1, -1):  # the min size alone: the second square stays as it is
-        yield sign * step * np.array([1, -2, *[0] * (num - 2)])
+    # The pair changes the min size alone: the second square stays as it is.
+    for move in (*np.eye(num), np.array([1, -2, *[0] * (num - 2)])):
+        yield step * move
+        yield -step * move
 
 
 def _restore(

@@ -46,13 +46,9 @@ def main() -> None:
     print(f'Weights: {", ".join(weights)}.')
     channels = [levels[stride][-1].channels for stride in (8, 16)]
     values = preprocessing(weights['DEFAULT']).items()
-    print(
-        CONFIG.format(
-            name=name,
-            channels=(*channels, 512, 256, 256, 256),
-            preprocessing=', '.join(f'{key}={value}' for key, value in values),
-        )
-    )
+    needed = ', '.join(f'{key}={value}' for key, value in values)
+    channels = (*channels, 512, 256, 256, 256)
+    print(CONFIG.format(name=name, channels=channels, preprocessing=needed))
 
 
 def table_of(levels: dict[int, list[FeatureMap]], title: str) -> Table:
@@ -60,8 +56,8 @@ def table_of(levels: dict[int, list[FeatureMap]], title: str) -> Table:
     table = Table('stride', 'node', 'channels', title=title, box=box.SIMPLE_HEAD)
     for maps in levels.values():
         for found in maps:
-            last = found is maps[-1]
             row = f'{found.stride}', found.name, f'{found.channels}'
+            last = found is maps[-1]
             table.add_row(*row, style='bold' if last else 'dim', end_section=last)
     return table
 

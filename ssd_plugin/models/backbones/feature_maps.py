@@ -65,17 +65,13 @@ class Survey(NamedTuple):
             if node not in self.maps:
                 raise ValueError(f'node {name!r} is no feature map')
             if self.maps[node].overwritten:
-                raise ValueError(
-                    f'node {name!r} is overwritten in place by a layer after it, which can be used'
-                )
+                why = 'is overwritten in place by a layer after it, which can be used'
+                raise ValueError(f'node {name!r} {why}')
         return [self.maps[self.last[name]] for name in names]
 
 
 def survey(model: nn.Module) -> Survey:
-    """Find the feature maps of a model, without computing any.
-
-    Args:
-        model: A model of torchvision's that takes square images of any size, (B, 3, S, S).
+    """Find the feature maps of a model of torchvision's, without computing any.
 
     Raises:
         ValueError: If the model takes images of one size only, as vision transformers do.
@@ -90,9 +86,8 @@ def survey(model: nn.Module) -> Survey:
     *nodes, output = extractor.graph.nodes
     name_of = {node: name for name, node in output.args[0].items()}
     # A module's name stands for its last node, in training and in evaluation.
-    last = last_within(names)
     in_training = last_within(train_names)
-    last = {module: name for module, name in last.items() if in_training[module] == name}
+    last = {module: n for module, n in last_within(names).items() if in_training[module] == n}
     # The shortest comes last, and stays.
     short = {last[module]: module for module in sorted(last, key=len, reverse=True)}
     sole = sole_nodes(nodes, small)
@@ -104,13 +99,9 @@ def survey(model: nn.Module) -> Survey:
         layout = map_layout(value, large[node][0])
         if layout and node in name_of and node.op != 'placeholder':
             name = name_of[node]
+            overwritten = value._version > version
             maps[name] = FeatureMap(
-                short.get(name, name),
-                name,
-                *layout,
-                sole=node in sole,
-                overwritten=value._version > version,
-                num_layers=len(layers),
+                short.get(name, name), name, *layout, node in sole, overwritten, len(layers)
             )
     return Survey(maps, last, layers)
 
@@ -144,10 +135,8 @@ def record(module: fx.GraphModule, side: int) -> dict[fx.Node, tuple[Any, int | 
         try:
             Recorder(module).run(torch.empty(1, 3, side, side))
         except (AssertionError, RuntimeError) as error:
-            raise ValueError(
-                'a backbone must take images of any size, and this model does not take one of '
-                f'{side} x {side} pixels'
-            ) from error
+            message = 'a backbone must take images of any size, and this model does not take one of'
+            raise ValueError(f'{message} {side} x {side} pixels') from error
     return values
 
 
@@ -158,12 +147,10 @@ def map_layout(small: Any, large: Any) -> tuple[int, int, bool] | None:
     growth = [b - a for a, b in zip(small.shape, large.shape)]
     grown = growth[2]  # rows if channels come first, columns if they come last
     step = PROBE_SIDES[1] - PROBE_SIDES[0]
-    if grown > 0 and step % grown == 0:
-        if growth == [0, 0, grown, grown]:
-            return step // grown, small.shape[1], False
-        if growth == [0, grown, grown, 0]:
-            return step // grown, small.shape[3], True
-    return None
+    channels_last = growth == [0, grown, grown, 0]
+    if grown <= 0 or step % grown or not (channels_last or growth == [0, 0, grown, grown]):
+        return None
+    return step // grown, small.shape[3 if channels_last else 1], channels_last
 
 
 def sole_nodes(nodes: Sequence[fx.Node], values: dict[fx.Node, tuple]) -> set[fx.Node]:
@@ -185,9 +172,8 @@ def sole_nodes(nodes: Sequence[fx.Node], values: dict[fx.Node, tuple]) -> set[fx
 
 def holds_tensor(value: Any) -> bool:
     """Whether it is a tensor, or a list or tuple of some."""
-    if isinstance(value, (list, tuple)):
-        return any(map(holds_tensor, value))
-    return isinstance(value, Tensor)
+    sequence = isinstance(value, (list, tuple))
+    return any(map(holds_tensor, value)) if sequence else isinstance(value, Tensor)
 
 
 def last_within(names: Iterable[str]) -> dict[str, str]:

@@ -106,10 +106,8 @@ class TorchvisionBackbone(BaseModule):
         try:
             model = get_model(self.name, weights=weights, **self.model_args)
         except TypeError as error:
-            raise TypeError(
-                f'torchvision builds no {self.name} with norm_cfg (its norm_layer) and model_args '
-                f'as given: {error}'
-            ) from error
+            what = f'{self.name} with norm_cfg (its norm_layer) and model_args as given'
+            raise TypeError(f'torchvision builds no {what}: {error}') from error
         if hasattr(model, 'transform_input') and self._known_weights:
             # torchvision's Inception models then scale the image as the weights ask for.
             model.transform_input = True
@@ -121,9 +119,8 @@ class TorchvisionBackbone(BaseModule):
         torchvision's extractor has two programs, one for training and one for evaluation; they
         are functions of a module with those layers, which is this one.
         """
-        extractor = create_feature_extractor(
-            model, [node for node, _ in self._maps], suppress_diff_warning=True
-        )
+        nodes = [node for node, _ in self._maps]
+        extractor = create_feature_extractor(model, nodes, suppress_diff_warning=True)
         self._forwards = {mode: type(extractor.train(mode)).forward for mode in (True, False)}
         self._modules.update(extractor._modules)
         self._parameters.update(extractor._parameters)
@@ -136,10 +133,8 @@ class TorchvisionBackbone(BaseModule):
             return []
         levels, stride = found.levels(), 2 ** (stages + 1)
         if stride not in levels:
-            raise ValueError(
-                f'frozen_stages={stages} is up to stride {stride}, but the feature maps of '
-                f'{self.name} are at {[*levels]}'
-            )
+            where = f'but the feature maps of {self.name} are at {[*levels]}'
+            raise ValueError(f'frozen_stages={stages} is up to stride {stride}, {where}')
         layers = found.layers[: levels[stride][-1].num_layers]
         # Layers that are not here were dropped, since they come after the maps.
         modules, parameters = dict(self.named_modules()), dict(self.named_parameters())
@@ -185,28 +180,26 @@ class TorchvisionBackbone(BaseModule):
         elif Path(self.weights).is_file():
             state = torch.load(self.weights, map_location='cpu', weights_only=True)
         else:
-            raise FileNotFoundError(
-                f"no file {self.weights}; the names of torchvision's weights of {self.name} are "
-                + ', '.join(known_weights(self.name))
-            )
-        self._load(state)
+            names = ', '.join(known_weights(self.name))
+            whose = f"the names of torchvision's weights of {self.name}"
+            raise FileNotFoundError(f'no file {self.weights}; {whose} are {names}')
+        problem = self._load(state)
+        if problem:
+            raise ValueError(f'{self.weights} is not the weights of {self.name}: {problem}')
 
-    def _load(self, state: Mapping[str, Tensor]) -> None:
-        """Load a state dict of the whole model."""
-        problem = f'{self.weights} is not the weights of {self.name}: '
+    def _load(self, state: Mapping[str, Tensor]) -> str:
+        """Load a state dict of the whole model; what does not fit in it, '' if all does."""
         if not isinstance(state, Mapping):
-            raise ValueError(problem + f'it holds a {type(state).__name__}')
+            return f'it holds a {type(state).__name__}'
         own = self.state_dict()
         for key, value in state.items():
             if key not in own and key not in self._dropped:
-                raise ValueError(problem + f'unexpected {key!r}')
+                return f'unexpected {key!r}'
             if key in own and value.shape != own[key].shape:
-                shapes = f'{tuple(value.shape)}, should be {tuple(own[key].shape)}'
-                raise ValueError(problem + f'{key!r} is {shapes}')
+                return f'{key!r} is {tuple(value.shape)}, should be {tuple(own[key].shape)}'
         needed = {key: value for key, value in state.items() if key in own}
         missing = self.load_state_dict(needed, strict=False).missing_keys
-        if missing:
-            raise ValueError(problem + f'{missing[0]!r} is missing')
+        return f'{missing[0]!r} is missing' if missing else ''
 
 
 def known_weights(name: str) -> Mapping[str, WeightsEnum]:
@@ -217,16 +210,13 @@ def known_weights(name: str) -> Mapping[str, WeightsEnum]:
     """
     names = list_models(module=torchvision.models)
     if name not in names:
-        raise ValueError(
-            f'torchvision has no classification model {name!r}, {alternatives(name, names)}'
-        )
+        close = alternatives(name, names)
+        raise ValueError(f'torchvision has no classification model {name!r}, {close}')
     return get_model_weights(name).__members__
 
 
 def preprocessing(weights: WeightsEnum) -> dict:
     """``mean``, ``std`` and ``bgr_to_rgb`` for weights, in grey levels from 0 to 255."""
-    transforms = weights.transforms()
-    mean, std = (
-        [round(255 * x, 3) for x in values] for values in (transforms.mean, transforms.std)
-    )
+    chosen = weights.transforms()
+    mean, std = ([round(255 * x, 3) for x in values] for values in (chosen.mean, chosen.std))
     return dict(mean=mean, std=std, bgr_to_rgb=True)
