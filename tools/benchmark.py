@@ -94,7 +94,8 @@ def main() -> None:
     if args.json:
         settings = {k: v for k, v in vars(args).items() if k not in ('json', 'plot')}
         settings['config'] = args.config and str(args.config)
-        document = report.to_json(facts, settings, cases, verdicts)
+        document = dict(environment=facts, settings=settings, acceptance=verdicts)
+        document['cases'] = [report.describe_case(case) for case in cases]
         args.json.write_text(json.dumps(document, indent=1) + '\n')
     if args.plot:
         plot.save_plot(args.plot, cases, facts)
@@ -116,11 +117,14 @@ def measure(part: str, args: argparse.Namespace) -> list:
 
     repeats = args.repeats or REPEATS[part]
     slow = part == 'step' and args.device == 'cpu'
-    columns = TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn()
-    screen = Console(stderr=True)
-    bar = Progress(
-        *columns, TimeElapsedColumn(), console=screen, auto_refresh=False, transient=True
+    columns = (
+        TextColumn('{task.description}'),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
     )
+    screen: dict[str, Any] = dict(console=Console(stderr=True), auto_refresh=False, transient=True)
+    bar = Progress(*columns, **screen)
     with bar, tempfile.TemporaryDirectory() as folder:
         task = bar.add_task(part, total=repeats)
 
@@ -129,10 +133,8 @@ def measure(part: str, args: argparse.Namespace) -> list:
             bar.update(task, description=f'{part}: {phase}', completed=max(turn, 0), refresh=True)
 
         stopwatch = timing.Stopwatch(args.device, repeats, warmup=1 if slow else 3, tell=tell)
-        if part not in ('pipeline', 'step'):
-            runs: dict[str, Any] = dict(
-                loss=loss.run, growth=loss.run_growth, postprocess=postprocess.run
-            )
+        runs: dict = dict(loss=loss.run, growth=loss.run_growth, postprocess=postprocess.run)
+        if part in runs:
             return runs[part](stopwatch)
         tell('drawing images', 0)
         root = images.write_images(Path(folder, 'images'))

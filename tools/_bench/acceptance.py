@@ -41,11 +41,10 @@ REQUIREMENTS = (
 
 
 def judge(cases: list[Case], device: str, amp: bool = False) -> list[dict]:
-    """The lines of the table that these cases are measurements for.
+    """The lines of the table that these cases are measurements for, as dicts.
 
-    Returns:
-        A dict a line: ``part``, ``cases``, ``peer``, what is ``wanted``, what was ``measured``,
-        and the ``verdict``: met, missed, or that ``--amp`` is required.
+    Each has ``part``, ``cases``, ``peer``, what is ``wanted``, what was ``measured``, and the
+    ``verdict``: met, missed, or that ``--amp`` is required.
     """
     verdicts = []
     for line in REQUIREMENTS:
@@ -64,6 +63,6 @@ def judge(cases: list[Case], device: str, amp: bool = False) -> list[dict]:
             measured, wanted = 1 / measured, f'ours / {line.peer} <= {line.at_most}'
             met = measured <= line.at_most
         verdict = 'asked for with --amp' if line.amp and not amp else 'met' if met else 'missed'
-        asked: dict = dict(part=line.part, cases=line.cases, peer=line.peer, wanted=wanted)
-        verdicts.append(asked | dict(measured=measured, verdict=verdict))
+        result = dict(wanted=wanted, measured=measured, verdict=verdict)
+        verdicts.append(dict(part=line.part, cases=line.cases, peer=line.peer, **result))
     return verdicts

@@ -37,21 +37,15 @@ def mmdet_config(input_size: int = 300) -> Config:
 
 
 def with_images(cfg: Config, root: Path, pipeline: list | None = None) -> ConfigDict:
-    """A recipe's training set, with its own transforms, on the images under ``root``.
+    """The training set of a recipe for VOC07+12, on the images that ``write_images`` has written.
 
-    Args:
-        cfg: A recipe for VOC07+12.
-        root: From :func:`_bench.images.write_images`.
-        pipeline: Transforms in place of the recipe's.
+    ``pipeline`` has transforms in place of the recipe's.
     """
     dataset = cfg.train_dataloader.dataset
     while 'datasets' not in dataset:  # MMDetection wraps it in a RepeatDataset
         dataset = dataset.dataset
-    voc2007 = ConfigDict(dataset.datasets[0])
-    voc2007.data_root = f'{root}/'
-    if pipeline is not None:
-        voc2007.pipeline = pipeline
-    return voc2007
+    voc2007 = ConfigDict(dataset.datasets[0], data_root=f'{root}/')
+    return voc2007 if pipeline is None else ConfigDict(voc2007, pipeline=pipeline)
 
 
 def build_dataset(cfg: ConfigDict) -> BaseDataset:
@@ -100,17 +94,14 @@ class TorchvisionHead:
     def loss(self, targets: list[dict[str, Tensor]]) -> Tensor:
         """The loss, given boxes (G, 4) and labels (G,) from 1 of each image."""
         outputs, priors = self.outputs(), self.priors()
-        matches = [
-            self.ssd.proposal_matcher(box_iou(target['boxes'], prior))
-            for prior, target in zip(priors, targets)
-        ]
+        overlaps = [box_iou(target['boxes'], prior) for prior, target in zip(priors, targets)]
+        matches = [self.ssd.proposal_matcher(overlap) for overlap in overlaps]
         return sum(self.ssd.compute_loss(targets, outputs, priors, matches).values())
 
     def detect(self) -> list[dict[str, Tensor]]:
         """The detections of each image: boxes, scores, and labels from 1."""
-        return self.ssd.postprocess_detections(
-            self.outputs(), self.priors(), self.images.image_sizes
-        )
+        sizes = self.images.image_sizes
+        return self.ssd.postprocess_detections(self.outputs(), self.priors(), sizes)
 
     def outputs(self) -> dict[str, Tensor]:
         """Scores (B, P, K) and deltas (B, P, 4), under torchvision's names."""
@@ -129,12 +120,9 @@ def torchvision_ssd(input_size: int = 300) -> SSD:
     head = our_model(input_size).bbox_head
     levels, backbone = head.anchor_generator, nn.Identity()
     backbone.out_channels = head.in_channels
-    priors = DefaultBoxGenerator(
-        levels.ratios,
-        scales=[size / input_size for size in (*levels.min_sizes, levels.max_sizes[-1])],
-        steps=levels.strides,
-        clip=False,  # as in the paper and in the other contestants
-    )
+    scales = [size / input_size for size in (*levels.min_sizes, levels.max_sizes[-1])]
+    # Not clipped, as in the paper and in the other contestants.
+    priors = DefaultBoxGenerator(levels.ratios, scales=scales, steps=levels.strides, clip=False)
     ssd = SSD(backbone, priors, (input_size, input_size), NUM_CLASSES + 1)
     for branch in (ssd.head.classification_head, ssd.head.regression_head):
         branch.module_list = nn.ModuleList(nn.Identity() for _ in head.in_channels)
@@ -144,6 +132,6 @@ def torchvision_ssd(input_size: int = 300) -> SSD:
 def background_first(scores: Tensor) -> Tensor:
     """A copy of scores (B, A * K, H, W) with background as the first class, not the last."""
     classes = scores.detach().unflatten(1, (-1, NUM_CLASSES + 1)).roll(1, dims=2).flatten(1, 2)
-    contiguous = scores.is_contiguous()
-    memory_format = torch.contiguous_format if contiguous else torch.channels_last
-    return classes.contiguous(memory_format=memory_format)
+    if scores.is_contiguous():
+        return classes.contiguous()
+    return classes.contiguous(memory_format=torch.channels_last)

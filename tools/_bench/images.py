@@ -15,15 +15,10 @@ JPEG_QUALITY = 92  # with this texture 60 to 110 kB at 640 x 480, as photographs
 
 
 def write_images(root: Path, per_size: int = 40, seed: int = 0) -> Path:
-    """Draw ``per_size`` images of each size with 1 to 12 ground-truth boxes.
-
-    Returns:
-        ``root``, in which ``VOC2007`` holds ``JPEGImages``, ``Annotations`` and ``ImageSets``.
-    """
+    """Draw ``per_size`` images of each size with 1 to 12 boxes, as a VOC2007 in ``root``."""
     folder = root / 'VOC2007'
-    lists = folder / 'ImageSets' / 'Main'
-    for path in (folder / 'JPEGImages', folder / 'Annotations', lists):
-        path.mkdir(parents=True)
+    for path in ('JPEGImages', 'Annotations', 'ImageSets/Main'):
+        (folder / path).mkdir(parents=True)
     names: list[str] = []
     for size in SIZES:
         for i in range(per_size):
@@ -34,7 +29,7 @@ def write_images(root: Path, per_size: int = 40, seed: int = 0) -> Path:
             (folder / 'JPEGImages' / f'{names[-1]}.jpg').write_bytes(jpeg.tobytes())
             annotation = voc_annotation(size, labels, boxes)
             (folder / 'Annotations' / f'{names[-1]}.xml').write_text(annotation)
-    (lists / 'trainval.txt').write_text(''.join(f'{name}\n' for name in names))
+    (folder / 'ImageSets/Main/trainval.txt').write_text('\n'.join(names))
     return root
 
 
@@ -85,8 +80,5 @@ def voc_annotation(size: tuple[int, int], labels: list[str], boxes: np.ndarray) 
         f'<ymin>{y1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox></object>'
         for label, (x1, y1, x2, y2) in zip(labels, (boxes + 1).tolist())
     ]
-    width, height = size
-    return (
-        f'<annotation><size><width>{width}</width><height>{height}</height><depth>3</depth></size>'
-        f'{"".join(objects)}</annotation>'
-    )
+    shape = '<size><width>{}</width><height>{}</height><depth>3</depth></size>'.format(*size)
+    return f'<annotation>{shape}{"".join(objects)}</annotation>'

@@ -32,8 +32,7 @@ def run(stopwatch: Stopwatch, root: Path) -> list[Case]:
             indices = range(i * per_size, (i + 1) * per_size)
             works = {who: partial(load_all, load, indices) for who, load in loaders.items()}
             samples = stopwatch.alternate(works, per=per_size)
-            facts = dict(images=per_size, threads=1)
-            name = f'JPEG {width}x{height} to sample'
+            name, facts = f'JPEG {width}x{height} to sample', dict(images=per_size, threads=1)
             cases.append(Case('pipeline', name, 'image', samples, facts))
         return cases
     finally:
@@ -71,16 +70,10 @@ class TorchvisionSamples:
         self.infos = infos
         self.boxes = [np.array([o['bbox'] for o in i['instances']], np.float32) for i in infos]
         self.labels = [torch.tensor([o['bbox_label'] + 1 for o in i['instances']]) for i in infos]
-        self.transforms = v2.Compose(
-            [
-                v2.RandomPhotometricDistort(),
-                v2.RandomZoomOut(fill=[123, 117, 104]),
-                v2.RandomIoUCrop(),
-                v2.Resize(INPUT_SIZE, antialias=False),  # as its model resizes
-                v2.RandomHorizontalFlip(),
-                v2.SanitizeBoundingBoxes(),
-            ]
-        )
+        crops = v2.RandomZoomOut(fill=[123, 117, 104]), v2.RandomIoUCrop()
+        resize = v2.Resize(INPUT_SIZE, antialias=False)  # as its model resizes
+        last = resize, v2.RandomHorizontalFlip(), v2.SanitizeBoundingBoxes()
+        self.transforms = v2.Compose([v2.RandomPhotometricDistort(), *crops, *last])
 
     def __getitem__(self, i: int) -> tuple:
         info = self.infos[i]

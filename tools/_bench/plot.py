@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ssd_plugin.visualization import style
+
 from .report import number
 from .timing import BARE, FLOOR, MMDET, NO_LOADING, OURS, TORCHVISION, Case
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart.
-COLORS = {
-    OURS: '#0072B2',
-    MMDET: '#E69F00',
-    TORCHVISION: '#009E73',
-    FLOOR: '#999999',
-    BARE: '#999999',
-    NO_LOADING: '#56B4E9',
-}
+COLORS = {OURS: style.BLUE, MMDET: style.ORANGE, TORCHVISION: style.GREEN}
+COLORS |= {FLOOR: '#999999', BARE: '#999999', NO_LOADING: style.SKY}
 BAR, GAP, MARGIN = 0.26, 0.3, 1.0  # heights, in inches
 
 
 def save_plot(path: Path, cases: list[Case], environment: dict[str, str]) -> None:
     """Draw the medians: a panel for each part, a group of bars for each case."""
-    parts: dict[str, list[Case]] = {}
-    for case in cases:
-        parts.setdefault(case.part, []).append(case)
+    parts = {part: list(members) for part, members in groupby(cases, attrgetter('part'))}
     heights = [sum(BAR * len(c.samples) + GAP for c in members) for members in parts.values()]
     figure = Figure(figsize=(11, sum(heights) + MARGIN * (len(parts) + 0.4)), layout='constrained')
     panels = figure.subplots(len(parts), squeeze=False, height_ratios=heights)[:, 0]
@@ -46,20 +41,19 @@ def draw_part(panel: Axes, part: str, cases: list[Case]) -> None:
         centers.append(y + BAR * (len(case.samples) - 1) / 2)
         for who in case.samples:
             median, spread = case.median(who), case.spread(who)
-            low, high = spread['q1'], spread['q3']
+            low, ratio, high = spread['q1'] / ours, median / ours, spread['q3'] / ours
             legend[who] = panel.barh(
-                y,
-                median / ours,
-                height=0.9 * BAR,
-                color=COLORS[who],
-                xerr=[[(median - low) / ours], [(high - median) / ours]],
+                y, ratio, height=0.9 * BAR, color=COLORS[who],
+                xerr=[[ratio - low], [high - ratio]],
                 error_kw=dict(ecolor='#444444', elinewidth=1, capsize=2),
+            )  # fmt: skip
+            text = '' if who == OURS else f'{number(ratio)} x   '
+            text, weight = (
+                f'  {text}{number(1000 * median)} ms',
+                'bold' if who == OURS else 'normal',
             )
-            ratio = '' if who == OURS else f'{number(median / ours)} x   '
-            text = f'  {ratio}{number(1000 * median)} ms'
-            weight = 'bold' if who == OURS else 'normal'
-            panel.text(high / ours, y, text, va='center', fontsize=10, fontweight=weight)
-            longest = max(longest, high / ours)
+            panel.text(high, y, text, va='center', fontsize=10, fontweight=weight)
+            longest = max(longest, high)
             y += BAR
         y += GAP
     panel.set_title(part, loc='left', fontsize=13, fontweight='bold')
@@ -71,13 +65,5 @@ def draw_part(panel: Axes, part: str, cases: list[Case]) -> None:
     panel.spines[['top', 'right']].set_visible(False)
     unit = f'milliseconds per {cases[0].unit} (median, quartiles)'
     panel.set_xlabel(f'bars: multiples of ours; numbers: {unit}', fontsize=10)
-    panel.legend(
-        list(legend.values()),
-        list(legend),
-        loc='lower right',
-        bbox_to_anchor=(1, 1),
-        borderaxespad=0.2,
-        ncols=len(legend),
-        frameon=False,
-        fontsize=10,
-    )
+    place: dict = dict(loc='lower right', bbox_to_anchor=(1, 1), borderaxespad=0.2, frameon=False)
+    panel.legend(list(legend.values()), list(legend), ncols=len(legend), fontsize=10, **place)

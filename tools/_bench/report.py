@@ -69,8 +69,8 @@ def cpu_info() -> dict[str, str]:
 def print_environment(console: Console, environment: dict[str, str]) -> None:
     """Print the device and the versions."""
     table = Table(box=None, show_header=False, pad_edge=False)
-    for name, value in environment.items():
-        table.add_row(name, value)
+    for fact in environment.items():
+        table.add_row(*fact)
     console.print(table)
 
 
@@ -111,17 +111,8 @@ def number(value: float) -> str:
     return f'{value:.{0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3}f}'
 
 
-def to_json(
-    environment: dict[str, str], settings: dict, cases: list[Case], verdicts: list[dict]
-) -> dict:
-    """Everything that a run measured: every sample in seconds, medians, spreads and ratios."""
-    documents = [
-        dict(
-            asdict(case),
-            median={who: case.median(who) for who in case.samples},
-            spread={who: case.spread(who) for who in case.samples},
-            times_ours={who: case.ratio(who) for who in case.samples if who != OURS},
-        )
-        for case in cases
-    ]
-    return dict(environment=environment, settings=settings, cases=documents, acceptance=verdicts)
+def describe_case(case: Case) -> dict:
+    """Every sample in seconds, medians, spreads and ratios, for JSON."""
+    median, spread = ({who: f(who) for who in case.samples} for f in (case.median, case.spread))
+    ratios = {who: case.ratio(who) for who in case.samples if who != OURS}
+    return dict(asdict(case), median=median, spread=spread, times_ours=ratios)

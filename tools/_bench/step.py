@@ -11,49 +11,39 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection import ssd300_vgg16
 
+from ssd_plugin.datasets.config import resize_of
+
 from .contestants import NUM_CLASSES, build_dataset, our_config, with_images
 from .timing import BARE, MMDET, NO_LOADING, OURS, TORCHVISION, Case, Stopwatch, Work
 from .training import Settings, SteppedTrainLoop, mmdet_loop, our_loop
 
+Loops = dict[str, SteppedTrainLoop]  # by contestant
+
 
 def run(stopwatch: Stopwatch, root: Path, work_dir: Path, settings: Settings) -> list[Case]:
-    """Time steps on a batch in memory, and from the files under ``root``.
-
-    The runners' logs go to ``work_dir``.
-    """
+    """Time steps on a batch in memory, and from the files under ``root``; logs go to a folder."""
+    makers = {OURS: our_loop, MMDET: mmdet_loop} if settings.has_peers else {OURS: our_loop}
     with ExitStack() as stack:
-        loops = {OURS: our_loop(root, work_dir / 'ours', settings)}
-        stack.enter_context(closing(loops[OURS]))
-        if settings.has_peers:
-            loops[MMDET] = mmdet_loop(root, work_dir / 'mmdet', settings)
-            stack.enter_context(closing(loops[MMDET]))
+        loops = {
+            who: stack.enter_context(closing(make(root, work_dir / who, settings)))
+            for who, make in makers.items()
+        }
         samples = fixed_samples(root, settings)
-        return [
-            time_model(stopwatch, loops, samples, settings),
-            time_from_files(stopwatch, loops, samples, settings),
-        ]
+        parts = time_model, time_from_files
+        return [time_part(stopwatch, loops, samples, settings) for time_part in parts]
 
 
 def fixed_samples(root: Path, settings: Settings) -> list[dict]:
     """Samples of a batch, uint8 images in the input size with their ground truth."""
     cfg = our_config(settings.config)
-    resize = next(t for t in cfg.test_pipeline if t.type == 'Resize')
-    pipeline = [
-        dict(type='LoadImageFromFile'),
-        dict(type='LoadAnnotations', with_bbox=True),
-        dict(type='Resize', scale=resize.scale, keep_ratio=False),
-        dict(type='PackDetInputs'),
-    ]
+    resize = dict(type='Resize', scale=resize_of(cfg).scale, keep_ratio=False)
+    load = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True)]
+    pipeline = [*load, resize, dict(type='PackDetInputs')]
     dataset = build_dataset(with_images(cfg, root, pipeline))
     return [dataset[i % len(dataset)] for i in range(settings.batch)]
 
 
-def time_model(
-    stopwatch: Stopwatch,
-    loops: dict[str, SteppedTrainLoop],
-    samples: list[dict],
-    settings: Settings,
-) -> Case:
+def time_model(stopwatch: Stopwatch, loops: Loops, samples: list[dict], settings: Settings) -> Case:
     """Forward, backward and optimizer on a batch in memory, beside the bare convolutions."""
     batches = {who: loop.collate(samples) for who, loop in loops.items()}
     dtype, memory_format = loops[OURS].observed_format(batches[OURS])
@@ -67,10 +57,7 @@ def time_model(
 
 
 def time_from_files(
-    stopwatch: Stopwatch,
-    loops: dict[str, SteppedTrainLoop],
-    samples: list[dict],
-    settings: Settings,
+    stopwatch: Stopwatch, loops: Loops, samples: list[dict], settings: Settings
 ) -> Case:
     """Whole iterations: load, augment, forward, backward, optimizer."""
     batch, iterations = loops[OURS].collate(samples), settings.iterations

@@ -71,8 +71,7 @@ class Stopwatch:
     """Times contestants in turns: A B C, A B C, ...
 
     Whatever slows the machine down for a while then slows all of them. Before each turn ``tell``
-    is called with the contestant's name and the number of the round, from 1; in the warm-up, whose
-    rounds do not count, that number is 0 or less.
+    is called with the contestant's name and the round, from 1; in the warm-up it is 0 or less.
     """
 
     device: str = 'cpu'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,21 +36,19 @@ class Settings(NamedTuple):
 
 
 def our_loop(root: Path, work_dir: Path, settings: Settings) -> SteppedTrainLoop:
-    """One of the plugin's models on VOC, as ``tools/train.py`` trains it."""
+    """One of the plugin's models on VOC as ``tools/train.py`` trains it, before its first step."""
     cfg = recipe(our_config(settings.config), root, work_dir, settings)
     if settings.amp:
         enable_amp(cfg)
-    return start(build_runner(cfg))
+    runner = build_runner(cfg)
+    runner.train()
+    return runner.train_loop
 
 
 def mmdet_loop(root: Path, work_dir: Path, settings: Settings) -> SteppedTrainLoop:
-    """MMDetection's SSD300 on VOC, as its ``tools/train.py`` trains it."""
+    """MMDetection's SSD300 on VOC as its ``tools/train.py`` trains it, before its first step."""
     setup_cache_size_limit_of_dynamo()
-    return start(Runner.from_cfg(recipe(mmdet_config(), root, work_dir, settings)))
-
-
-def start(runner: Runner) -> SteppedTrainLoop:
-    """Let a runner build everything that it needs, and stop before the first iteration."""
+    runner = Runner.from_cfg(recipe(mmdet_config(), root, work_dir, settings))
     runner.train()
     return runner.train_loop
 
@@ -69,13 +68,10 @@ def recipe(cfg: Config, root: Path, work_dir: Path, settings: Settings) -> Confi
         for only_with_workers in ('persistent_workers', 'prefetch_factor'):
             loader.pop(only_with_workers, None)
     cfg.train_cfg = dict(type='SteppedTrainLoop', max_iters=10**6)  # more than are ever taken
-    for split in ('val', 'test'):
-        for part in ('cfg', 'dataloader', 'evaluator'):
-            cfg[f'{split}_{part}'] = None
-    cfg.work_dir = str(work_dir)
+    for split, part in product(('val', 'test'), ('cfg', 'dataloader', 'evaluator')):
+        cfg[f'{split}_{part}'] = None
     cfg.visualizer.name = work_dir.name  # MMEngine keeps one of each name
-    cfg.log_level = 'ERROR'
-    cfg.launcher = 'none'
+    cfg.update(work_dir=str(work_dir), log_level='ERROR', launcher='none')
     return cfg
 
 
@@ -95,10 +91,7 @@ class SteppedTrainLoop(IterBasedTrainLoop):
         return self.runner.model
 
     def take(self, count: int) -> None:
-        """Train for ``count`` iterations.
-
-        What the loader has prepared beyond them waits for the next call.
-        """
+        """Train for ``count`` iterations; what is loaded beyond them waits for the next call."""
         self.signal_workers(signal.SIGCONT)
         for _ in range(count):
             self.run_iter(next(self.dataloader_iterator))

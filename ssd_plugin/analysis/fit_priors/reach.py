@@ -45,9 +45,11 @@ class PriorArgs(NamedTuple):
 
     def rounded(self) -> PriorArgs:
         """Rounded to tenths of pixels and hundredths of ratios, as a person would write them."""
-        sizes = [[round(float(s), 1) for s in part] for part in (self.min_sizes, self.max_sizes)]
-        ratios = [sorted(round(float(ratio), 2) for ratio in level) for level in self.ratios]
-        return PriorArgs(*sizes, ratios)
+        return PriorArgs(
+            [round(float(size), 1) for size in self.min_sizes],
+            [round(float(size), 1) for size in self.max_sizes],
+            [sorted(round(float(ratio), 2) for ratio in level) for level in self.ratios],
+        )
 
     def to_logs(self) -> list[np.ndarray]:
         """For each level (2 + R,): logarithms of min size, of max size / min size, of ratios.

@@ -44,10 +44,9 @@ def main() -> None:
     Console().print(table_of(levels, name))
     print('Bold: what strides=(...) takes. Other nodes, inside of blocks, can be named as well.')
     print(f'Weights: {", ".join(weights)}.')
-    channels = [levels[stride][-1].channels for stride in (8, 16)]
+    channels = (*(levels[stride][-1].channels for stride in (8, 16)), 512, 256, 256, 256)
     values = preprocessing(weights['DEFAULT']).items()
     needed = ', '.join(f'{key}={value}' for key, value in values)
-    channels = (*channels, 512, 256, 256, 256)
     print(CONFIG.format(name=name, channels=channels, preprocessing=needed))
 
 

@@ -187,7 +187,7 @@ class TorchvisionBackbone(BaseModule):
         if problem:
             raise ValueError(f'{self.weights} is not the weights of {self.name}: {problem}')
 
-    def _load(self, state: Mapping[str, Tensor]) -> str:
+    def _load(self, state: object) -> str:
         """Load a state dict of the whole model; what does not fit in it, '' if all does."""
         if not isinstance(state, Mapping):
             return f'it holds a {type(state).__name__}'
