@@ -11,6 +11,7 @@ import time
 from argparse import Namespace
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import benchmark
@@ -61,9 +62,6 @@ def made_case(part='loss', name='forward + backward, batch 32, contiguous', **sa
     return Case(part, name, 'batch', samples, dict(objects=7))
 
 
-# ------------------------------------------------------------------------------- timing
-
-
 def test_contestants_alternate_and_warm_up_rounds_do_not_count():
     turns, told, seconds = [], [], iter(range(100))
 
@@ -94,53 +92,45 @@ def test_the_clock_times_the_work(monkeypatch):
     assert timing.cpu_clock(lambda: None) == 2.5
 
 
-# --------------------------------------------------------------------------- acceptance
-
-
-LOSS = 'forward + backward, batch 32, '
+LOSS, ALONE = 'forward + backward, batch 32, ', 'model alone, batch 2'
+LOSSES = {LOSS + 'contiguous': 3.0, LOSS + 'channels_last': 2.0}
+# The part with its cases' ratios to a peer, the run's device and --amp; what was wanted and found.
 VERDICTS = {
     'the worst case decides': (
-        ('loss', {LOSS + 'contiguous': 3.0, LOSS + 'channels_last': 2.0}, MMDET),
-        ('MMDetection / ours >= 2.5', 2, 'missed'),
+        ('loss', LOSSES, MMDET, 'cpu'), ('MMDetection / ours >= 2.5', 2, 'missed')
     ),
     'other cases are not judged': (
-        ('loss', {LOSS + 'contiguous': 3.0, 'forward, batch 32, contiguous': 0.1}, MMDET),
+        ('loss', {LOSS + 'contiguous': 3.0, 'forward, batch 32, contiguous': 0.1}, MMDET, 'cpu'),
         ('MMDetection / ours >= 2.5', 3, 'met'),
     ),
     'a floor bounds our time from above': (
-        ('pipeline', {'small': 1 / 2, 'large': 1 / 4}, FLOOR),
+        ('pipeline', {'small': 1 / 2, 'large': 1 / 4}, FLOOR, 'cpu'),
         ('ours / decode + resize <= 2.5', 4, 'missed'),
     ),
     'our time is within that bound': (
-        ('pipeline', {'small': 1 / 2}, FLOOR),
-        ('ours / decode + resize <= 2.5', 2, 'met'),
+        ('pipeline', {'small': 1 / 2}, FLOOR, 'cpu'), ('ours / decode + resize <= 2.5', 2, 'met')
     ),
-}
+    'a GPU has requirements of its own': (
+        ('loss', LOSSES, MMDET, 'cuda'), ('MMDetection / ours >= 10', 2, 'missed')
+    ),
+    'some are required with --amp': (
+        ('step', {ALONE: 5}, MMDET, 'cpu'), ('MMDetection / ours >= 4', 5, 'asked for with --amp')
+    ),
+    'with it they are judged': (
+        ('step', {ALONE: 5}, MMDET, 'cpu', True), ('MMDetection / ours >= 4', 5, 'met')
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize('measured, expected', VERDICTS.values(), ids=VERDICTS)
 def test_cases_are_judged_by_their_ratio(measured, expected):
-    part, ratios, peer = measured
+    part, ratios, peer, *run = measured
     cases = [made_case(part, name, **{OURS: [1.0], peer: [x]}) for name, x in ratios.items()]
-    (line,) = acceptance.judge(cases, 'cpu')
+    (line,) = acceptance.judge(cases, *run)
     assert (line['wanted'], line['measured'], line['verdict']) == expected
 
 
-def test_a_gpu_has_requirements_of_its_own():
-    (line,) = acceptance.judge([made_case(**{OURS: [1.0], MMDET: [3.0]})], 'cuda')
-    assert (line['wanted'], line['verdict']) == ('MMDetection / ours >= 10', 'missed')
-
-
-def test_what_is_required_with_amp_is_judged_only_with_amp():
-    cases = [made_case('step', 'model alone, batch 2', **{OURS: [1.0], MMDET: [5.0]})]
-    assert acceptance.judge(cases, 'cpu')[0]['verdict'] == 'asked for with --amp'
-    assert acceptance.judge(cases, 'cpu', amp=True)[0]['verdict'] == 'met'
-
-
-# ------------------------------------------------------------------------------- report
-
-
-def test_json_holds_every_sample_the_environment_and_what_follows():
+def test_json_holds_every_sample_and_what_follows():
     case = json.loads(json.dumps(report.describe_case(made_case())))
     assert case['samples'][MMDET] == [8, 9, 4]
     assert case['median'] == {OURS: 2, MMDET: 8, TORCHVISION: 2}
@@ -157,8 +147,7 @@ def test_tables_show_times_and_ratios():
     row = next(line for line in text.splitlines() if MMDET in line)
     figures = ['8000', '6000', '-', '8500', '4000', '-', '9000', '0.125', '4.00', 'x']
     assert row.split() == [MMDET, *figures]
-    assert 'objects 7' in text
-    assert 'missed' in text
+    assert 'objects 7' in text and 'missed' in text
 
 
 @pytest.mark.parametrize('suffix', benchmark.PLOT_TYPES)
@@ -171,16 +160,11 @@ def test_the_plot_is_written(tmp_path, suffix):
         assert cv2.imread(str(path)).std() > 0
 
 
-# ----------------------------------------------------------------------------- images
-
-
 def test_images_are_like_photographs_and_the_same_each_time(root, tmp_path):
     paths = image_paths(root)
     shapes = [cv2.imread(str(path)).shape for path in paths]
     assert shapes == [(375, 500, 3)] * 3 + [(480, 640, 3)] * 3
-    sizes = [path.stat().st_size for path in paths]
-    assert min(sizes) > 45_000
-    assert max(sizes) < 130_000
+    assert all(45_000 < path.stat().st_size < 130_000 for path in paths)
     again = image_paths(images.write_images(tmp_path / 'again', per_size=3))
     assert [path.read_bytes() for path in paths] == [path.read_bytes() for path in again]
 
@@ -191,21 +175,18 @@ def test_boxes_lie_in_their_image():
     assert (boxes[:, 2:] - boxes[:, :2] >= 12).all()
 
 
-# ----------------------------------------------------------------------------- pipeline
-
-
 def test_every_pipeline_loads_the_same_files(root, monkeypatch):
-    read, (ours, theirs) = (
-        [],
-        (
-            contestants.build_dataset(contestants.with_images(config(), root))
-            for config in (contestants.our_config, contestants.mmdet_config)
-        ),
-    )
+    configs = contestants.our_config(), contestants.mmdet_config()
+    ours, theirs = (contestants.build_dataset(contestants.with_images(c, root)) for c in configs)
+    read = []
     for other in (theirs.get_data_info(i) for i in range(6)):
         info = ours.get_data_info(other['sample_idx'])
         assert other['instances'] == info['instances']
         assert other['img_path'] == info['img_path']
+    assert [type(transform).__name__ for transform in theirs.pipeline.transforms] == [
+        *('LoadImageFromFile', 'LoadAnnotations', 'Expand', 'MinIoURandomCrop', 'Resize'),
+        *('RandomFlip', 'PhotoMetricDistortion', 'PackDetInputs'),
+    ]
     count, loaders = pipeline.make_contestants(root)
     assert count == 6
     decode, imread = pipeline.read_image, cv2.imread
@@ -221,33 +202,21 @@ def test_every_pipeline_loads_the_same_files(root, monkeypatch):
     assert read == [str(path) for path in image_paths(root) for _ in range(2)]
 
 
-def test_mmdetections_pipeline_is_its_own(root):
-    names = [transform['type'] for transform in contestants.mmdet_config().train_pipeline]
-    assert names == [
-        *('LoadImageFromFile', 'LoadAnnotations', 'Expand', 'MinIoURandomCrop', 'Resize'),
-        *('RandomFlip', 'PhotoMetricDistortion', 'PackDetInputs'),
-    ]
-    dataset = contestants.with_images(contestants.mmdet_config(), root)
-    built = contestants.build_dataset(dataset).pipeline
-    assert [type(transform).__name__ for transform in built.transforms] == names
-
-
 def test_pipelines_are_timed_in_one_thread(root):
     seen = []
 
+    def threads():
+        return cv2.getNumThreads(), torch.get_num_threads()
+
     def clock(work):
-        seen.append((cv2.getNumThreads(), torch.get_num_threads()))
+        seen.append(threads())
         return 1.5
 
-    before = cv2.getNumThreads(), torch.get_num_threads()
+    before = threads()
     small, large = pipeline.run(Stopwatch(clock=clock, **ONCE), root)
-    assert set(seen) == {(1, 1)}
-    assert (cv2.getNumThreads(), torch.get_num_threads()) == before
+    assert (set(seen), threads()) == ({(1, 1)}, before)
     assert small.samples == {who: [0.5] for who in (OURS, MMDET, TORCHVISION, FLOOR)}
     assert (small.name, large.name) == ('JPEG 500x375 to sample', 'JPEG 640x480 to sample')
-
-
-# ----------------------------------------------------------------- loss, postprocessing
 
 
 @pytest.mark.parametrize('memory_format', loss.FORMATS.values(), ids=loss.FORMATS)
@@ -275,22 +244,18 @@ def test_torchvision_gets_background_first():
 
 @pytest.mark.parametrize('size, count', [(300, 8732), (512, 24564)])
 def test_torchvision_has_the_same_priors(size, count):
-    inputs = loss.make_inputs(1, 'cpu', objects=1, input_size=size)
-    maps = inputs.cls_scores, inputs.bbox_preds
-    (theirs,) = contestants.TorchvisionHead(size, *maps).priors()
+    _, scores, deltas, *_ = loss.make_inputs(1, 'cpu', objects=1, input_size=size)
+    (theirs,) = contestants.TorchvisionHead(size, scores, deltas).priors()
     generator = contestants.our_head(size).prior_generator
-    ours = torch.cat(generator.grid_priors([m.shape[2:] for m in maps[0]], device='cpu'))
+    ours = torch.cat(generator.grid_priors([m.shape[2:] for m in scores], device='cpu'))
     assert ours.shape == (count, 4)
     torch.testing.assert_close(theirs, ours, rtol=0, atol=1e-3)
 
 
 def test_loss_cases_and_growth():
-    names = [case.name for case in loss.run(Stopwatch(**ONCE), batch=1)]
-    assert names == [
-        f'{what}, batch 1, {memory_format}'
-        for memory_format in ('contiguous', 'channels_last')
-        for what in ('forward', 'forward + backward')
-    ]
+    kinds = product(('contiguous', 'channels_last'), ('forward', 'forward + backward'))
+    expected = [f'{what}, batch 1, {memory_format}' for memory_format, what in kinds]
+    assert [case.name for case in loss.run(Stopwatch(**ONCE), batch=1)] == expected
     (case,) = loss.run_growth(Stopwatch(**ONCE), settings=[(1, 3, 512)])
     assert (case.part, case.name) == ('growth', 'forward + backward, batch 1, 3 objects, 512 px')
     assert set(case.samples) == {OURS, MMDET, TORCHVISION}
@@ -328,14 +293,10 @@ def test_detections_are_compared_with_torchvisions():
 
 
 def test_peers_detect_with_the_same_limits():
-    ours, theirs = contestants.our_head(), contestants.mmdet_head()
-    cfg, ssd = ours.test_cfg, contestants.torchvision_ssd()
-    assert theirs.test_cfg == cfg
+    cfg, ssd = contestants.our_head().test_cfg, contestants.torchvision_ssd()
+    assert contestants.mmdet_head().test_cfg == cfg
     limits = ssd.score_thresh, ssd.topk_candidates, ssd.nms_thresh, ssd.detections_per_img
     assert limits == (cfg.score_thr, cfg.nms_pre, cfg.nms.iou_threshold, cfg.max_per_img)
-
-
-# --------------------------------------------------------------------------------- step
 
 
 @pytest.fixture
@@ -345,12 +306,10 @@ def tiny_recipes(monkeypatch):
     def shrunk(read):
         def config(*path):
             cfg = read(*path)
-            cfg.model.backbone = dict(
-                type='ResNet', depth=18, base_channels=8, out_indices=(1, 2, 3), norm_eval=False
-            )
-            cfg.model.neck = dict(
-                type='ChannelMapper', in_channels=[16, 32, 64], out_channels=8, num_outs=6
-            )
+            maps = dict(base_channels=8, out_indices=(1, 2, 3), norm_eval=False)
+            cfg.model.backbone = dict(type='ResNet', depth=18, **maps)
+            levels = dict(in_channels=[16, 32, 64], out_channels=8, num_outs=6)
+            cfg.model.neck = dict(type='ChannelMapper', **levels)
             cfg.model.bbox_head.in_channels = [8] * 6
             cfg.model.bbox_head.anchor_generator.strides = [8, 16, 32, 64, 128, 256]
             return cfg
@@ -380,10 +339,8 @@ def test_contestants_take_turns_and_loaders_wait_for_theirs(
     settings, still = training.Settings(batch=2, workers=1, iterations=2), []
     with ExitStack() as stack:
         loops = {
-            OURS: stack.enter_context(closing(training.our_loop(root, tmp_path / 'a', settings))),
-            MMDET: stack.enter_context(
-                closing(training.mmdet_loop(root, tmp_path / 'b', settings))
-            ),
+            who: stack.enter_context(closing(make(root, tmp_path / who, settings)))
+            for who, make in ((OURS, training.our_loop), (MMDET, training.mmdet_loop))
         }
         heads = [type(loop.runner.model.bbox_head).__name__ for loop in loops.values()]
         assert heads == ['SSDMultiBoxHead', 'SSDHead']
@@ -457,13 +414,11 @@ def test_the_bare_convolutions_are_those_of_the_model():
         inputs = torch.zeros(2, 3, 300, 300)
         maps = convolutions(inputs)
         scores, offsets = model(inputs, mode='tensor')
+    layers = (
+        [m for m in n.modules() if isinstance(m, torch.nn.Conv2d)] for n in (model, convolutions)
+    )
     ours, theirs = (
-        sorted(
-            (m.weight.shape, m.stride, m.padding, m.dilation)
-            for m in network.modules()
-            if isinstance(m, torch.nn.Conv2d)
-        )
-        for network in (model, convolutions)
+        sorted((m.weight.shape, m.stride, m.padding, m.dilation) for m in convs) for convs in layers
     )
     assert ours == theirs
     assert [m.shape for m in maps[::2]] == [m.shape for m in scores]
@@ -512,9 +467,6 @@ def test_torchvision_trains_on_the_same_images(preprocessed, root, monkeypatch):
         assert torch.equal(target['boxes'], expected)
 
 
-# ------------------------------------------------------------------------------ command
-
-
 def call(monkeypatch, *args):
     """Run the command in this process, with what it changes of the process put back."""
     monkeypatch.setattr(sys, 'argv', ['benchmark.py', *map(str, args)])
@@ -554,6 +506,11 @@ def test_a_whole_run_prints_and_writes_what_it_found(tmp_path, monkeypatch, caps
     document = json.loads((tmp_path / 'out.json').read_text())
     assert [case['part'] for case in document['cases']] == list(benchmark.ALL)
     assert document['settings']['device'] == 'cpu'
+    assert [line['verdict'] for line in document['acceptance']] == ['missed', 'met', 'missed']
+    facts = document['environment']
+    for package in ('torch', 'torchvision', 'mmengine', 'mmdet', 'mmcv', 'opencv', 'ssd_plugin'):
+        assert facts[package]
+    assert facts['threads'] == str(torch.get_num_threads())
     assert (tmp_path / 'out.png').stat().st_size > 5000
 
 

@@ -26,12 +26,14 @@ def files(tree):
 
 
 @pytest.fixture
-def prepare(monkeypatch):
-    """The command, run in this process."""
+def prepare(monkeypatch, capsys, tmp_path):
+    """Runs the command in this process and an empty directory; answers what it prints."""
+    monkeypatch.chdir(tmp_path)
 
     def call(*args):
         monkeypatch.setattr(sys, 'argv', ['prepare_data.py', *map(str, args)])
         prepare_data.main()
+        return capsys.readouterr().out
 
     return call
 
@@ -49,26 +51,24 @@ def stops_with(prepare):
     return call
 
 
-# ------------------------------------------------------------------------------------ shapes
-
-
-def test_shapes_are_drawn_as_the_library_draws_them(prepare, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    prepare('shapes', 'data/shapes', '--train', 5, '--test', 2)
-    output = capsys.readouterr().out
+def test_shapes_are_drawn_as_the_library_draws_them(prepare, tmp_path):
+    output = prepare('shapes', 'data/shapes', '--train', 5, '--test', 2)
     assert files(tmp_path / 'data/shapes') == files(write_voc_shapes(tmp_path / 'b', 5, 2, seed=0))
     assert 'data/shapes' in output and '100%' in output
     assert 'python tools/train.py configs/demo_shapes.py' in output
 
 
-def test_a_complete_tree_is_left_alone(prepare, tmp_path, capsys):
-    write_voc_shapes(tmp_path, 2, 1)
-    image = tmp_path / 'JPEGImages' / '000001.jpg'
+def test_a_complete_tree_is_left_alone_and_an_interrupted_one_is_finished(prepare, tmp_path):
+    arguments = ('shapes', write_voc_shapes(tmp_path, 3, 1), '--train', 3, '--test', 1)
+    complete, image = files(tmp_path), tmp_path / 'JPEGImages/000003.jpg'
     drawn_at = image.stat().st_mtime_ns
-    prepare('shapes', tmp_path, '--train', 2, '--test', 1)
-    output = capsys.readouterr().out
+    output = prepare(*arguments)
     assert 'complete already' in output and len(output.splitlines()) == 1
     assert image.stat().st_mtime_ns == drawn_at
+    for gone in (tmp_path / 'ImageSets/Main/test.txt', image):
+        gone.unlink()
+        prepare(*arguments)
+        assert files(tmp_path) == complete
 
 
 def test_other_shapes_need_overwrite(prepare, stops_with, tmp_path):
@@ -78,15 +78,6 @@ def test_other_shapes_need_overwrite(prepare, stops_with, tmp_path):
     assert files(tmp_path) == before
     prepare(*arguments, '--seed', 1, '--overwrite')
     assert files(tmp_path).keys() == before.keys() and files(tmp_path) != before
-
-
-@pytest.mark.parametrize('gone', ['ImageSets/Main/test.txt', 'JPEGImages/000003.jpg'])
-def test_an_interrupted_tree_is_drawn_to_its_end(gone, prepare, tmp_path):
-    write_voc_shapes(tmp_path, 3, 1)
-    complete = files(tmp_path)
-    (tmp_path / gone).unlink()
-    prepare('shapes', tmp_path, '--train', 3, '--test', 1)
-    assert files(tmp_path) == complete
 
 
 @pytest.mark.parametrize('options', [[], ['--overwrite']])
@@ -106,8 +97,7 @@ def test_a_folder_that_cannot_be_made_ends_in_one_line(what, stops_with, tmp_pat
 @pytest.mark.parametrize(
     'args', [[], ['shapes'], ['shapes', 'x', '--train', '-1'], ['imagenet', 'x']]
 )
-def test_what_the_command_does_not_know_is_a_usage_error(args, prepare, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_what_the_command_does_not_know_is_a_usage_error(args, prepare, tmp_path):
     with pytest.raises(SystemExit, match='2'):
         prepare(*args)
     assert not list(tmp_path.iterdir())
@@ -116,14 +106,9 @@ def test_what_the_command_does_not_know_is_a_usage_error(args, prepare, tmp_path
 def test_mistakes_are_told_before_pytorch_is_imported(tmp_path):
     for name in ('torch', 'mmdet'):
         (tmp_path / f'{name}.py').write_text('raise RuntimeError("imported")')
-    mistake = ['shapes', 'out', '--train', '-1']
-    output = run(
-        ROOT / 'tools/prepare_data.py', *mistake, cwd=tmp_path, path=[tmp_path], fails=True
-    )
+    mistake = [ROOT / 'tools/prepare_data.py', 'shapes', 'out', '--train', '-1']
+    output = run(*mistake, cwd=tmp_path, path=[tmp_path], fails=True)
     assert 'usage:' in output and 'imported' not in output
-
-
-# --------------------------------------------------------------------------------- downloads
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -138,8 +123,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         asked = self.headers.get('Range') if server.has_ranges else None
         start = int(re.fullmatch(r'bytes=(\d+)-', asked)[1]) if asked else 0
         server.ranges.append(start)
-        if self.path not in server.asked:
-            server.asked.append(self.path)
+        server.asked[self.path] = True
         if start >= len(content):
             self.send_error(416)
             return
@@ -162,7 +146,7 @@ def server(tmp_path):
         server.folder = tmp_path / 'served'
         server.folder.mkdir()
         server.url = f'http://127.0.0.1:{server.server_port}'
-        server.asked, server.ranges = [], []  # paths, and the first bytes of them, in order
+        server.asked, server.ranges = {}, []  # paths, and the first bytes of them, in order
         server.has_ranges, server.shift = True, 0
         server.breaks = []  # after so many bytes
         # By default the server looks twice a second whether it is to stop.
@@ -177,21 +161,38 @@ def md5(path):
     return hashlib.md5(path.read_bytes()).hexdigest()
 
 
+def pack(archive, contents):
+    """Write a zip or a tar of files, given by name; the digest of it."""
+    archive.parent.mkdir(exist_ok=True)
+    if archive.suffix == '.zip':
+        with zipfile.ZipFile(archive, 'w') as file:
+            for name, content in contents.items():
+                file.writestr(name, content)
+    else:
+        with tarfile.open(archive, 'w') as file:
+            for info, content in contents.items():
+                info = member(info) if isinstance(info, str) else info
+                info.size = len(content)
+                file.addfile(info, io.BytesIO(content))
+    return md5(archive)
+
+
+def member(name, kind=tarfile.REGTYPE, target=''):
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
 @pytest.fixture
 def voc_server(server, monkeypatch):
     """Torchvision's addresses of VOC, replaced by tars of small trees on this machine."""
     for number, ((year, split), key) in enumerate(YEARS.items()):
-        names = [f'{number}0', f'{number}1']
-        contents = {f'ImageSets/Main/{split}.txt': '\n'.join(names).encode()}
-        contents |= {f'JPEGImages/{name}.jpg': b'image' for name in names}
-        contents |= {f'Annotations/{name}.xml': b'<annotation/>' for name in names}
-        archive = server.folder / f'{key}.tar'
-        with tarfile.open(archive, 'w') as tar:
-            for path, content in contents.items():
-                member = tarfile.TarInfo(f'VOCdevkit/VOC{year}/{path}')
-                member.size = len(content)
-                tar.addfile(member, io.BytesIO(content))
-        entry = dict(url=f'{server.url}/{archive.name}', filename=archive.name, md5=md5(archive))
+        tree, names = f'VOCdevkit/VOC{year}', [f'{number}0', f'{number}1']
+        contents = {f'{tree}/ImageSets/Main/{split}.txt': '\n'.join(names).encode()}
+        contents |= {f'{tree}/JPEGImages/{name}.jpg': b'image' for name in names}
+        contents |= {f'{tree}/Annotations/{name}.xml': b'<annotation/>' for name in names}
+        digest = pack(server.folder / f'{key}.tar', contents)
+        entry = dict(url=f'{server.url}/{key}.tar', filename=f'{key}.tar', md5=digest)
         monkeypatch.setitem(DATASET_YEAR_DICT, key, entry)
     return server
 
@@ -201,22 +202,17 @@ def coco_server(server, monkeypatch):
     """COCO's addresses, replaced by zips with two small files each."""
     parts = []
     for folder, path in (('train2017', 'zips/train.zip'), ('annotations', 'annotations/ann.zip')):
-        archive = server.folder / path
-        archive.parent.mkdir()
-        with zipfile.ZipFile(archive, 'w') as file:
-            file.writestr(f'{folder}/one', folder)
-            file.writestr(f'{folder}/two', folder)
-        parts.append((folder, 2, path, md5(archive)))
+        contents = {f'{folder}/one': folder, f'{folder}/two': folder}
+        parts.append((folder, 2, path, pack(server.folder / path, contents)))
     monkeypatch.setattr(prepare_data, 'COCO', tuple(parts))
     monkeypatch.setattr(prepare_data, 'COCO_URL', server.url)
     return server
 
 
-def test_voc_is_downloaded_and_unpacked_where_the_configs_read_it(
-    voc_server, prepare, tmp_path, capsys
-):
-    prepare('voc', tmp_path / 'data')
+def test_voc_is_downloaded_and_unpacked_where_the_configs_read_it(voc_server, prepare, tmp_path):
+    output = prepare('voc', tmp_path / 'data')
     devkit = tmp_path / 'data' / 'VOCdevkit'
+    assert str(devkit) in output and 'python tools/train.py configs/ssd300_voc.py' in output
     for number, (year, split) in enumerate(YEARS):
         tree = devkit / f'VOC{year}'
         listed = (tree / 'ImageSets' / 'Main' / f'{split}.txt').read_text().split()
@@ -224,18 +220,15 @@ def test_voc_is_downloaded_and_unpacked_where_the_configs_read_it(
         for name in listed:
             assert (tree / 'JPEGImages' / f'{name}.jpg').read_bytes() == b'image'
             assert (tree / 'Annotations' / f'{name}.xml').is_file()
-    assert voc_server.asked == ['/2007.tar', '/2007-test.tar', '/2012.tar']
-    output = capsys.readouterr().out
-    assert str(devkit) in output and 'python tools/train.py configs/ssd300_voc.py' in output
+    assert list(voc_server.asked) == ['/2007.tar', '/2007-test.tar', '/2012.tar']
 
     for archive in (tmp_path / 'data').glob('*.tar'):
         archive.unlink()  # as the command says they may be
     gone = devkit / 'VOC2007' / 'Annotations' / '11.xml'
     gone.unlink()
     voc_server.asked.clear()
-    prepare('voc', tmp_path / 'data')
-    assert voc_server.asked == ['/2007-test.tar'], 'what is there is downloaded again'
-    assert capsys.readouterr().out.count('is there already') == 2
+    assert prepare('voc', tmp_path / 'data').count('is there already') == 2
+    assert list(voc_server.asked) == ['/2007-test.tar'], 'what is there is downloaded again'
     assert gone.is_file()
 
 
@@ -267,17 +260,17 @@ def test_no_network_ends_in_one_line(monkeypatch, stops_with, tmp_path):
     assert 'refused' in stops_with('coco', tmp_path / 'data')
 
 
-def test_coco_is_downloaded_and_unpacked(coco_server, prepare, tmp_path, capsys):
-    prepare('coco', tmp_path / 'coco')
+def test_coco_is_downloaded_and_unpacked(coco_server, prepare, tmp_path):
+    output = prepare('coco', tmp_path / 'coco')
+    assert 'python tools/train.py configs/ssd300_coco.py' in output
     for folder in ('train2017', 'annotations'):
         assert (tmp_path / 'coco' / folder / 'two').read_text() == folder
-    assert 'python tools/train.py configs/ssd300_coco.py' in capsys.readouterr().out
 
     (tmp_path / 'coco' / 'annotations' / 'two').unlink()
     (tmp_path / 'coco' / 'ann.zip').unlink()
     coco_server.asked.clear()
     prepare('coco', tmp_path / 'coco')
-    assert coco_server.asked == ['/annotations/ann.zip']
+    assert list(coco_server.asked) == ['/annotations/ann.zip']
 
 
 def test_the_addresses_are_those_of_the_data_sets_authors():
@@ -287,8 +280,6 @@ def test_the_addresses_are_those_of_the_data_sets_authors():
     assert archives == ['train2017.zip', 'val2017.zip', annotations]
     assert all(len(bytes.fromhex(digest)) == 16 for *_, digest in prepare_data.COCO)
 
-
-# ---------------------------------------------------------------------- downloads that break
 
 CONTENT = random.Random(0).randbytes(300_000)
 
@@ -363,34 +354,25 @@ def test_another_range_than_asked_for_is_not_appended(server, got):
 
 
 def test_progress_is_told_of_each_step(server, tmp_path):
-    archive = server.folder / 'file.zip'
-    with zipfile.ZipFile(archive, 'w') as file:
-        file.writestr('folder/one', CONTENT)
-        file.writestr('folder/two', b'')
-    told = {}
+    archive, told = server.folder / 'file.zip', {}
+    digest = pack(archive, {'folder/one': CONTENT, 'folder/two': b''})
 
-    def tell(doing, done, total):
-        told[doing] = done, total
+    def tell(doing, *done_and_total):
+        told[doing] = done_and_total
 
-    fetch(f'{server.url}/file.zip', tmp_path / 'file.zip', md5(archive), tell)
+    fetch(f'{server.url}/file.zip', tmp_path / 'file.zip', digest, tell)
     unpack(tmp_path / 'file.zip', tmp_path, tell)
-    size = archive.stat().st_size
-    assert told == dict(
-        downloading=(size, size), checking=(size, size), unpacking=(len(CONTENT), len(CONTENT))
-    )
+    size, unpacked = (archive.stat().st_size,) * 2, (len(CONTENT),) * 2
+    assert told == dict(downloading=size, checking=size, unpacking=unpacked)
 
 
-def test_a_command_that_was_stopped_goes_on(coco_server, prepare, stops_with, tmp_path, capsys):
+def test_a_command_that_was_stopped_goes_on(coco_server, prepare, stops_with, tmp_path):
     coco_server.breaks = [100, 0]
     message = stops_with('coco', tmp_path / 'coco')
     assert 'COCO train2017' in message and 'it goes on where it stopped' in message
-    prepare('coco', tmp_path / 'coco')
+    assert 'COCO train2017: unpacking' in prepare('coco', tmp_path / 'coco')
     assert (tmp_path / 'coco' / 'train2017' / 'one').read_text() == 'train2017'
     assert coco_server.ranges == [0, 100, 100, 0]
-    assert 'COCO train2017: unpacking' in capsys.readouterr().out
-
-
-# ---------------------------------------------------------------------- archives with a catch
 
 
 @pytest.fixture
@@ -400,54 +382,27 @@ def out(tmp_path):
     return tmp_path / 'out'
 
 
-def member(name, kind=tarfile.REGTYPE, target=''):
-    info = tarfile.TarInfo(name)
-    info.type, info.linkname = kind, target
-    return info
-
-
-def write_archive(path, *members):
-    """A zip of empty files with these names, or a tar with these members; the first is good."""
-    if path.suffix == '.zip':
-        with zipfile.ZipFile(path, 'w') as file:
-            for name in ('good', *members):
-                file.writestr(name, '')
-        return
-    with tarfile.open(path, 'w') as file:
-        for info in (member('good'), *members):
-            file.addfile(info, io.BytesIO())
-
-
-OUTSIDE = [
-    '../bad',
-    'a/../../bad',
-    '/bad',
-    'C:/bad',
-    'C:\\bad',
-    'a\\..\\..\\bad',
-    '\\\\server\\bad',
-]
+OUTSIDE = ('../bad', 'a/../../bad', '/bad', 'C:/bad')
+OUTSIDE += ('C:\\bad', 'a\\..\\..\\bad', '\\\\server\\bad')
+SPECIAL = {
+    'a link and a file behind it': (member('folder', tarfile.SYMTYPE, '..'), member('folder/bad')),
+    'a link to elsewhere': [member('bad', tarfile.SYMTYPE, '/etc/passwd')],
+    'a link within': [member('bad', tarfile.SYMTYPE, 'good')],
+    'a hard link': [member('bad', tarfile.LNKTYPE, '../served')],
+    'a hard link within': [member('bad', tarfile.LNKTYPE, 'good')],
+    'a device': [member('bad', tarfile.CHRTYPE)],
+    'a disk': [member('bad', tarfile.BLKTYPE)],
+    'a pipe': [member('bad', tarfile.FIFOTYPE)],
+}
 CATCHES = {
-    **{f'zip {name}': ('bad.zip', [name]) for name in OUTSIDE},
-    **{f'tar {name}': ('bad.tar', [member(name)]) for name in OUTSIDE},
-    'a link and a file behind it': (
-        'bad.tar', [member('folder', tarfile.SYMTYPE, '..'), member('folder/bad')]
-    ),
-    'a link to elsewhere': ('bad.tar', [member('bad', tarfile.SYMTYPE, '/etc/passwd')]),
-    'a link within': ('bad.tar', [member('bad', tarfile.SYMTYPE, 'good')]),
-    'a hard link': ('bad.tar', [member('bad', tarfile.LNKTYPE, '../served')]),
-    'a hard link within': ('bad.tar', [member('bad', tarfile.LNKTYPE, 'good')]),
-    'a device': ('bad.tar', [member('bad', tarfile.CHRTYPE)]),
-    'a disk': ('bad.tar', [member('bad', tarfile.BLKTYPE)]),
-    'a pipe': ('bad.tar', [member('bad', tarfile.FIFOTYPE)]),
-}  # fmt: skip
+    f'{kind} {n}': (f'bad.{kind}', [n], 'leads out') for kind in ('zip', 'tar') for n in OUTSIDE
+}
+CATCHES |= {n: ('bad.tar', each, 'is neither a file nor a folder') for n, each in SPECIAL.items()}
 
 
-@pytest.mark.parametrize('case', CATCHES)
-def test_an_archive_that_would_write_elsewhere_is_refused_whole(case, tmp_path, out):
-    name, members = CATCHES[case]
-    write_archive(tmp_path / name, *members)
-    why = 'leads out' if case[4:] in OUTSIDE else 'is neither a file nor a folder'
+@pytest.mark.parametrize('name, members, why', CATCHES.values(), ids=CATCHES)
+def test_an_archive_that_would_write_elsewhere_is_refused_whole(name, members, why, tmp_path, out):
+    pack(tmp_path / name, dict.fromkeys(['good', *members], b''))
     with pytest.raises(DownloadError, match=rf'{name} is not unpacked: .* {why}'):
         unpack(tmp_path / name, out, quiet)
     assert sorted(path.name for path in tmp_path.rglob('*')) == [name, 'out']
@@ -457,9 +412,7 @@ def test_a_link_in_a_zip_is_unpacked_as_the_text_that_it_is(tmp_path, out):
     """So a file behind it has no folder to go to."""
     info = zipfile.ZipInfo('folder')
     info.external_attr = 0o120777 << 16
-    with zipfile.ZipFile(tmp_path / 'a.zip', 'w') as file:
-        file.writestr(info, '..')
-        file.writestr('folder/bad', '')
+    pack(tmp_path / 'a.zip', {info: '..', 'folder/bad': ''})
     with pytest.raises(OSError):
         unpack(tmp_path / 'a.zip', out, quiet)
     assert (out / 'folder').read_text() == '..'
@@ -471,6 +424,6 @@ def test_a_folder_may_be_a_link_of_the_user_s(tmp_path, out):
     """To a disk with more room, say."""
     (tmp_path / 'disk').mkdir()
     (out / 'folder').symlink_to(tmp_path / 'disk')
-    write_archive(tmp_path / 'a.tar', member('folder/one'))
+    pack(tmp_path / 'a.tar', {'folder/one': b''})
     unpack(tmp_path / 'a.tar', out, quiet)
     assert (tmp_path / 'disk' / 'one').is_file()
