@@ -43,14 +43,14 @@ def main() -> None:
     common.require_checkpoint(args.checkpoint)
     common.require_data(cfg, ('test',))
 
-    from ssd_plugin.inference.writers import save_image
+    from mmcv import imwrite
 
     paths = choose_images(cfg, args.num)
     drawn = detect(cfg, args.checkpoint, paths, args.score_thr)
     for path, image in zip(paths, drawn):
-        save_image(args.out_dir / f'{Path(path).stem}.png', image)
+        imwrite(image, args.out_dir / f'{Path(path).stem}.png')
     sheet = args.out_dir / 'detections.png'
-    save_image(sheet, contact_sheet(drawn))
+    imwrite(contact_sheet(drawn), sheet)
     print_ending(args, mean_ap, sheet)
 
 

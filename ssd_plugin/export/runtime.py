@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssd_plugin.errors import InputError, MissingPackageError
 
@@ -23,8 +23,10 @@ PROVIDERS = ('CUDAExecutionProvider', 'CPUExecutionProvider')  # the first that 
 CPU_ONLY = PROVIDERS[-1:]
 
 
-class OnnxDetector:
+class OnnxDetector(nn.Module):
     """Runs a file of ``tools/export_onnx.py`` and gives the detections of its detector.
+
+    It is a module, without parameters, since that is what MMDetection's inferencer expects.
 
     Attributes:
         dataset_meta: ``classes``, the names of the classes.
@@ -41,6 +43,7 @@ class OnnxDetector:
     """
 
     def __init__(self, path: str | Path, providers: Sequence[str] = PROVIDERS) -> None:
+        super().__init__()
         self.session = open_session(path, providers)
         names = [output.name for output in self.session.get_outputs()]
         meta = self.session.get_modelmeta().custom_metadata_map

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from mmcv import VideoReader
 from mmdet.apis.det_inferencer import IMG_EXTENSIONS
 
 from ssd_plugin.datasets.faults import NOT_AN_IMAGE, DataFault, read_image
@@ -36,11 +37,7 @@ def find_inputs(inputs: Sequence[str], leave_out: Sequence[Path] = ()) -> list[s
        depth. It takes images and videos.
 
     Folders and patterns take files by suffix, in small or capital letters, and in the order of
-    their names.
-
-    Args:
-        inputs: The arguments.
-        leave_out: Folders from which patterns take nothing, since results are written there.
+    their names. Patterns take nothing from the folders ``leave_out``, where results are written.
 
     Raises:
         InputError: An argument names nothing that could be detected on.
@@ -55,10 +52,9 @@ def _matches(text: str, leave_out: Sequence[Path]) -> list[str]:
         found = [os.path.join(text, name) for name in sorted(os.listdir(text))]
         found = [path for path in found if _has_suffix(path, IMG_EXTENSIONS)]
         if not found:
-            below = os.path.join(text, '**', '*.jpg')
             raise InputError(
                 f'{text}: no images in this folder ({" ".join(IMG_EXTENSIONS)}); those in '
-                f"folders below it are '{below}'"
+                f"folders below it are '{os.path.join(text, '**', '*.jpg')}'"
             )
         return found
     excluded = [os.path.abspath(folder) for folder in leave_out]
@@ -97,36 +93,22 @@ def read_inputs(paths: Sequence[str]) -> Iterator[Image | DataFault]:
 def _read_video(path: str, name: str) -> Iterator[Image | DataFault]:
     # mmcv.VideoReader seeks where frames are not evenly spaced, and may repeat some.
     capture = cv2.VideoCapture(path)
-    frame = 0
+    number = 0
     try:
-        while True:
-            success, pixels = capture.read()
-            if not success:
-                break
-            yield Image(path, name, pixels, frame)
-            frame += 1
+        while (pixels := capture.read()[1]) is not None:
+            yield Image(path, name, pixels, number)
+            number += 1
     finally:
         capture.release()
-    if frame == 0:
+    if number == 0:
         yield DataFault(NOT_AN_IMAGE, path, "OpenCV can't decode it as a video")
 
 
 def frame_rate(path: str) -> float:
     """Frames per second of a video, or 25 if it doesn't say."""
-    return _property(path, cv2.CAP_PROP_FPS) or 25.0
+    return VideoReader(path).fps or 25.0
 
 
 def count_images(paths: Sequence[str]) -> int:
     """The number of images, with the frames of videos as far as they say how many they have."""
-    return sum(
-        max(round(_property(path, cv2.CAP_PROP_FRAME_COUNT)), 1) if is_video(path) else 1
-        for path in paths
-    )
-
-
-def _property(path: str, key: int) -> float:
-    capture = cv2.VideoCapture(path)
-    try:
-        return capture.get(key)
-    finally:
-        capture.release()
+    return sum(max(VideoReader(path).frame_cnt, 1) if is_video(path) else 1 for path in paths)

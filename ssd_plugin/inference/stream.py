@@ -38,15 +38,8 @@ def detect_stream(
 ) -> Iterator[Tally]:
     """Detect on images and hand each to the writers, with no more than a batch in memory.
 
-    Args:
-        inferencer: The detector.
-        stream: From ``read_inputs``.
-        writers: Each gets all images with their detections, the highest score first.
-        batch_size: Images at a time.
-        score_thr: Detections with a lower score are left out.
-
-    Yields:
-        After each batch the tally, which is always the same object.
+    Each writer gets all images with their detections, the highest score first and those with a
+    score below ``score_thr`` left out. Yields the tally, always the same object, after each batch.
     """
     stream, tally = iter(stream), Tally()
     while batch := list(islice(stream, batch_size)):

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import cv2
 import numpy as np
+from mmcv import imwrite
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.structures import InstanceData
 
@@ -26,12 +27,9 @@ class Writer(Protocol):
     """Takes the detections of one image after the other."""
 
     def write(self, image: Image, found: InstanceData) -> None:
-        """Write the detections of an image.
+        """Write the detections of an image, by falling score, as NumPy arrays.
 
-        Args:
-            image: The image.
-            found: ``bboxes`` (n, 4) xyxy in its pixels, ``scores`` (n,) and ``labels`` (n,) as
-                NumPy arrays, the highest score first.
+        They are ``bboxes`` (n, 4) xyxy in its pixels, ``scores`` (n,) and ``labels`` (n,).
         """
 
     def close(self) -> None:
@@ -45,10 +43,6 @@ class CocoWriter:
     ``COCO('images.json')`` can load the results. It has the path of each ``image_id`` in
     ``file_name``, and the name of each ``category_id``, which is the label + 1. ``frame_id`` is
     the number of a video's frame, from 0.
-
-    Args:
-        folder: The folder to write them into.
-        classes: Names of the classes, by label.
     """
 
     def __init__(self, folder: Path, classes: Sequence[str]) -> None:
@@ -69,14 +63,9 @@ class CocoWriter:
         self.images.add(record)
         boxes = np.hstack([found.bboxes[:, :2], found.bboxes[:, 2:] - found.bboxes[:, :2]])
         for box, score, label in zip(boxes.tolist(), found.scores.tolist(), found.labels.tolist()):
-            self.detections.add(
-                dict(
-                    image_id=self.image_id,
-                    category_id=label + 1,
-                    bbox=[round(side, 3) for side in box],
-                    score=round(score, 5),
-                )
-            )
+            entry = dict(image_id=self.image_id, category_id=label + 1)
+            box = [round(side, 3) for side in box]
+            self.detections.add(dict(entry, bbox=box, score=round(score, 5)))
 
     def close(self) -> None:
         """Complete both files."""
@@ -85,13 +74,7 @@ class CocoWriter:
 
 
 class JsonList:
-    """A JSON file with a list, to which entries are added one at a time, each on its line.
-
-    Args:
-        path: The file, which is overwritten.
-        before: The text before the entries.
-        after: The text after them, written by ``close``.
-    """
+    """A JSON file with a list between two texts; entries are added one at a time, a line each."""
 
     def __init__(self, path: Path, before: str, after: str) -> None:
         self.file = path.open('w', encoding='utf-8')
@@ -115,10 +98,6 @@ class VocWriter:
     VOC's files count pixels from 1. As MMDetection reads them, the boxes are the detected ones,
     rounded to whole pixels inside the image, with an area of at least one pixel. An image without
     detections has an annotation without objects.
-
-    Args:
-        folder: The folder to write into.
-        classes: Names of the classes, by label.
     """
 
     def __init__(self, folder: Path, classes: Sequence[str]) -> None:
@@ -131,17 +110,13 @@ class VocWriter:
     def write(self, image: Image, found: InstanceData) -> None:
         """Write the XML, and copy the image; a frame of a video becomes a JPEG."""
         stem, suffix = self._unique_stem(image), PurePosixPath(image.name).suffix
-        if image.frame is not None:
-            save_image(self.images / f'{stem}.jpg', image.pixels)
-            suffix = '.jpg'
-        elif suffix.lower() in WRITTEN:
+        if image.frame is None and suffix.lower() in WRITTEN:
             shutil.copyfile(image.path, self.images / f'{stem}{suffix}')
         else:
-            save_image(self.images / f'{stem}.png', image.pixels)
-            suffix = '.png'
+            suffix = '.png' if image.frame is None else '.jpg'
+            imwrite(image.pixels, self.images / f'{stem}{suffix}')
         root = to_xml(image, f'{stem}{suffix}', found, self.classes)
-        path = self.annotations / f'{stem}.xml'
-        ET.ElementTree(root).write(path, encoding='utf-8')
+        ET.ElementTree(root).write(self.annotations / f'{stem}.xml', encoding='utf-8')
 
     def _unique_stem(self, image: Image) -> str:
         """A name without folders that no earlier image has."""
@@ -182,13 +157,7 @@ def _add(parent: ET.Element, **children: object) -> None:
 
 
 class DrawingWriter:
-    """Images with their detections, under their own names, and videos as ``.mp4``.
-
-    Args:
-        folder: The folder to write into.
-        classes: Names of the classes, by label.
-        visualizer: The visualizer to draw with.
-    """
+    """Images with their detections, under their own names, and videos as ``.mp4``."""
 
     def __init__(
         self, folder: Path, classes: Sequence[str], visualizer: DetLocalVisualizer
@@ -202,11 +171,15 @@ class DrawingWriter:
         if not image.frame:  # an image or a first frame
             self.close()
         if image.frame is None:
-            save_image(self.folder / _named(image.name, WRITTEN, '.png'), drawn)
+            imwrite(drawn, self.folder / _named(image.name, WRITTEN, '.png'))
             return
         if self.video is None:
             path = self.folder / _named(image.name, ('.mp4',), '.mp4')
-            self.video = _open_video(path, frame_rate(image.path), drawn.shape[1::-1])
+            path.parent.mkdir(parents=True, exist_ok=True)
+            codec, rate = cv2.VideoWriter.fourcc(*'mp4v'), frame_rate(image.path)
+            self.video = cv2.VideoWriter(str(path), codec, rate, drawn.shape[1::-1])
+            if not self.video.isOpened():
+                raise InputError(f"{path}: OpenCV can't write this video; --no-draw does without")
         self.video.write(np.ascontiguousarray(drawn))
 
     def close(self) -> None:
@@ -219,22 +192,3 @@ class DrawingWriter:
 def _named(name: str, suffixes: Sequence[str], other: str) -> str:
     """The name if it has one of these suffixes, or the name with another: ``clip.avi.mp4``."""
     return name if name.lower().endswith(tuple(suffixes)) else f'{name}{other}'
-
-
-def _open_video(path: Path, rate: float, size: tuple[int, int]) -> cv2.VideoWriter:
-    """Open a video to write frames to.
-
-    Raises:
-        InputError: This OpenCV can't write it.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'mp4v'), rate, size)
-    if not video.isOpened():
-        raise InputError(f"{path}: OpenCV can't write this video; --no-draw does without")
-    return video
-
-
-def save_image(path: Path, pixels: np.ndarray) -> None:
-    """Write an image (h, w, 3) uint8 BGR in the format of its suffix."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(cv2.imencode(path.suffix, pixels)[1].tobytes())
