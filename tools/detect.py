@@ -9,15 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import _common as common
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich import progress
 from rich.text import Text
 
 if TYPE_CHECKING:  # they import PyTorch
@@ -30,21 +22,16 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Detect on images and videos.')
     common.add_config(parser)
     parser.add_argument('checkpoint', help='checkpoint, or .onnx file of tools/export_onnx.py')
-    parser.add_argument(
-        'inputs', nargs='+', metavar='INPUT', help="an image, a folder, a pattern 'a/**/*.jpg', "
-        'or a video'
-    )  # fmt: skip
+    text = "an image, a folder, a pattern 'a/**/*.jpg', or a video"
+    parser.add_argument('inputs', nargs='+', metavar='INPUT', help=text)
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='for all results')
-    parser.add_argument(
-        '--score-thr', type=float, default=0.3, help='least score that is drawn and written (0.3)'
-    )
-    parser.add_argument(
-        '--batch-size', type=common.positive, default=1, help='images at a time (1)'
-    )
+    text = 'least score that is drawn and written (0.3)'
+    parser.add_argument('--score-thr', type=float, default=0.3, help=text)
+    text = 'images at a time (1)'
+    parser.add_argument('--batch-size', type=common.positive, default=1, help=text)
     parser.add_argument('--device', help='where to compute: cpu, cuda:0; by default the best')
-    parser.add_argument(
-        '--voc-xml', action='store_true', help='also write DIR/voc, which --data-root reads'
-    )
+    text = 'also write DIR/voc, which --data-root reads'
+    parser.add_argument('--voc-xml', action='store_true', help=text)
     parser.add_argument('--no-draw', action='store_true', help='draw nothing, which is faster')
     return common.parse_args(parser)
 
@@ -67,12 +54,12 @@ def detect(args: argparse.Namespace) -> Tally:
     inferencer = build_inferencer(cfg, args.checkpoint, args.device)
     with ExitStack() as stack:
         writers = [stack.enter_context(closing(w)) for w in open_writers(args, inferencer)]
-        progress = stack.enter_context(progress_bar())
-        task = progress.add_task('Detecting', total=count_images(paths))
+        bar = stack.enter_context(progress_bar())
+        task = bar.add_task('Detecting', total=count_images(paths))
         stream = read_inputs(paths)
         for tally in detect_stream(inferencer, stream, writers, args.batch_size, args.score_thr):
-            progress.update(task, completed=tally.read)
-        progress.update(task, total=tally.read)  # a video may have fewer frames than it says
+            bar.update(task, completed=tally.read)
+        bar.update(task, total=tally.read)  # a video may have fewer frames than it says
     return tally
 
 
@@ -89,22 +76,17 @@ def open_writers(args: argparse.Namespace, inferencer: StreamInferencer) -> list
     return writers
 
 
-def progress_bar() -> Progress:
+def progress_bar() -> progress.Progress:
     """A bar with the number of images and images per second, which rich's own has not."""
-    return Progress(
-        TextColumn('{task.description}'),
-        BarColumn(),
-        MofNCompleteColumn(),
-        Rate(),
-        TimeRemainingColumn(),
-        console=common.console(),
-    )
+    numbers = progress.MofNCompleteColumn(), Rate(), progress.TimeRemainingColumn()
+    columns = progress.TextColumn('{task.description}'), progress.BarColumn(), *numbers
+    return progress.Progress(*columns, console=common.console())
 
 
-class Rate(ProgressColumn):
+class Rate(progress.ProgressColumn):
     """Images per second."""
 
-    def render(self, task: Task) -> Text:
+    def render(self, task: progress.Task) -> Text:
         speed = task.finished_speed or task.speed
         return Text(f'{speed:.1f} images/s' if speed else '')
 

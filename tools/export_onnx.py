@@ -17,24 +17,15 @@ NUM_IMAGES = 4  # that the file is checked on
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description='Write a detector as an ONNX file with the same detections.'
-    )
+    text = 'Write a detector as an ONNX file with the same detections.'
+    parser = argparse.ArgumentParser(description=text)
     common.add_config(parser)
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('out', type=Path, metavar='OUT', help='file to write, NAME.onnx')
-    parser.add_argument(
-        '--images',
-        nargs='+',
-        metavar='FILE',
-        help="images to check it on, by default some of the test set, or drawn ones if it isn't "
-        'there',
-    )
-    parser.add_argument(
-        '--no-nms',
-        action='store_true',
-        help='output the boxes and scores of all priors, before thresholds and NMS',
-    )
+    text = "images to check it on, by default some of the test set, or drawn ones if it isn't there"
+    parser.add_argument('--images', nargs='+', metavar='FILE', help=text)
+    text = 'output the boxes and scores of all priors, before thresholds and NMS'
+    parser.add_argument('--no-nms', action='store_true', help=text)
     return common.parse_args(parser)
 
 
@@ -67,9 +58,8 @@ def export(cfg: Config, args: argparse.Namespace, part: Path) -> None:
 
     from ssd_plugin.checkpoints.load import load_detector
     from ssd_plugin.datasets.config import input_size
-    from ssd_plugin.export.check import check_file
+    from ssd_plugin.export.check import check_file, read_images
     from ssd_plugin.export.graph import BoxesAndScores, Detections
-    from ssd_plugin.export.inputs import input_dtype, read_images
     from ssd_plugin.export.onnx_file import build_onnx, describe, signature
 
     with tempfile.TemporaryDirectory() as folder, common.console().status('Exporting'):
@@ -79,7 +69,7 @@ def export(cfg: Config, args: argparse.Namespace, part: Path) -> None:
         size = input_size(cfg)
         graph = (BoxesAndScores if args.no_nms else Detections)(detector, size)
         meta = describe(classes, size, args.config)
-        model = build_onnx(graph, size, input_dtype(images), meta)
+        model = build_onnx(graph, size, images[0]['inputs'].dtype, meta)
         onnx.save(model, part)
         difference = check_file(part, detector, images, with_nms=not args.no_nms)
 
@@ -98,8 +88,8 @@ def export(cfg: Config, args: argparse.Namespace, part: Path) -> None:
 
 def choose_images(args: argparse.Namespace, cfg: Config, folder: str) -> tuple[list[str], str]:
     """Paths of the images to check on, and what they are; drawn ones are put into the folder."""
+    from ssd_plugin.datasets.samples import build_dataset, spread
     from ssd_plugin.datasets.shapes import write_voc_shapes
-    from ssd_plugin.export.inputs import paths_of
 
     if args.images:
         return args.images, 'images'
@@ -109,7 +99,9 @@ def choose_images(args: argparse.Namespace, cfg: Config, folder: str) -> tuple[l
     except DataNotFoundError:
         root = write_voc_shapes(folder, num_train=0, num_test=NUM_IMAGES)
         return sorted(map(str, root.glob('JPEGImages/*'))), 'drawn images'
-    return paths_of(cfg, split, NUM_IMAGES), f'images of the {split} set'
+    dataset = build_dataset(cfg, split)
+    paths = [dataset.get_data_info(i)['img_path'] for i in spread(dataset, NUM_IMAGES)]
+    return paths, f'images of the {split} set'
 
 
 if __name__ == '__main__':

@@ -25,9 +25,8 @@ def parse_args() -> argparse.Namespace:
 
     command = add(show_priors, 'priors', 'the priors of one cell of each level, with their sizes')
     common.add_config(command)
-    command.add_argument(
-        '--image', '--picture', help='to draw on, by default one of the training set'
-    )
+    text = 'to draw on, by default one of the training set'
+    command.add_argument('--image', '--picture', help=text)
     command = add(show_matches, 'matches', 'matched priors of each box, and hard negatives')
     common.add_config(command)
     command.add_argument('--checkpoint', help='to mine hard negatives with')
@@ -36,9 +35,8 @@ def parse_args() -> argparse.Namespace:
     command = add(show_augment, 'augment', 'training images as they are and augmented')
     common.add_config(command)
     command.add_argument('--num', type=common.positive, default=4, help='images (4)')
-    command.add_argument(
-        '--draws', type=common.positive, default=5, help='augmentations of each (5)'
-    )
+    text = 'augmentations of each (5)'
+    command.add_argument('--draws', type=common.positive, default=5, help=text)
     command.add_argument('--seed', type=int, default=0, help='of the augmentation')
     command = add(show_curves, 'curves', 'loss, mAP and learning rate of runs')
     command.add_argument('work_dirs', nargs='+', type=Path, metavar='WORK_DIR')
@@ -114,10 +112,9 @@ def show_augment(args: argparse.Namespace) -> list[Path]:
 
     dataset = build_dataset(cfg, 'train')
     set_random_seed(args.seed)
-    rows = [
-        (original(dataset, i), [packed(dataset[i]) for _ in range(args.draws)])
-        for i in spread(dataset, args.num)
-    ]
+    rows = []
+    for i in spread(dataset, args.num):
+        rows.append((original(dataset, i), [packed(dataset[i]) for _ in range(args.draws)]))
     title = f'{config_name(args)}: training images, and what augmentation makes of them'
     figure = draw_augment(rows, dataset.metainfo['classes'], title)
     return save(args, cfg.work_dir, augment=figure)
@@ -132,30 +129,21 @@ def show_curves(args: argparse.Namespace) -> list[Path]:
 
 def show_errors(args: argparse.Namespace) -> list[Path]:
     work_dir, results, classes, _ = detect_on_split(args)
-    from ssd_plugin.evaluation.errors import (
-        confusion_lines,
-        count_by_class,
-        count_table,
-        diagnose,
-        total,
-        worst,
-    )
+    from ssd_plugin.evaluation import errors
     from ssd_plugin.visualization.errors import draw_counts, draw_sheet
 
-    diagnoses = [diagnose(result, args.score_thr) for result in results]
-    counts = count_by_class(diagnoses, len(classes))
-    common.console().print(count_table(counts, classes))
-    for line in confusion_lines(diagnoses, classes):
+    diagnoses = [errors.diagnose(result, args.score_thr) for result in results]
+    counts = errors.count_by_class(diagnoses, len(classes))
+    common.console().print(errors.count_table(counts, classes))
+    for line in errors.confusion_lines(diagnoses, classes):
         print(line)
-    title = (
-        f'{config_name(args)}, {args.split}, {len(results)} images, '
-        f'detections with a score of {args.score_thr:g} or more'
-    )
+    title = f'{config_name(args)}, {args.split}, {len(results)} images, '
+    title += f'detections with a score of {args.score_thr:g} or more'
     figures = dict(error_counts=draw_counts(counts, classes, title))
-    chosen = worst(diagnoses, args.num)
-    if chosen:
-        title = f'The worst {len(chosen)} of {title}'
-        figures['errors'] = draw_sheet(chosen, total(counts), classes, title)
+    worst = errors.worst(diagnoses, args.num)
+    if worst:
+        title = f'The worst {len(worst)} of {title}'
+        figures['errors'] = draw_sheet(worst, errors.total(counts), classes, title)
     else:
         print('no errors')
     return save(args, work_dir, **figures)

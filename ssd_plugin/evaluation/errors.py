@@ -34,7 +34,7 @@ from rich.table import Table
 
 from ssd_plugin.evaluation.results import Result
 
-IOU_THR, NEAR_THR, SCORE_THR = 0.5, 0.1, 0.3
+IOU_THR, NEAR_THR, SCORE_THR = 0.5, 0.1, 0.3  # of rules 1 and 2, of rule 3, of detections
 
 FOUND, DUPLICATE, CONFUSED = 'found', 'duplicate', 'confused'
 PLACED, FALSE, MISSED, IGNORED = 'badly placed', 'false', 'missed', 'ignored'
@@ -58,27 +58,9 @@ class Diagnosis(NamedTuple):
         """Wrong detections and missed ground-truth boxes."""
         return sum(kind in WRONG for kind in self.kinds) + self.gt_states.count(MISSED)
 
-    @property
-    def badness(self) -> tuple[int, float]:
-        """By what images are sorted: their errors, then the scores of their wrong detections."""
-        wrong = [kind in WRONG for kind in self.kinds]
-        return self.num_errors, float(self.result.det_scores[wrong].sum())
 
-
-def diagnose(
-    result: Result,
-    score_thr: float = SCORE_THR,
-    iou_thr: float = IOU_THR,
-    near_thr: float = NEAR_THR,
-) -> Diagnosis:
-    """Give each detection of an image its kind and each ground-truth box its state.
-
-    Args:
-        result: The image.
-        score_thr: Detections with a lower score are left out.
-        iou_thr: The overlap of rules 1 and 2 above.
-        near_thr: The overlap of rule 3.
-    """
+def diagnose(result: Result, score_thr: float = SCORE_THR) -> Diagnosis:
+    """Give each detection of an image its kind and each ground-truth box its state."""
     sure = result.det_scores >= score_thr
     result = result._replace(
         det_bboxes=result.det_bboxes[sure],
@@ -93,13 +75,13 @@ def diagnose(
     near, near_iou = _best(np.where(same & ~result.gt_ignored, iou, 0))
     kinds, gt_inds, ious, found = [], [], [], set()
     for d in range(len(iou)):
-        if own_iou[d] >= iou_thr:
+        if own_iou[d] >= IOU_THR:
             g, overlap = own[d], own_iou[d]
             kind = DUPLICATE if g in found else FOUND
             found.add(g)
-        elif other_iou[d] >= iou_thr:
+        elif other_iou[d] >= IOU_THR:
             g, overlap, kind = other[d], other_iou[d], CONFUSED
-        elif near_iou[d] >= near_thr:
+        elif near_iou[d] >= NEAR_THR:
             g, overlap, kind = near[d], near_iou[d], PLACED
         else:
             g, overlap, kind = -1, 0.0, FALSE
@@ -150,32 +132,28 @@ def count_by_class(diagnoses: Sequence[Diagnosis], num_classes: int) -> list[Cou
 
 def total(counts: Sequence[Counts]) -> Counts:
     """The sum over classes."""
-    gt_states = sum((one.gt_states for one in counts), Counter())
-    return Counts(gt_states, sum((one.kinds for one in counts), Counter()))
+    return Counts(*(sum(counters, Counter()) for counters in zip(*counts)))
 
 
 def worst(diagnoses: Sequence[Diagnosis], number: int) -> list[Diagnosis]:
     """The images with most errors; among equals those whose wrong detections score higher."""
-    ranked = sorted((d for d in diagnoses if d.num_errors), key=lambda d: d.badness, reverse=True)
-    return ranked[:number]
 
+    def badness(diagnosis: Diagnosis) -> tuple[int, float]:
+        wrong = [kind in WRONG for kind in diagnosis.kinds]
+        return diagnosis.num_errors, float(diagnosis.result.det_scores[wrong].sum())
 
-def confusions(diagnoses: Sequence[Diagnosis]) -> Counter:
-    """How often each pair (true label, label of the detection) is confused."""
-    return Counter(
-        (int(d.result.gt_labels[g]), int(label))
-        for d in diagnoses
-        for kind, g, label in zip(d.kinds, d.gt_inds, d.result.det_labels)
-        if kind == CONFUSED
-    )
+    return sorted((d for d in diagnoses if d.num_errors), key=badness, reverse=True)[:number]
 
 
 def confusion_lines(diagnoses: Sequence[Diagnosis], classes: Sequence[str]) -> list[str]:
     """The most frequent confusions, in words."""
-    return [
-        f'{classes[true]} taken for {classes[taken]}: {number}'
-        for (true, taken), number in confusions(diagnoses).most_common(MAX_CONFUSIONS)
-    ]
+    pairs = Counter(
+        f'{classes[d.result.gt_labels[g]]} taken for {classes[label]}'
+        for d in diagnoses
+        for kind, g, label in zip(d.kinds, d.gt_inds, d.result.det_labels)
+        if kind == CONFUSED
+    )
+    return [f'{pair}: {number}' for pair, number in pairs.most_common(MAX_CONFUSIONS)]
 
 
 def count_table(counts: Sequence[Counts], classes: Sequence[str]) -> Table:

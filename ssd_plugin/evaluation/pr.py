@@ -45,33 +45,21 @@ def rule_of(evaluator: Mapping | Sequence[Mapping]) -> Rule:
     """
     for metric in [evaluator] if isinstance(evaluator, Mapping) else evaluator:
         if 'VOC' in str(metric['type']):
-            iou_thr = metric.get('iou_thrs', 0.5)
-            return Rule(
-                iou_thr if isinstance(iou_thr, float) else iou_thr[0],
-                metric.get('eval_mode', '11points'),
-                metric.get('use_legacy_coordinate', True),
-            )
+            iou_thr = float(np.ravel(metric.get('iou_thrs', 0.5))[0])
+            legacy = metric.get('use_legacy_coordinate', True)
+            return Rule(iou_thr, metric.get('eval_mode', '11points'), legacy)
     return Rule()
 
 
 def compute_curves(results: Sequence[Result], classes: Sequence[str], rule: Rule) -> list[Curve]:
     """Curves of the classes that have ground-truth boxes, by MMDetection's ``eval_map``."""
-    detections = [
-        [
-            np.column_stack([r.det_bboxes, r.det_scores])[r.det_labels == label]
-            for label in range(len(classes))
-        ]
-        for r in results
-    ]
-    annotations = [
-        dict(
-            bboxes=r.gt_bboxes[~r.gt_ignored],
-            labels=r.gt_labels[~r.gt_ignored],
-            bboxes_ignore=r.gt_bboxes[r.gt_ignored],
-            labels_ignore=r.gt_labels[r.gt_ignored],
-        )
-        for r in results
-    ]
+    detections, annotations = [], []
+    for r in results:
+        rows, kept = np.column_stack([r.det_bboxes, r.det_scores]), ~r.gt_ignored
+        detections.append([rows[r.det_labels == label] for label in range(len(classes))])
+        truth = dict(bboxes=r.gt_bboxes[kept], labels=r.gt_labels[kept])
+        ignored = dict(bboxes_ignore=r.gt_bboxes[~kept], labels_ignore=r.gt_labels[~kept])
+        annotations.append(truth | ignored)
     _, evaluated = eval_map(
         detections, annotations, dataset=list(classes), logger='silent', **rule._asdict()
     )

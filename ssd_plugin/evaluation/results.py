@@ -40,35 +40,21 @@ def build_loader(cfg: Config, split: str) -> DataLoader:
 def detect_all(
     cfg: Config, checkpoint: str, loader: DataLoader, device: str | None = None
 ) -> Iterator[Result]:
-    """Detect on each image of a data set, as evaluation does.
+    """Detect on each image of a loader from :func:`build_loader`, as evaluation does.
 
     The ground truth comes from the data set's annotations, so that it is that of the original
     image whatever the pipeline does to its boxes.
-
-    Args:
-        cfg: Config of the detector.
-        checkpoint: Path or URL of its weights.
-        loader: From :func:`build_loader`.
-        device: Where to compute; by default where MMEngine would.
     """
     model, _ = load_detector(cfg, checkpoint)
     model.to(device or get_device())
     dataset: BaseDataset = loader.dataset
-    index = 0
-    for batch in loader:
-        for sample in model.test_step(batch):
-            yield to_result(dataset.get_data_info(index), sample.pred_instances)
-            index += 1
+    samples = (sample for batch in loader for sample in model.test_step(batch))
+    for index, sample in enumerate(samples):
+        yield _to_result(dataset.get_data_info(index), sample.pred_instances.cpu().numpy())
 
 
-def to_result(info: dict, found: InstanceData) -> Result:
-    """Put the ground truth of an image beside its detections.
-
-    Args:
-        info: The data set's ``get_data_info`` of the image.
-        found: ``bboxes`` (D, 4), ``scores`` (D,) and ``labels`` (D,).
-    """
-    found = found.cpu().numpy()
+def _to_result(info: dict, found: InstanceData) -> Result:
+    """Put the ground truth of an image, its ``get_data_info``, beside its detections."""
     found = found[np.argsort(-found.scores, kind='stable')]
     instances = info['instances']
     return Result(

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from mmdet.models.detectors import SingleStageDetector
 from mmdet.structures.bbox import bbox_overlaps
-from mmengine.dataset import pseudo_collate
+from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from ssd_plugin.datasets.config import plain_test_set, resize_of
+from ssd_plugin.datasets.samples import read_image
+from ssd_plugin.errors import ConfigError
 from ssd_plugin.export.runtime import CPU_ONLY, OnnxDetector, open_session
 from ssd_plugin.models.postprocess import detect
 
@@ -29,16 +35,13 @@ def check_file(
 ) -> Difference:
     """Compare ONNX Runtime's detections with the detector's own, image by image and in a batch.
 
-    Both run on the CPU.
+    Both run on the CPU. The difference is that over all images, each taken twice.
 
     Args:
         path: The exported file.
         detector: The detector, on the CPU and in evaluation mode.
-        samples: ``inputs`` and ``data_samples`` of some images, from the test pipeline.
+        samples: From :func:`read_images`.
         with_nms: Whether the file does NMS; otherwise it is done here, with the detector's.
-
-    Returns:
-        The difference over all images, each taken twice.
     """
     test_cfg = detector.bbox_head.test_cfg
     images = [sample['inputs'] for sample in samples]
@@ -46,6 +49,28 @@ def check_file(
     found = [run([image])[0] for image in images] + run(images)
     expected = predict(detector, samples) * 2
     return Difference.total(compare(*pair, test_cfg) for pair in zip(expected, found, strict=True))
+
+
+def read_images(cfg: Config, paths: Sequence[str]) -> list[dict]:
+    """Apply the config's test pipeline to images, without loading annotations.
+
+    For each image there are ``inputs`` (3, h, w), all of one size, and ``data_samples``.
+
+    Raises:
+        ConfigError: If images keep their aspect ratio, so that their sizes differ.
+        InputError: If a file is no image.
+        OSError: If a file can't be read.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    if resize_of(cfg).get('keep_ratio', False):
+        raise ConfigError(
+            "the test pipeline's Resize has keep_ratio=True, but the exported graph takes "
+            'images of one size: set keep_ratio=False'
+        )
+    pipeline = Compose([t for t in plain_test_set(cfg).pipeline if 'Annotations' not in t.type])
+    for path in paths:
+        read_image(path)  # its errors name the file, the pipeline's do not
+    return [pipeline(dict(img_path=str(path), img_id=i)) for i, path in enumerate(paths)]
 
 
 @torch.no_grad()
@@ -97,11 +122,8 @@ class Difference(NamedTuple):
     def __str__(self) -> str:
         text = f'{self.detections} detections, boxes differ by up to {self.boxes:.1e} px, '
         text += f'scores by up to {self.scores:.1e}, {self.unmatched} are on one side only'
-        if self.borderline:
-            text += (
-                f' (and {self.borderline} whose score or IoU is that of another or of a threshold)'
-            )
-        return text
+        near = f' (and {self.borderline} whose score or IoU is that of another or of a threshold)'
+        return text + (near if self.borderline else '')
 
 
 def compare(expected: InstanceData, found: InstanceData, test_cfg: dict) -> Difference:
@@ -112,20 +134,16 @@ def compare(expected: InstanceData, found: InstanceData, test_cfg: dict) -> Diff
     have removed the partner: ``score_thr``, the last score that ``max_per_img`` leaves, or
     ``iou_threshold`` with a detection of the other side. Of two boxes that overlap and have the
     same score either may suppress the other, so they, too, count as borderline.
-
-    Args:
-        expected: ``bboxes`` (n, 4) in pixels, ``scores`` (n,) and ``labels`` (n,).
-        found: The same for m detections.
-        test_cfg: The thresholds.
     """
     boxes = (expected.bboxes[:, None] - found.bboxes).abs().amax(2)  # (n, m)
     scores = (expected.scores[:, None] - found.scores).abs()
     cost = torch.maximum(boxes / BOX_TOLERANCE, scores / SCORE_TOLERANCE)
     rows, columns = _pair(cost.where(expected.labels[:, None] == found.labels, torch.inf))
+    lone = np.delete(np.arange(len(expected)), rows), np.delete(np.arange(len(found)), columns)
     borderline = torch.cat(
         [
-            _is_borderline(_without(expected, rows), found, test_cfg),
-            _is_borderline(_without(found, columns), expected, test_cfg),
+            _is_borderline(expected[lone[0]], found, test_cfg),
+            _is_borderline(found[lone[1]], expected, test_cfg),
         ]
     )
     return Difference(
@@ -143,13 +161,6 @@ def _pair(cost: Tensor) -> tuple[Tensor, Tensor]:
     rows, columns = map(torch.from_numpy, linear_sum_assignment(capped.double().numpy()))
     same = capped[rows, columns] < SAME
     return rows[same], columns[same]
-
-
-def _without(detections: InstanceData, index: Tensor) -> InstanceData:
-    """The detections that the index doesn't name."""
-    left = torch.ones(len(detections.scores), dtype=torch.bool)
-    left[index] = False
-    return detections[left]
 
 
 def _is_borderline(lone: InstanceData, others: InstanceData, test_cfg: dict) -> Tensor:

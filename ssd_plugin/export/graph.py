@@ -16,14 +16,10 @@ from ssd_plugin.models.postprocess import is_plain_nms
 class BoxesAndScores(nn.Module):
     """Normalisation, network and decoding of a detector, for images of one size.
 
-    Priors are constants. The batch may have any size.
-
-    Args:
-        detector: A detector with an ``SSDMultiBoxHead``.
-        input_size: (w, h) of the images in pixels.
+    Priors are constants. The batch may have any size; ``input_size`` is (w, h) in pixels.
 
     Raises:
-        ConfigError: If it has another head.
+        ConfigError: If the detector has another head than ``SSDMultiBoxHead``.
     """
 
     borders: Tensor  # (4,) float32: width, height, width and height of the images
@@ -52,13 +48,9 @@ class BoxesAndScores(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Decoded boxes and probabilities of all priors.
 
-        Args:
-            images: (B, 3, h, w) uint8 or float32, 0 to 255, with channels in the order in which the
-                config's pipeline loads images.
-
-        Returns:
-            Boxes (B, P, 4) xyxy in pixels of the images and scores (B, P, C), without
-            background.
+        From images (B, 3, h, w) uint8 or float32, 0 to 255, with channels in the order in which
+        the config's pipeline loads them, to boxes (B, P, 4) xyxy in pixels of the images and scores
+        (B, P, C) without background.
         """
         head = self.detector.bbox_head
         cls_scores, bbox_preds = self.detector(self.normalise(images), mode='tensor')
@@ -68,8 +60,7 @@ class BoxesAndScores(nn.Module):
         if head.clip_border:
             boxes = boxes.clamp(min=0).minimum(self.borders)
         shape = (-1, len(self.priors))
-        scores = head.probabilities(scores)
-        return boxes.unflatten(0, shape), scores.unflatten(0, shape)
+        return boxes.unflatten(0, shape), head.probabilities(scores).unflatten(0, shape)
 
 
 class Detections(nn.Module):
@@ -81,12 +72,9 @@ class Detections(nn.Module):
 
     N is ``max_per_img``, or the number that step 1 leaves if that is less or there is no limit.
 
-    Args:
-        detector: A detector with an ``SSDMultiBoxHead``, whose ``test_cfg`` is used.
-        input_size: (w, h) of the images in pixels.
-
     Raises:
-        ConfigError: If it has another head, or another NMS than ``type='nms'``.
+        ConfigError: If the detector has another head than ``SSDMultiBoxHead``, or its ``test_cfg``
+            another NMS than ``type='nms'``.
     """
 
     def __init__(self, detector: SingleStageDetector, input_size: tuple[int, int]) -> None:
@@ -107,14 +95,10 @@ class Detections(nn.Module):
         self.num_detections = _at_most(self.nms_pre * self.num_classes, cfg.get('max_per_img', -1))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Detections of a batch.
+        """Detections of images (B, 3, h, w), as for `BoxesAndScores`.
 
-        Args:
-            images: (B, 3, h, w), as for `BoxesAndScores`.
-
-        Returns:
-            Boxes (B, N, 4) xyxy in pixels of the images, scores (B, N), the highest first, and
-            labels (B, N) int64. Rows that fill up come last: 0, 0 and label -1.
+        They are boxes (B, N, 4) xyxy in pixels of the images, scores (B, N), the highest first,
+        and labels (B, N) int64. Rows that fill up come last: 0, 0 and label -1.
         """
         boxes, scores = self.boxes_and_scores(images)
         scores, prior = scores.transpose(1, 2).topk(self.nms_pre)  # (B, C, k)

@@ -26,11 +26,8 @@ def build_onnx(
 ) -> onnx.ModelProto:
     """A detector's graph as ONNX: ``images`` to ``boxes``, ``scores`` and, after NMS, ``labels``.
 
-    Args:
-        graph: The module to export.
-        input_size: (w, h) of ``images`` in pixels.
-        dtype: The type of ``images``, uint8 or float32.
-        meta: The metadata; see :func:`describe`.
+    ``images`` have an ``input_size`` (w, h) in pixels and are uint8 or float32. The metadata
+    ``meta`` come from :func:`describe`.
     """
     width, height = input_size
     # The exporter could take a batch of one for a constant; hence two.
@@ -61,13 +58,7 @@ def build_onnx(
 def describe(
     classes: tuple[str, ...], input_size: tuple[int, int], config: str | Path
 ) -> dict[str, str]:
-    """The metadata of a file: texts by name.
-
-    Args:
-        classes: Names of the classes, by label.
-        input_size: (w, h) of the graph's input in pixels.
-        config: Path of the config that the file was made from.
-    """
+    """The metadata of a file: names of the classes, input size (w, h), name of the config, ..."""
     return dict(
         ssd_plugin=__version__,
         config=Path(config).name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -93,14 +94,15 @@ def read_inputs(paths: Sequence[str]) -> Iterator[Image | DataFault]:
 def _read_video(path: str, name: str) -> Iterator[Image | DataFault]:
     # mmcv.VideoReader seeks where frames are not evenly spaced, and may repeat some.
     capture = cv2.VideoCapture(path)
-    number = 0
     try:
-        while (pixels := capture.read()[1]) is not None:
-            yield Image(path, name, pixels, number)
-            number += 1
+        for frame in count():
+            success, pixels = capture.read()
+            if not success:
+                break
+            yield Image(path, name, pixels, frame)
     finally:
         capture.release()
-    if number == 0:
+    if frame == 0:
         yield DataFault(NOT_AN_IMAGE, path, "OpenCV can't decode it as a video")
 
 

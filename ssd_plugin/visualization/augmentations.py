@@ -19,13 +19,7 @@ IGNORED = style.Stroke(style.BLACK, (0, (1, 1)), 1.2)
 def draw_augment(
     rows: Sequence[tuple[Sample, Sequence[Sample]]], classes: Sequence[str], title: str
 ) -> Figure:
-    """Draw a row of panels for each image: as it is, then augmented.
-
-    Args:
-        rows: Each image as it is, and what augmentation has made of it.
-        classes: Names of all classes.
-        title: Title of the figure.
-    """
+    """Draw a row of panels for each image: as it is, then what augmentation has made of it."""
     columns = 1 + max(len(drawn) for _, drawn in rows)
     samples = [sample for first, drawn in rows for sample in (first, *drawn)]
     # A stroke for each class that occurs, so that few differ by their dashes alone.
@@ -46,9 +40,8 @@ def draw_augment(
     if any(len(sample.ignored) for sample in samples):
         handles.append(IGNORED.handle('ignored'))
     if len(shown) < len(present):
-        handles.append(
-            style.Stroke('white').handle(f'and {len(present) - len(shown)} classes more')
-        )
+        more = f'and {len(present) - len(shown)} classes more'
+        handles.append(style.Stroke('white').handle(more))
     style.add_title_and_legend(figure, title, handles)
     return figure
 

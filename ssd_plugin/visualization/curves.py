@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from itertools import cycle, islice
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -64,14 +66,13 @@ def read_log(path: Path) -> Series:
 def draw_curves(runs: dict[str, Series], title: str) -> Figure:
     """Draw loss, mAP and learning rate over iterations, in panels below each other.
 
-    Args:
-        runs: What has been logged, by the name of each run; each gets a colour of its own.
-        title: Title of the figure.
+    ``runs`` is what has been logged, by the name of each run; each gets a colour of its own.
     """
     figure = Figure(figsize=SIZE, layout='constrained')
     loss, precision, rate = figure.subplots(3, 1, sharex=True, height_ratios=[2, 2, 1])
-    losses = [['loss'], *([name] for name in _names(runs, lambda name: name.startswith('loss_')))]
-    metrics = [[name] for name in _names(runs, lambda name: name.endswith('mAP'))]
+    names = dict.fromkeys(name for run in runs.values() for name in run)  # as they were logged
+    losses = [['loss'], *([name] for name in names if name.startswith('loss_'))]
+    metrics = [[name] for name in names if name.endswith('mAP')]
     _draw_panel(loss, runs, losses, 'loss')
     _draw_panel(precision, runs, metrics, 'mean average precision', marker='o')
     # 'lr' is that of the first parameter group, which may be only a part of the config's.
@@ -87,11 +88,6 @@ def draw_curves(runs: dict[str, Series], title: str) -> Figure:
     return figure
 
 
-def _names(runs: dict[str, Series], wanted: Callable[[str], bool]) -> list[str]:
-    """Names of series that some run has, in the order in which they were logged."""
-    return [name for name in dict.fromkeys(n for run in runs.values() for n in run) if wanted(name)]
-
-
 def _draw_panel(
     axes: Axes,
     runs: dict[str, Series],
@@ -100,25 +96,18 @@ def _draw_panel(
     marker: str | None = None,
 ) -> None:
     """Draw a line for each run and group of names: the first series of the group that it has."""
-    dashes = [style.DASHES[i % len(style.DASHES)] for i in range(len(groups))]
+    dashes = list(islice(cycle(style.DASHES), len(groups)))
     for series, stroke in zip(runs.values(), style.strokes(len(runs))):
         for number, (group, dash) in enumerate(zip(groups, dashes)):
             name = next((name for name in group if name in series), None)
-            if name is None:
-                continue
-            axes.plot(
-                *zip(*series[name]),
-                color=stroke.color,
-                linestyle=dash,
-                linewidth=1.1 if number else 2,
-                marker=marker,
-                markersize=5,
-            )
+            if name is not None:
+                look: dict[str, Any] = dict(color=stroke.color, linestyle=dash, marker=marker)
+                look.update(markersize=5, linewidth=1.1 if number else 2)
+                axes.plot(*zip(*series[name]), **look)
     axes.set_ylabel(label, fontsize=style.FONT + 1)
     style.add_grid(axes)
     axes.spines[['top', 'right']].set_visible(False)
     if len(groups) > 1:
-        handles = [
-            style.Stroke(style.BLACK, dash, 1.2).handle(g[0]) for g, dash in zip(groups, dashes)
-        ]
+        lines = [style.Stroke(style.BLACK, dash, 1.2) for dash in dashes]
+        handles = [line.handle(group[0]) for line, group in zip(lines, groups)]
         axes.legend(handles=handles, frameon=False, fontsize=style.FONT)

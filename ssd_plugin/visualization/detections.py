@@ -23,14 +23,8 @@ def draw(
     It does not use the visualizer's ``add_datasample``, whose letters have the same height on a
     photograph of 4000 pixels as on one of 300, and whose labels cover each other.
 
-    Args:
-        visualizer: The visualizer to draw with.
-        image: (h, w, 3) uint8 BGR.
-        found: ``bboxes`` (n, 4) xyxy in pixels, ``scores`` and ``labels``, highest score first.
-        classes: Names of the classes, by label.
-
-    Returns:
-        An image of the same size, (h, w, 3) uint8 BGR.
+    The image is (h, w, 3) uint8 BGR, and so is the result. The detections have ``bboxes`` (n, 4)
+    xyxy in pixels, ``scores`` and ``labels``, the highest score first.
     """
     if not len(found):
         return image
@@ -40,17 +34,13 @@ def draw(
     texts = [f'{classes[i]} {score:.2f}' for i, score in zip(found.labels, found.scores)]
     sides = [(LETTER_WIDTH * letters * len(text), 1.4 * letters) for text in texts]
     bboxes = found.bboxes.clip(0, [width - 1, height - 1] * 2)  # the last pixel
-    places = np.array(label_places(bboxes, sides, (width, height)))
+    places = label_places(bboxes, sides, (width, height))
     colors = [PALETTE[label % len(PALETTE)] for label in found.labels]
 
     visualizer.set_image(image[..., ::-1])
     lowest_first = slice(None, None, -1)  # what is drawn later lies on top
-    visualizer.draw_bboxes(
-        bboxes[lowest_first],
-        edge_colors=colors[lowest_first],
-        line_widths=max(letters / 6, 2) / point,
-        alpha=1,
-    )
+    width = max(letters / 6, 2) / point
+    visualizer.draw_bboxes(bboxes[lowest_first], colors[lowest_first], line_widths=width, alpha=1)
     visualizer.draw_texts(
         [text.replace('$', r'\$') for text in texts[lowest_first]],  # a dollar begins a formula
         (places + [PAD * letters, 0.7 * letters])[lowest_first],

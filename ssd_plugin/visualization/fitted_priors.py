@@ -20,9 +20,7 @@ TICKS = (2, 5, 10, 20, 50, 100, 200, 500, 1000)
 def draw_fit(fit: Fit, title: str) -> Figure:
     """Draw a panel for each setting: which boxes it reaches, and the sides of its priors.
 
-    Args:
-        fit: What fitting has found; without a proposal, there is one panel.
-        title: Title of the figure.
+    Where fitting proposes nothing, there is one panel.
     """
     settings = [('as they are', fit.given, fit.before)]
     if fit.proposed and fit.after:
@@ -34,12 +32,11 @@ def draw_fit(fit: Fit, title: str) -> Figure:
     limits = sides.min() / 1.2, sides.max() * 1.2
     for axes, levels, (name, _, coverage) in zip(panels, shapes, settings):
         _draw_boxes_and_priors(axes, fit.boxes.sides, coverage.iou >= 0.5, levels)
-        axes.set(xscale='log', yscale='log', xlim=limits, ylim=limits)
+        axes.set(xscale='log', yscale='log')
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_ticks(TICKS, [str(tick) for tick in TICKS])
             axis.set_ticks([], minor=True)
-        axes.set_xlim(limits)  # ticks widen the limits
-        axes.set_ylim(limits)
+        axes.set(xlim=limits, ylim=limits)  # last, as ticks widen the limits
         add_grid(axes)
         share50, share70, mean, matched = coverage.figures()
         axes.set_title(
@@ -69,8 +66,7 @@ def _draw_boxes_and_priors(
     # The few that are not reached lie above the many that are.
     axes.scatter(*sides[:, ~reached], color=ORANGE, alpha=0.8, zorder=2, **dots)
     frame = dict(boxstyle='square,pad=0.2', facecolor='white', edgecolor='black')
+    look: dict[str, Any] = dict(ha='center', va='center', fontsize=7.5, zorder=3, bbox=frame)
     for level, shapes in enumerate(levels):
         for side in shapes.T:
-            axes.annotate(
-                str(level), side, fontsize=7.5, ha='center', va='center', zorder=3, bbox=frame
-            )
+            axes.annotate(str(level), side, **look)

@@ -25,7 +25,7 @@ def describe(sample: Sample, matches: Matches) -> str:
     """The counts, in a sentence."""
     matched, ignored = int((matches.gt_inds > 0).sum()), int((matches.gt_inds < 0).sum())
     parts = [f'{len(sample.bboxes)} objects']
-    parts.append(f'{matched} of {len(matches.priors)} priors matched to them')
+    parts += [f'{matched} of {len(matches.priors)} priors matched to them']
     if ignored:
         parts.append(f'{ignored} ignored')
     if matches.mined is not None:
@@ -38,14 +38,8 @@ def draw_matches(
 ) -> Figure:
     """Draw the boxes and the hard negatives on the whole image, then each box with its priors.
 
-    Where no negatives are known, all matched priors are shown in their place.
-
-    Args:
-        sample: The image and its ground-truth boxes.
-        matches: What its priors are matched to.
-        classes: Names of all classes.
-        strides: The stride of each level, for the legend.
-        title: Title of the figure.
+    Where no negatives are known, all matched priors are shown in their place. The legend names
+    the stride of each level.
     """
     styles = style.strokes(len(strides))
     shown = _some_of_each_size(sample.bboxes)
@@ -117,18 +111,13 @@ def _draw_box_with_priors(
     low, high = boxes[:, :2].min(0), boxes[:, 2:].max(0)
     half = (high - low).max() / 2 * 1.08
     x, y = (low + high) / 2
-    axes.set_xlim(x - half, x + half)
-    axes.set_ylim(y + half, y - half)
-    axes.set_facecolor('#f2f2f2')
+    axes.set(xlim=(x - half, x + half), ylim=(y + half, y - half), facecolor='#f2f2f2')
     _draw_priors(axes, matches, matched, styles, 1.2)
     style.draw_boxes(axes, box, GT, zorder=4)
     width, height = box[0, 2:] - box[0, :2]
-    number = '1 prior' if len(priors) == 1 else f'{len(priors)} priors'
-    best = ''
+    title = f'{g} {classes[sample.labels[g]]}, {width:.0f} x {height:.0f} px\n'
+    title += '1 prior' if len(priors) == 1 else f'{len(priors)} priors'
     if len(priors):
         ious = bbox_overlaps(torch.from_numpy(box).float(), torch.from_numpy(priors).float())
-        best = f', best IoU {ious.max():.2f}'
-    axes.set_title(
-        f'{g} {classes[sample.labels[g]]}, {width:.0f} x {height:.0f} px\n{number}{best}',
-        fontsize=style.FONT,
-    )
+        title += f', best IoU {ious.max():.2f}'
+    axes.set_title(title, fontsize=style.FONT)

@@ -17,12 +17,7 @@ PANEL, MAX_COLUMNS = 2.7, 6  # inches
 
 
 def draw_pr(curves: Sequence[Curve], title: str) -> Figure:
-    """Draw a panel for each class.
-
-    Args:
-        curves: At least one.
-        title: Title of the figure.
-    """
+    """Draw a panel for each class, of which there is at least one."""
     columns = min(len(curves), MAX_COLUMNS, max(3, ceil(len(curves) ** 0.5)))
     rows = ceil(len(curves) / columns)
     figure = Figure(figsize=(PANEL * columns, (PANEL + 0.4) * rows + 0.8), layout='constrained')
@@ -38,10 +33,7 @@ def draw_pr(curves: Sequence[Curve], title: str) -> Figure:
 
 
 def _draw_curve(axes: Axes, curve: Curve) -> None:
-    axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1.02)
-    axes.set_xticks([0, 0.5, 1])
-    axes.set_yticks([0, 0.5, 1])
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
     style.add_grid(axes)
     axes.set_title(f'{curve.name}: AP {curve.ap:.3f}', fontsize=style.FONT + 1, fontweight='bold')
     note = f'{curve.num_gts} objects, no detections'

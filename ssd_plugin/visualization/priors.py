@@ -17,12 +17,10 @@ PANEL, LEGEND = 3.9, 0.19  # side of an image, and height of a line of its legen
 
 
 def draw_priors(grid: PriorGrid, image: np.ndarray, title: str) -> Figure:
-    """Draw a panel for each level, all to the same scale.
+    """Draw a panel for each level, all to the same scale, on an image (h, w, 3) uint8 RGB.
 
-    Args:
-        grid: The priors.
-        image: (h, w, 3) uint8 RGB of any size; it is resized to the network input.
-        title: Title of the figure, before the number of priors.
+    The image has any size; it is resized to the network input. The number of priors completes the
+    title.
     """
     image = cv2.resize(image, grid.input_size, interpolation=cv2.INTER_AREA)
     levels = grid.priors()
@@ -41,9 +39,7 @@ def draw_priors(grid: PriorGrid, image: np.ndarray, title: str) -> Figure:
     figure = Figure(figsize=(PANEL * columns, height), layout='constrained')
     for level, axes in enumerate(style.add_panels(figure, len(cells), columns)):
         style.show_image(axes, image)
-        axes.set_xlim(low[0], high[0])
-        axes.set_ylim(high[1], low[1])
-        axes.set_facecolor('#f2f2f2')
+        axes.set(xlim=(low[0], high[0]), ylim=(high[1], low[1]), facecolor='#f2f2f2')
         _draw_level(axes, grid, level, cells[level])
     size = ' x '.join(map(str, grid.input_size))
     style.add_title_and_legend(figure, f'{title}: {sum(map(len, levels))} priors on {size} pixels')
@@ -64,18 +60,9 @@ def _draw_level(axes: Axes, grid: PriorGrid, level: int, priors: np.ndarray) -> 
     for prior, stroke in zip(priors, styles):
         style.draw_boxes(axes, [prior], stroke)
     step = f'{stride[0]:g}' if stride[0] == stride[1] else f'{stride[0]:g} x {stride[1]:g}'
-    number = across * down * len(priors)
-    axes.set_title(
-        f'level {level}: {across} x {down} cells of {step} px, {number} priors',
-        fontsize=style.FONT + 1,
-    )
-    axes.legend(
-        handles=[stroke.handle(size) for stroke, size in zip(styles, sizes)],
-        loc='upper center',
-        bbox_to_anchor=(0.5, -0.01),
-        ncols=2,
-        fontsize=style.FONT,
-        frameon=False,
-        title='width x height, in pixels',
-        title_fontsize=style.FONT,
-    )
+    title = f'level {level}: {across} x {down} cells of {step} px'
+    axes.set_title(f'{title}, {across * down * len(priors)} priors', fontsize=style.FONT + 1)
+    handles = [stroke.handle(size) for stroke, size in zip(styles, sizes)]
+    below: dict[str, Any] = dict(loc='upper center', bbox_to_anchor=(0.5, -0.01), ncols=2)
+    look: dict[str, Any] = dict(fontsize=style.FONT, title_fontsize=style.FONT, frameon=False)
+    axes.legend(handles=handles, title='width x height, in pixels', **below, **look)

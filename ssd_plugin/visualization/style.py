@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import product
+from itertools import cycle, islice
 from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,9 +35,9 @@ class Stroke(NamedTuple):
 
     def handle(self, label: str) -> Line2D:
         """An entry of a legend."""
-        style: dict[str, Any] = dict(color=self.color, linestyle=self.dashes)
-        style.update(linewidth=max(self.width, 1.8), path_effects=halo(self.width))
-        return Line2D([], [], label=label, **style)
+        look: dict[str, Any] = dict(color=self.color, linestyle=self.dashes, label=label)
+        look.update(linewidth=max(self.width, 1.8), path_effects=halo(self.width))
+        return Line2D([], [], **look)
 
 
 def halo(width: float) -> list:
@@ -47,8 +47,8 @@ def halo(width: float) -> list:
 
 def strokes(number: int) -> list[Stroke]:
     """A number of strokes that differ by colour, then by dashes; from the 22nd on they repeat."""
-    known = [Stroke(color, dashes) for dashes in DASHES for color in PALETTE]
-    return [known[i % len(known)] for i in range(number)]
+    known = cycle(Stroke(color, dashes) for dashes in DASHES for color in PALETTE)
+    return list(islice(known, number))
 
 
 def text_color(background: str) -> str:
@@ -62,13 +62,8 @@ def add_title_and_legend(
     """Write a title above all panels of a figure, and a legend below them."""
     figure.suptitle(title, fontsize=13, fontweight='bold')
     if handles:
-        figure.legend(
-            handles=handles,
-            loc='outside lower center',
-            ncols=min(len(handles), columns),
-            frameon=False,
-            fontsize=FONT + 1,
-        )
+        look: dict[str, Any] = dict(ncols=min(len(handles), columns), frameon=False)
+        figure.legend(handles=handles, loc='outside lower center', fontsize=FONT + 1, **look)
 
 
 def add_panels(figure: Figure, number: int, columns: int, **kwargs: Any) -> Sequence[Axes]:
@@ -97,10 +92,7 @@ def show_image(axes: Axes, image: np.ndarray) -> None:
     """Put an image (h, w, 3) uint8 RGB on axes, whose unit then is a pixel of it."""
     height, width = image.shape[:2]
     axes.imshow(image, extent=(0, width, height, 0), interpolation='antialiased')
-    axes.set_xlim(0, width)
-    axes.set_ylim(height, 0)
-    axes.set_xticks([])
-    axes.set_yticks([])
+    axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
 
 
 def draw_boxes(
@@ -123,61 +115,36 @@ def write_labels(
     points: float,
     size: float = 7,
 ) -> None:
-    """Write a text at each box, inside the image and where it covers no other text.
+    """Write a text at each box (n, 4) xyxy, inside the image and where it covers no other text.
 
-    Args:
-        axes: Axes with an image on them.
-        bboxes: (n, 4) xyxy in pixels.
-        texts: The text of each box.
-        colors: The background of each text.
-        points: How many points a pixel of the image takes on paper.
-        size: Font size, in points.
+    The ``colors`` are those of the texts' backgrounds. A pixel of the image takes so many
+    ``points`` on paper, and ``size`` is the font's, in points, too.
     """
     limits = axes.get_xlim()[1], axes.get_ylim()[0]
     sides = [((LETTER_WIDTH * len(t) * size + 4) / points, (size + 4) / points) for t in texts]
     places = label_places(bboxes, sides, limits)
+    centred: dict[str, Any] = dict(ha='center', va='center_baseline', fontsize=size, zorder=6)
     for (x, y), (w, h), text, color in zip(places, sides, texts, colors):
-        axes.text(
-            x + w / 2,
-            y + h / 2,
-            text,
-            fontsize=size,
-            color=text_color(color),
-            ha='center',
-            va='center_baseline',
-            zorder=6,
-            bbox=dict(boxstyle='square,pad=0.2', facecolor=color, edgecolor='white', linewidth=0.6),
-        )
+        frame = dict(boxstyle='square,pad=0.2', facecolor=color, edgecolor='white', linewidth=0.6)
+        axes.text(x + w / 2, y + h / 2, text, color=text_color(color), bbox=frame, **centred)
 
 
 def label_places(
     bboxes: Iterable, sides: Sequence[tuple[float, float]], limits: tuple[float, float]
-) -> list[tuple[float, float]]:
-    """Top left corners of labels, one for each box.
+) -> np.ndarray:
+    """Top left corners (n, 2) of labels for boxes (n, 4) xyxy, in an image of ``limits`` (w, h).
 
-    A label is above its box where there is room, or else below it, or else inside at the top or
-    the bottom, each from the box's left or right end: the first of these places where it overlaps
-    no label that has been placed, or the one where it overlaps least. It never leaves the image.
-
-    Args:
-        bboxes: (n, 4) xyxy.
-        sides: (w, h) of each label.
-        limits: (w, h) of the image.
+    A label with ``sides`` (w, h) is above its box where there is room, or else below it, or else
+    inside at the top or the bottom, each from the box's left or right end: the first of these
+    places where it overlaps no label that has been placed, or the one where it overlaps least. It
+    never leaves the image.
     """
-    taken: list[tuple[float, float, float, float]] = []
+    taken = np.zeros((0, 4))  # xyxy of the labels that have been placed
     for (x1, y1, x2, y2), (w, h) in zip(bboxes, sides, strict=True):
-        tries: list[tuple[float, int, tuple[float, float, float, float]]] = []
-        for y, x in product((y1 - h, y2, y1, y2 - h), (x1, x2 - w)):
-            x = max(min(x, limits[0] - w), 0)
-            y = max(min(y, limits[1] - h), 0)
-            place = (x, y, x + w, y + h)
-            tries.append((sum(_intersection(place, other) for other in taken), len(tries), place))
-        taken.append(min(tries)[2])
-    return [place[:2] for place in taken]
-
-
-def _intersection(a: tuple, b: tuple) -> float:
-    """Area that two boxes share."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    return max(width, 0) * max(height, 0)
+        places = [(x, y) for y in (y1 - h, y2, y1, y2 - h) for x in (x1, x2 - w)]
+        low = np.minimum(places, np.subtract(limits, (w, h))).clip(0)  # (8, 2)
+        high = low + (w, h)
+        shared = np.minimum(high[:, None], taken[:, 2:]) - np.maximum(low[:, None], taken[:, :2])
+        best = shared.clip(0).prod(2).sum(1).argmin()
+        taken = np.concatenate([taken, [[*low[best], *high[best]]]])
+    return taken[:, :2]

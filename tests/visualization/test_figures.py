@@ -34,7 +34,7 @@ def test_labels_cover_neither_each_other_nor_leave_the_image():
     for i, (x, y) in enumerate(places):
         assert 0 <= x <= 100 - width and 0 <= y <= 100 - height
         assert all(abs(x - a) >= width or abs(y - b) >= height for a, b in places[:i])
-    assert places[0] == (10, 22)  # above its box
+    assert tuple(places[0]) == (10, 22)  # above its box
 
 
 def test_strokes_differ_by_colour_then_by_dashes():
