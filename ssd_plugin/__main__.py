@@ -6,6 +6,7 @@ import importlib
 import platform
 import sys
 import warnings
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
@@ -43,10 +44,8 @@ def versions() -> Table:
     table = Table('package', 'version', title=f'ssd_plugin {__version__}', box=box.SIMPLE_HEAD)
     table.add_row('python', platform.python_version())
     for name in PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):
             table.add_row(name, version(name))
-        except PackageNotFoundError:
-            continue
     return table
 
 
@@ -75,32 +74,22 @@ def components() -> str:
     from mmdet import registry
 
     roots = [value for value in vars(registry).values() if isinstance(value, registry.Registry)]
-    names = sorted(
-        {
-            name
-            for root in roots
-            for name, component in root.module_dict.items()
-            if component.__module__.startswith('ssd_plugin.')
-        }
-    )
+    found = {name: item for root in roots for name, item in root.module_dict.items()}
+    names = [name for name, item in found.items() if item.__module__.startswith('ssd_plugin.')]
     if not names:
         raise RuntimeError("none of ssd_plugin's is registered")
-    return f'registered: {", ".join(names)}'
-
-
-def detection() -> str:
-    """A detector built from a config, one image through it."""
-    return _detect('cpu')
+    return f'registered: {", ".join(sorted(names))}'
 
 
 def gpu() -> str:
-    """The same on a GPU."""
+    """A detector on a GPU."""
     if not torch.cuda.is_available():
         return 'no GPU: training and detection use the CPU'
-    return f'{torch.cuda.get_device_name()}: {_detect("cuda")}'
+    return f'{torch.cuda.get_device_name()}: {detection("cuda")}'
 
 
-def _detect(device: str) -> str:
+def detection(device: str = 'cpu') -> str:
+    """A detector built from a config, one image through it."""
     from mmdet.apis import inference_detector, init_detector
     from mmengine.hub import get_config
 

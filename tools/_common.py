@@ -96,18 +96,20 @@ def parse_args(parser: argparse.ArgumentParser) -> argparse.Namespace:
 
 
 @contextmanager
-def one_line_errors(args: argparse.Namespace) -> Iterator[None]:
+def one_line_errors(
+    args: argparse.Namespace, also: tuple[type[Exception], ...] = (OSError,)
+) -> Iterator[None]:
     """End the program with one line at an error that its user can mend.
 
-    These are the plugin's own errors, and those of files and folders. Any other error is a fault
-    in the code and keeps its traceback.
+    These are the plugin's own errors and, while inputs are read and checked, those of files and
+    folders (``also``). Any other error is a fault in the code and keeps its traceback.
     """
     try:
         yield
     except Exception as error:
         # The plugin takes seconds to import. Before it is, none of its errors has been raised.
         errors = sys.modules.get('ssd_plugin.errors')
-        if errors is None or not isinstance(error, (errors.SSDPluginError, OSError)):
+        if errors is None or not isinstance(error, (errors.SSDPluginError, *also)):
             raise
         prefix = f'{args.config}: ' if isinstance(error, errors.ConfigError) else ''
         sys.exit(f'{prefix}{error}')

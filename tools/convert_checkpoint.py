@@ -42,9 +42,8 @@ def describe(checkpoint: dict) -> str:
     meta = checkpoint['meta']
     text = f'{meta["source"]}, {meta["num_classes"]} classes'
     names = meta.get('dataset_meta', {}).get('classes', ())
-    if len(names) > 3:
-        names = (*names[:3], '...')
-    return f'{text} ({", ".join(names)})' if names else text
+    more = ', ...' if names[3:] else ''
+    return f'{text} ({", ".join(names[:3])}{more})' if names else text
 
 
 def next_step(checkpoint: dict, out: str) -> str:
@@ -69,9 +68,8 @@ def main() -> None:
         sys.exit(f'{args.out} is a folder: name a file in it')
     from ssd_plugin.checkpoints.convert import convert, recognise, to_torchvision
     from ssd_plugin.checkpoints.files import read, save
-    from ssd_plugin.errors import CheckpointError
 
-    try:
+    with common.one_line_errors(args):
         state, meta = read(args.checkpoint)
         layout = recognise(state, args.source)
         converted = convert(state, layout, meta, args.classes)
@@ -81,8 +79,6 @@ def main() -> None:
         else:
             output, following = converted, next_step(converted, args.out)
         save(output, args.out)
-    except (CheckpointError, OSError) as error:
-        sys.exit(str(error))
     print(f'{args.out}: {describe(converted)}')
     print(f'Next: {following}')
 

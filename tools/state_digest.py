@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import sys
 
 import _common as common
 
@@ -27,17 +26,13 @@ def state_digest(state_dict: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Print the sha256 of a checkpoint's weights.")
     parser.add_argument('checkpoint', help='checkpoint file')
-    path = parser.parse_args().checkpoint
-    common.require_checkpoint(path)
+    args = parser.parse_args()
+    common.require_checkpoint(args.checkpoint)
 
     from ssd_plugin.checkpoints.files import read
-    from ssd_plugin.errors import SSDPluginError
 
-    try:
-        state, _ = read(path)
-    except (SSDPluginError, OSError) as error:
-        sys.exit(str(error))
-    print(state_digest(state))
+    with common.one_line_errors(args):
+        print(state_digest(read(args.checkpoint)[0]))
 
 
 if __name__ == '__main__':

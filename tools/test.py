@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import _common as common
 from mmengine.config import Config
+
+if TYPE_CHECKING:  # it imports PyTorch
+    from mmengine.runner import Runner
 
 
 def parse_args() -> argparse.Namespace:
@@ -39,10 +42,13 @@ def main() -> None:
         # It repeats a training, which does not start from this checkpoint.
         cfg = common.renamed(cfg, f'{config.stem}_test.py')
     with common.one_line_errors(args):
-        evaluate(cfg, args)
+        runner = prepare(cfg, args)
+    with common.one_line_errors(args, also=()):
+        runner.test()
 
 
-def evaluate(cfg: Config, args: argparse.Namespace) -> None:
+def prepare(cfg: Config, args: argparse.Namespace) -> Runner:
+    """Check the data, and build the runner."""
     if args.data_root:
         from _own_data import fit_for_testing, read_for_testing
 
@@ -71,7 +77,7 @@ def evaluate(cfg: Config, args: argparse.Namespace) -> None:
     runner.register_hook(StrictLoadHook())
     if args.out:
         runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
-    runner.test()
+    return runner
 
 
 def draw_detections(cfg: Config, args: argparse.Namespace) -> None:

@@ -6,9 +6,13 @@ import argparse
 import importlib.util
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import _common as common
 from mmengine.config import Config
+
+if TYPE_CHECKING:  # it imports PyTorch
+    from mmengine.runner import Runner
 
 
 def parse_args() -> argparse.Namespace:
@@ -48,10 +52,13 @@ def main() -> None:
         cfg.auto_scale_lr.enable = True
     common.require_checkpoint(cfg.get('load_from'))
     with common.one_line_errors(args):
-        train(cfg, args)
+        runner = prepare(cfg, args)
+    with common.one_line_errors(args, also=()):
+        runner.train()
 
 
-def train(cfg: Config, args: argparse.Namespace) -> None:
+def prepare(cfg: Config, args: argparse.Namespace) -> Runner:
+    """Check the data, and build the runner."""
     if args.data_root:
         from _own_data import fit_for_training
 
@@ -67,7 +74,7 @@ def train(cfg: Config, args: argparse.Namespace) -> None:
         require_sound_data(cfg, ('train', 'val'))
     if args.amp:
         enable_amp(cfg)
-    build_runner(cfg).train()
+    return build_runner(cfg)
 
 
 def resume(cfg: Config, checkpoint: str) -> None:
@@ -75,16 +82,11 @@ def resume(cfg: Config, checkpoint: str) -> None:
     if checkpoint != 'auto':
         cfg.resume, cfg.load_from = True, checkpoint
         return
+    folder = Path(cfg.work_dir)
+    resumable = [path for path in folder.glob('*.pth') if not path.name.startswith('best_')]
+    cfg.resume = bool(resumable) or (folder / 'last_checkpoint').is_file()
     # A run that was killed before its first checkpoint begins as it did, from load_from.
-    cfg.resume = has_checkpoint(cfg.work_dir)
     cfg.load_from = None if cfg.resume else cfg.get('load_from')
-
-
-def has_checkpoint(work_dir: str) -> bool:
-    """Whether a run in this directory has written a checkpoint that training can resume from."""
-    folder = Path(work_dir)
-    resumable = (path for path in folder.glob('*.pth') if not path.name.startswith('best_'))
-    return (folder / 'last_checkpoint').is_file() or any(resumable)
 
 
 def log_for_tensorboard(cfg: Config) -> None:

@@ -38,10 +38,7 @@ def recognise(state: State, source: str = 'auto') -> Layout:
 
 
 def check(state: State, layout: Layout) -> int:
-    """Check a state dict against a layout.
-
-    Returns:
-        The number of scores of a prior, K.
+    """Check a state dict against a layout; returns the number of scores of a prior, K.
 
     Raises:
         CheckpointError: A parameter is missing, has another shape, or doesn't belong there.
@@ -75,15 +72,9 @@ def convert(
 ) -> dict:
     """An MMEngine checkpoint of this plugin's detector from another implementation's weights.
 
-    Args:
-        state: The weights, under the layout's names.
-        layout: From :func:`recognise`.
-        meta: What the file says beside the weights.
-        classes: Names of the classes, where it doesn't say them.
-
-    Returns:
-        ``state_dict``, and ``meta`` with ``source``, ``config``, ``num_classes`` and, where the
-        names are known, ``dataset_meta``.
+    ``meta`` is what the file says beside the weights; ``classes`` name the classes where it doesn't
+    say them. The checkpoint has ``state_dict``, and ``meta`` with ``source``, ``config``,
+    ``num_classes`` and, where the names are known, ``dataset_meta``.
 
     Raises:
         CheckpointError: The state dict isn't what the layout says, or the names are not as many
@@ -95,10 +86,8 @@ def convert(
     order = layout.class_order(outputs, classes)
     num_classes = len(order) - 1
     if classes and len(classes) != num_classes:
-        raise CheckpointError(
-            f'{len(classes)} class names for {outputs} scores, which are {num_classes} classes '
-            'and background'
-        )
+        found = f'{outputs} scores, which are {num_classes} classes and background'
+        raise CheckpointError(f'{len(classes)} class names for {found}')
     converted = {}
     for theirs, (ours, _) in layout.parameters(outputs).items():
         value = state[theirs]

@@ -50,11 +50,7 @@ def load_data(path: str | Path) -> object:
 
 
 def weights_in(loaded: object, path: str | Path) -> State:
-    """The state dict in what a checkpoint's file holds; see :func:`read`.
-
-    Args:
-        loaded: The contents of the file.
-        path: What the message calls the file.
+    """The state dict in what the checkpoint file ``path`` holds; see :func:`read`.
 
     Raises:
         CheckpointError: There is none.

@@ -34,12 +34,7 @@ ARCHITECTURES = dict(SSD300='ssd300_coco.py', SSD512='ssd512_coco.py', SSDLite32
 
 @cache
 def shapes_of(architecture: str, outputs: int) -> Shapes:
-    """Names and shapes of our detector's parameters.
-
-    Args:
-        architecture: A key of :data:`ARCHITECTURES`.
-        outputs: Scores of a prior, K.
-    """
+    """Names and shapes of our detector's parameters, with this many scores of a prior, K."""
     init_default_scope('mmdet')
     model = get_config(f'ssd_plugin::{ARCHITECTURES[architecture]}').model
     model.bbox_head.num_classes = outputs - 1
@@ -64,6 +59,7 @@ def coco_categories() -> dict[int, str]:
     return {i: name for i, name in enumerate(names) if name not in ('__background__', 'N/A')}
 
 
+HEADS = (('classification', 'cls'), ('regression', 'reg'))  # torchvision's and our names
 TORCHVISION_SSD300 = (
     ('backbone.scale_weight', 'neck.l2_norm.weight'),
     ('backbone.features', 'backbone.features'),
@@ -76,7 +72,7 @@ TORCHVISION_SSD300 = (
     ),
     *(
         (f'head.{theirs}_head.module_list.{k}', f'bbox_head.{ours}_convs.{k}.0')
-        for theirs, ours in (('classification', 'cls'), ('regression', 'reg'))
+        for theirs, ours in HEADS
         for k in range(6)
     ),
 )
@@ -94,7 +90,7 @@ TORCHVISION_SSDLITE = (
     ),
     *(
         (f'head.{theirs}_head.module_list.{k}.{conv}', f'bbox_head.{ours}_convs.{k}.{ours_conv}')
-        for theirs, ours in (('classification', 'cls'), ('regression', 'reg'))
+        for theirs, ours in HEADS
         for k in range(6)
         for conv, ours_conv in (('0.0', '0.conv'), ('0.1', '0.bn'), ('1', '1'))
     ),

@@ -15,11 +15,7 @@ from ssd_plugin.errors import CheckpointError
 
 
 def load_detector(cfg: Config, checkpoint: str) -> tuple[BaseDetector, tuple[str, ...]]:
-    """Build a config's detector with the weights of a checkpoint.
-
-    Args:
-        cfg: Of the detector.
-        checkpoint: Path or address of the weights.
+    """Build a config's detector with the weights of a checkpoint, a path or an address.
 
     Returns:
         The detector, in evaluation mode on the CPU, and the names of its classes: the
@@ -41,15 +37,10 @@ def load_detector(cfg: Config, checkpoint: str) -> tuple[BaseDetector, tuple[str
 
 
 def load_weights(model: nn.Module, state: State, source: str) -> None:
-    """Load weights into a model that has exactly these parameters.
+    """Load weights from a file, ``source``, into a model that has exactly these parameters.
 
     Batch normalisation's ``num_batches_tracked``, which only an average over all batches reads, may
     be missing.
-
-    Args:
-        model: To load them into.
-        state: The weights.
-        source: What the message calls the file.
 
     Raises:
         CheckpointError: A parameter is missing, has another shape, or is not one of the model's.
@@ -69,10 +60,7 @@ def load_weights(model: nn.Module, state: State, source: str) -> None:
 def class_names(model: nn.Module, meta: dict, cfg: Config) -> tuple[str, ...]:
     """The names of a model's classes: the checkpoint's, or the test data set's if it has none.
 
-    Args:
-        model: The detector.
-        meta: Of the checkpoint.
-        cfg: Of the detector; its data set is not read.
+    ``meta`` is the checkpoint's. The data set is built, but its files are not read.
 
     Raises:
         CheckpointError: There are not as many as the model has classes.
@@ -80,12 +68,11 @@ def class_names(model: nn.Module, meta: dict, cfg: Config) -> tuple[str, ...]:
     classes, source = classes_in(meta), 'the checkpoint'
     if not classes:
         dataset = DATASETS.build(dict(plain_test_set(cfg), lazy_init=True))
-        classes, source = tuple(dataset.metainfo.get('classes') or ()), 'the test data set'
+        classes = tuple(dataset.metainfo.get('classes') or ())
+        remedy = "set test_dataloader.dataset.metainfo.classes to the classes' names"
+        source = f'the test data set: {remedy}'
     number = getattr(getattr(model, 'bbox_head', None), 'num_classes', len(classes))
     if len(classes) != number:
-        remedy = "set test_dataloader.dataset.metainfo.classes to the classes' names"
-        raise CheckpointError(
-            f'{number} classes of the model and {len(classes)} names of {source}'
-            + ('' if classes_in(meta) else f': {remedy}')
-        )
+        found = f'{number} classes of the model and {len(classes)} names of {source}'
+        raise CheckpointError(found)
     return classes

@@ -65,8 +65,7 @@ def install_mmcv_ops() -> None:
 class StandInOps(types.ModuleType):
     """`mmcv._ext` without compiled code: `nms`, and a function that raises for any other name.
 
-    Args:
-        remedy: What the error of a missing operation tells the user to do.
+    Its error ends with `remedy`, which tells the user what to do.
     """
 
     def __init__(self, remedy: str) -> None:
@@ -94,14 +93,9 @@ class StandInOps(types.ModuleType):
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) -> Tensor:
     """`mmcv._ext.nms`, computed by torchvision.
 
-    Args:
-        boxes: (N, 4) as x1, y1, x2, y2.
-        scores: (N,).
-        iou_threshold: A box that overlaps a better one by more than this is dropped.
-        offset: 1 where x2, y2 name the last pixel inside the box, so that w = x2 - x1 + 1.
-
-    Returns:
-        Indices of the boxes kept, int64, by descending score.
+    `boxes` (N, 4) are x1, y1, x2, y2, and `scores` (N,). A box that overlaps a better one by more
+    than `iou_threshold` is dropped. `offset` is 1 where x2, y2 name the last pixel inside the box,
+    so that w = x2 - x1 + 1. Returns the indices of the boxes kept, int64, by descending score.
     """
     # torchvision wants one dtype for both, and on the CPU no half precision.
     dtype = torch.promote_types(torch.promote_types(boxes.dtype, scores.dtype), torch.float32)

@@ -6,13 +6,12 @@ import argparse
 import codecs
 import functools
 import inspect
-import io
 import pickle
 import re
 import types
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,8 +35,8 @@ def allow_mmengine_types() -> None:
     """
     if torch.__version__ < '2.6':  # compares versions, not text
         return
-    types_by_name = _types_in_mmengine_checkpoints().items()
-    torch.serialization.add_safe_globals([(found, name) for name, found in types_by_name])
+    allowed = _types_in_mmengine_checkpoints()
+    torch.serialization.add_safe_globals([(found, name) for name, found in allowed.items()])
 
 
 def restrict_older_pytorch() -> None:
@@ -63,7 +62,7 @@ def restrict_older_pytorch() -> None:
         'argparse.Namespace': argparse.Namespace,
         **_types_in_mmengine_checkpoints(),
     }
-    restricted = RestrictedPickle(allowed)
+    restricted = restricted_pickle(allowed)
     load = torch.load
 
     @functools.wraps(load)
@@ -138,11 +137,7 @@ def explain_weights_only_errors() -> None:
 
 
 def require_no_code(path: object, error: Exception) -> None:
-    """Raise a one-line error if reading a checkpoint failed because it asks for code to run.
-
-    Args:
-        path: Of the checkpoint.
-        error: What reading it has raised.
+    """Raise a one-line error if reading a checkpoint has failed because it asks for code to run.
 
     Raises:
         CheckpointError: It names the class or function that the checkpoint asks for.
@@ -152,40 +147,26 @@ def require_no_code(path: object, error: Exception) -> None:
         raise CheckpointError(f'{path} is refused: to read it would run {found[1]}') from error
 
 
-class RestrictedPickle(types.ModuleType):
+def restricted_pickle(allowed: Mapping[str, object]) -> types.ModuleType:
     """A `pickle_module` for `torch.load` that reads data and calls nothing but what is allowed.
 
     A pickle names the classes and functions that it is put together with, and reading it calls
-    them. Here it gets those of `allowed`, and no others ("Restricting Globals" in the
-    documentation of Python's `pickle`).
-
-    Args:
-        allowed: Classes and functions by their full names in pickles, 'module.name'.
+    them. Here it gets those of `allowed`, by their full names ('module.name'), and no others
+    ("Restricting Globals" in the documentation of Python's `pickle`). Any other raises
+    `pickle.UnpicklingError`.
     """
 
-    def __init__(self, allowed: Mapping[str, object]) -> None:
-        super().__init__('restricted_pickle')  # PyTorch asks for the name
+    class Unpickler(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> object:
+            if f'{module}.{name}' in allowed:
+                return allowed[f'{module}.{name}']
+            # In PyTorch's words, which `require_no_code` looks for.
+            raise pickle.UnpicklingError(f'Unsupported global: GLOBAL {module}.{name}')
 
-        class Unpickler(pickle.Unpickler):
-            def find_class(self, module: str, name: str) -> object:
-                if f'{module}.{name}' in allowed:
-                    return allowed[f'{module}.{name}']
-                # In PyTorch's words, which `require_no_code` looks for.
-                raise pickle.UnpicklingError(f'Unsupported global: GLOBAL {module}.{name}')
-
-        self.Unpickler = Unpickler
-
-    def load(self, file: BinaryIO, **kwargs: Any) -> object:
-        """`pickle.load`.
-
-        Raises:
-            pickle.UnpicklingError: The pickle names what is not allowed.
-        """
-        return self.Unpickler(file, **kwargs).load()
-
-    def loads(self, data: bytes, **kwargs: Any) -> object:
-        """`pickle.loads`; raises as `load` does."""
-        return self.load(io.BytesIO(data), **kwargs)
+    module = types.ModuleType('restricted_pickle')  # PyTorch asks for the name
+    load = lambda file, **options: Unpickler(file, **options).load()  # noqa: E731
+    vars(module).update(Unpickler=Unpickler, load=load)
+    return module
 
 
 def _types_in_mmengine_checkpoints() -> dict[str, Any]:
@@ -223,9 +204,9 @@ def checkpoint_attribute(owner: type, name: str) -> Callable:
     from mmengine.logging import HistoryBuffer
     from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 
-    if owner is HistoryBuffer and name in ('min', 'max', 'current', 'mean'):
-        return getattr(owner, name)
-    if owner is OneCycleParamScheduler and name in ('_annealing_cos', '_annealing_linear'):
+    is_statistic = owner is HistoryBuffer and name in ('min', 'max', 'current', 'mean')
+    annealing = '_annealing_cos', '_annealing_linear'
+    if is_statistic or (owner is OneCycleParamScheduler and name in annealing):
         return getattr(owner, name)
     raise pickle.UnpicklingError(
         f'the checkpoint asks for attribute {name!r} of {owner!r}; no checkpoint of MMEngine does'

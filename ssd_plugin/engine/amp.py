@@ -33,7 +33,11 @@ def enable_amp(cfg: Config) -> None:
     elif has_bfloat16() and wrapper.get('dtype', 'bfloat16') == 'bfloat16':
         # Without a loss scale, whose scaler would wait for the device in each iteration.
         wrapper.update(type='AmpOptimWrapper', dtype='bfloat16', loss_scale=dict(enabled=False))
-        if has_fused_form(wrapper.optimizer.type):
+        # Not with a loss scaler: if it skips the first step of a fused SGD, PyTorch 2.11 leaves
+        # the momentum uninitialised.
+        kind = wrapper.optimizer.type
+        fusable = kind in ('SGD', 'Adam', 'AdamW')  # on a GPU, SGD from PyTorch 2.3 on
+        if fusable and 'fused' in inspect.signature(getattr(torch.optim, kind)).parameters:
             wrapper.optimizer.setdefault('fused', True)
     else:
         wrapper.type = 'AmpOptimWrapper'
@@ -44,17 +48,6 @@ def enable_amp(cfg: Config) -> None:
 def has_bfloat16() -> bool:
     """Whether there is a GPU that computes in bfloat16, as NVIDIA's do from Ampere on."""
     return get_device() == 'cuda' and torch.cuda.get_device_capability() >= (8, 0)
-
-
-def has_fused_form(optimizer: str) -> bool:
-    """Whether an optimizer of PyTorch's can do a step on a GPU in one operation.
-
-    Not to be used with a loss scaler: if the scaler skips the first step of an SGD, PyTorch 2.11
-    leaves its momentum uninitialised.
-    """
-    if optimizer not in ('SGD', 'Adam', 'AdamW'):
-        return False
-    return 'fused' in inspect.signature(getattr(torch.optim, optimizer)).parameters
 
 
 def enable_amp_evaluation(cfg: Config, split: str) -> None:

@@ -64,17 +64,22 @@ class NonFiniteLossHook(Hook):
         self._newest = runner.message_hub.runtime_info.get('last_ckpt')
 
     def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: dict | None = None,
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
         """Note the iteration, and check if it is time to.
 
         ``outputs`` are the scalars that a model's ``train_step`` returns, ``loss`` their sum.
         """
-        self._note(runner, data_batch, outputs)
+        newest = runner.message_hub.runtime_info.get('last_ckpt')
+        if newest != self._newest:  # announced in an earlier iteration, so it is written by now
+            self._newest = self._checkpoint = newest
+        losses = {name: value.detach() for name, value in (outputs or {}).items()}
+        number, loss = runner.iter + 1, losses['loss']
+        self._batches[number] = Batch([image_name(s) for s in data_batch['data_samples']], losses)
+        if self._first is None:
+            self._first = torch.full((), NEVER, dtype=torch.long, device=loss.device)
+        is_first = (self._first == NEVER) & ~loss.isfinite()
+        self._first = torch.where(is_first, number, self._first)
         if self.every_n_train_iters(runner, self.interval) or checkpoint_is_due(runner):
             self._check(runner)
 
@@ -92,22 +97,9 @@ class NonFiniteLossHook(Hook):
             return
         first = int(self._first)
         if first != NEVER:
-            raise NonFiniteLossError(self._describe(first, [self._batch(first)]))
+            raise self._loss_error(first, [self._batch(first)])
         if not weights_are_finite(runner.model):
-            raise NonFiniteLossError(self._describe_weights(runner))
-
-    def _note(self, runner: Runner, data_batch: Any, outputs: Any) -> None:
-        newest = runner.message_hub.runtime_info.get('last_ckpt')
-        if newest != self._newest:  # announced in an earlier iteration, so it is written by now
-            self._newest = self._checkpoint = newest
-        losses = {name: value.detach() for name, value in outputs.items()}
-        number = runner.iter + 1
-        self._batches[number] = Batch([image_name(s) for s in data_batch['data_samples']], losses)
-        loss = losses['loss']
-        if self._first is None:
-            self._first = torch.full((), NEVER, dtype=torch.long, device=loss.device)
-        is_first = (self._first == NEVER) & ~loss.isfinite()
-        self._first = torch.where(is_first, number, self._first)
+            raise self._weights_error(runner)
 
     def _check(self, runner: Runner) -> None:
         """Stop on all ranks if the loss or the weights of one are not finite."""
@@ -118,39 +110,36 @@ class NonFiniteLossHook(Hook):
         first, weights = found.tolist()
         if first != NEVER:
             batches = all_gather_object(self._batch(first) if int(self._first) == first else None)
-            raise NonFiniteLossError(self._describe(first, [b for b in batches if b]))
+            raise self._loss_error(first, [batch for batch in batches if batch])
         if not weights:
-            raise NonFiniteLossError(self._describe_weights(runner))
+            raise self._weights_error(runner)
         self._batches.clear()
 
     def _batch(self, number: int) -> Batch:
         images, losses = self._batches[number]
         return Batch(images, {name: float(value) for name, value in losses.items()})
 
-    def _describe(self, number: int, batches: Sequence[Batch]) -> str:
+    def _loss_error(self, number: int, batches: Sequence[Batch]) -> NonFiniteLossError:
         losses = ', '.join(f'{name} {value:.4g}' for name, value in batches[0].losses.items())
         images = ', '.join(chain.from_iterable(batch.images for batch in batches))
-        return (
-            f'iteration {number}: the loss is not finite ({losses}) for the images {images}; '
-            + self._advice()
-        )
+        return self._error(number, f'the loss is not finite ({losses}) for the images {images}')
 
-    def _describe_weights(self, runner: Runner) -> str:
+    def _weights_error(self, runner: Runner) -> NonFiniteLossError:
         tensors = chain(runner.model.named_parameters(), runner.model.named_buffers())
         names = [name for name, value in tensors if not value.isfinite().all()]
         where = names[0] if names else 'other ranks'  # where each has a part of the weights
-        return (
-            f'iteration {runner.iter + 1}: the weights are not finite ({where}), though no loss '
-            'since the last check says why; ' + self._advice()
+        problem = (
+            f'the weights are not finite ({where}), though no loss since the last check says why'
         )
+        return self._error(runner.iter + 1, problem)
 
-    def _advice(self) -> str:
-        if self._checkpoint is None:
-            return 'no checkpoint was saved before; lower optim_wrapper.optimizer.lr'
-        return (
-            f'the last checkpoint before is {self._checkpoint}: go on from it with --resume and a '
-            'lower optim_wrapper.optimizer.lr'
-        )
+    def _error(self, number: int, problem: str) -> NonFiniteLossError:
+        advice = 'no checkpoint was saved before;'
+        if self._checkpoint is not None:
+            resume = 'go on from it with --resume and a'
+            advice = f'the last checkpoint before is {self._checkpoint}: {resume}'
+        lower = 'lower optim_wrapper.optimizer.lr'
+        return NonFiniteLossError(f'iteration {number}: {problem}; {advice} {lower}')
 
 
 def checkpoint_is_due(runner: Runner) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mmdet.registry import HOOKS
 from mmengine.dist import all_reduce_params, get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 
@@ -28,28 +30,19 @@ class NormStatsHook(Hook):
     priority = 'ABOVE_NORMAL'  # before the hooks that copy or save the model
 
     def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: dict | None = None,
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Average what this iteration has changed."""
+        """Average what this iteration has changed: running means and variances, each (C,)."""
         if get_world_size() == 1:
             return
-        stats = changing_stats(runner.model)
+        stats = [
+            value
+            for layer in runner.model.modules()
+            # In a SyncBatchNorm they are the same already.
+            if isinstance(layer, _NormBase) and not isinstance(layer, nn.SyncBatchNorm)
+            if layer.training and layer.track_running_stats
+            for value in (layer.running_mean, layer.running_var)
+            if value is not None
+        ]
         if stats:  # the same on all ranks
             all_reduce_params(stats, op='mean')
-
-
-def changing_stats(model: nn.Module) -> list[Tensor]:
-    """Running means and variances of the layers that are in training, each (C,), in order."""
-    return [
-        stats
-        for layer in model.modules()
-        # In a SyncBatchNorm they are the same already.
-        if isinstance(layer, _NormBase) and not isinstance(layer, nn.SyncBatchNorm)
-        if layer.training and layer.track_running_stats
-        for stats in (layer.running_mean, layer.running_var)
-        if stats is not None
-    ]

@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
@@ -51,11 +50,7 @@ class PreemptionHook(Hook):
             signal.signal(signal.SIGTERM, self._handler_before)
 
     def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: dict | None = None,
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
         """Save and exit if the signal has come."""
         accumulates = isinstance(runner.optim_wrapper, OptimWrapper)
@@ -65,11 +60,7 @@ class PreemptionHook(Hook):
             self._save_and_exit(runner, runner.iter + 1)
 
     def after_val_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: Sequence | None = None,
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         """Save and exit if the signal has come in a validation during training."""
         if self._handler_before is None or get_world_size() > 1 or not self.preempted:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from mmdet.registry import HOOKS
 from mmengine.hooks import LoggerHook, RuntimeInfoHook
@@ -27,11 +29,7 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
         self._unread: list[tuple[str, Tensor]] = []  # name and scalar, in order
 
     def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: dict | None = None,
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
         """Keep ``outputs``, scalars by name, and read them if it is time to."""
         for name, value in (outputs or {}).items():

@@ -11,7 +11,6 @@ from ssd_plugin.errors import DamagedCheckpointError
 
 LAST_CHECKPOINT = 'last_checkpoint'  # MMEngine's file with the path of the last checkpoint
 UNFINISHED = '.unfinished'  # ends the name of a file that is being written
-Report = Callable[[str], None]
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -49,28 +48,24 @@ def is_complete(path: Path) -> bool:
         return False
 
 
-def find_checkpoint(work_dir: Path, warn: Report) -> Path | None:
+def find_checkpoint(work_dir: Path, warn: Callable[[str], None]) -> Path | None:
     """The checkpoint to resume from.
 
     It is the one that ``last_checkpoint`` names. If that file was cut off, or names a checkpoint
     that is missing or incomplete, it is the newest complete one, and a warning says so. ``best_*``
-    are no candidates: MMEngine writes them without the optimizer's state.
-
-    Args:
-        work_dir: Work directory of the run.
-        warn: Called with each warning.
-
-    Returns:
-        None where there is no checkpoint at all.
+    are no candidates: MMEngine writes them without the optimizer's state. None where there is no
+    checkpoint at all.
 
     Raises:
         DamagedCheckpointError: There are checkpoints, and none is complete.
     """
     pointer = work_dir / LAST_CHECKPOINT
     named = Path(pointer.read_text().strip()) if pointer.is_file() else None
-    if named is not None and named.suffix and named.exists() and is_complete(named):
-        return named
-    folders = {work_dir, named.parent if named is not None and named.suffix else work_dir}
+    folders = {work_dir}
+    if named is not None and named.suffix:  # else the file was cut off
+        if named.exists() and is_complete(named):
+            return named
+        folders.add(named.parent)
     candidates = [path for folder in folders for path in folder.glob('*.pth')]
     candidates = [path for path in candidates if not path.name.startswith('best_')]
     candidates.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)

@@ -15,16 +15,11 @@ import torch
 from mmengine.dist import get_dist_info
 from torch.utils.data import BatchSampler, DataLoader
 
-Key = tuple[int, ...]
-
 
 def seed_generators(*key: int) -> int:
     """Seed Python's, NumPy's and PyTorch's global generators (on the CPU) from numbers >= 0.
 
-    Different numbers, even neighbouring ones, give unrelated states.
-
-    Returns:
-        The seed of PyTorch's generator.
+    Different numbers, even neighbouring ones, give unrelated states. Returns PyTorch's seed.
     """
     words = np.random.SeedSequence(key).generate_state(3)
     random.seed(int(words[0]))
@@ -36,20 +31,16 @@ def seed_generators(*key: int) -> int:
 
 @dataclass(frozen=True)
 class SeededBatch:
-    """Indices of a batch. Iterating over them seeds the generators before each.
+    """Indices of a batch, as the sampler gave them, and for each the numbers to seed from.
 
-    A loader's worker iterates over them as it fetches the samples, so whatever a sample's
-    pipeline draws from the global generators follows from the sample's key, not from the worker
-    or from earlier samples. Afterwards the generators have their previous state again, since
-    without workers the training process loads the samples itself.
-
-    Args:
-        indices: Of the samples, as the sampler gave them.
-        keys: For each sample, the numbers that its generators are seeded from.
+    Iterating over them seeds the generators before each. A loader's worker iterates over them as
+    it fetches the samples, so whatever a sample's pipeline draws from the global generators follows
+    from the sample's key, not from the worker or from earlier samples. Afterwards the generators
+    have their previous state again: without workers the training process loads the samples itself.
     """
 
     indices: tuple
-    keys: tuple[Key, ...]
+    keys: tuple[tuple[int, ...], ...]
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -74,11 +65,8 @@ class SeededBatchSampler:
     number of ranks, the sampler repeats some samples: they are of pass 1.) So all ranks together
     draw for an image what one process would.
 
-    Args:
-        batch_sampler: As :class:`torch.utils.data.DataLoader` has it: with ``sampler`` and
-            ``batch_size``, yielding lists of indices.
-        seed: The same on all ranks.
-        num_samples: In the data set, over all ranks.
+    ``batch_sampler`` is a ``DataLoader``'s: with ``sampler`` and ``batch_size``, yielding lists of
+    indices. ``seed`` is the same on all ranks; ``num_samples`` is the length of the data set.
     """
 
     def __init__(self, batch_sampler: BatchSampler, seed: int, num_samples: int) -> None:
@@ -112,16 +100,16 @@ class SeededBatchSampler:
         rank, world_size = get_dist_info()
         position = rank
         for indices in self.batch_sampler:
+            places = range(position, position + len(indices) * world_size, world_size)
+            position += len(indices) * world_size
             if self._num_skipped:
                 self._num_skipped -= 1
-            else:
-                places = range(position, position + len(indices) * world_size, world_size)
-                passes = [place // self.num_samples for place in places]
-                yield SeededBatch(
-                    tuple(indices),
-                    tuple((self.seed, self.epoch, p, i) for p, i in zip(passes, indices)),
-                )
-            position += len(indices) * world_size
+                continue
+            keys = [
+                (self.seed, self.epoch, place // self.num_samples, index)
+                for place, index in zip(places, indices)
+            ]
+            yield SeededBatch(tuple(indices), tuple(keys))
         self.epoch += 1
 
 
@@ -137,12 +125,8 @@ class EndlessBatchSampler(SeededBatchSampler):
 class ResumableDataLoader(DataLoader):
     """A loader of a :class:`SeededBatchSampler`'s batches.
 
-    An iteration starts the workers when its first batch is asked for, not before: by then the
-    position to start at is known.
-
-    Args:
-        loader: Its data set and settings are taken.
-        batch_sampler: Made from ``loader.batch_sampler``.
+    Its data set and settings are those of another loader. An iteration starts the workers when
+    its first batch is asked for, not before: by then the position to start at is known.
     """
 
     def __init__(self, loader: DataLoader, batch_sampler: SeededBatchSampler) -> None:

@@ -50,20 +50,16 @@ class _ResumableLoop(BaseLoop):
         torch.manual_seed(seed)  # of accelerators, too
         super().run_iter(*args)
 
-    def validation_is_due(self) -> bool:
-        """Whether there is a validation between the last iteration and the next."""
-        raise NotImplementedError
+    def _reseed(self) -> None:
+        """Take the run's seed, which is the checkpoint's once one has been loaded."""
+        self.dataloader.batch_sampler.reseed(self.runner.data_seed)
 
-    def _validate_if_due(self) -> None:
+    def _validate_if_due(self, done: int, last: int) -> None:
+        """Validate if it is time to after so many of the epochs or iterations."""
         self._decide_current_val_interval()
-        if self.runner.val_loop is not None and self.validation_is_due():
+        due = done % self.val_interval == 0 or done == last
+        if self.runner.val_loop is not None and due and done >= max(self.val_begin, 1):
             self.runner.val_loop.run()
-
-    def _begin(self) -> None:
-        """Take the seed and catch up on a validation, once it is known where the run starts."""
-        self.dataloader.batch_sampler.reseed(self.runner.data_seed)  # perhaps the checkpoint's
-        if self._iter:
-            self._validate_if_due()
 
 
 @LOOPS.register_module()
@@ -80,11 +76,13 @@ class ResumableEpochLoop(_ResumableLoop, EpochBasedTrainLoop):
     def run(self) -> torch.nn.Module:
         """Train from the current position to the end."""
         self.runner.call_hook('before_train')
+        self._reseed()
         self._drop_progress_in_other_epochs()
-        self._begin()
+        if not self._first_batch():
+            self._validate_if_due(self._epoch, self._max_epochs)
         while self._epoch < self._max_epochs and not self.stop_training:
             self.run_epoch()
-            self._validate_if_due()
+            self._validate_if_due(self._epoch, self._max_epochs)
         self.runner.call_hook('after_train')
         return self.runner.model
 
@@ -100,11 +98,6 @@ class ResumableEpochLoop(_ResumableLoop, EpochBasedTrainLoop):
         self._note_progress(0)
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
-
-    def validation_is_due(self) -> bool:
-        if self._first_batch() or self._epoch < max(self.val_begin, 1):
-            return False
-        return self._epoch % self.val_interval == 0 or self._epoch == self._max_epochs
 
     def _note_progress(self, batches_done: int) -> None:
         hub = self.runner.message_hub
@@ -133,21 +126,17 @@ class ResumableIterLoop(_ResumableLoop, IterBasedTrainLoop):
         """Train from the current position to the end."""
         runner = self.runner
         runner.call_hook('before_train')
-        self._begin()
+        self._reseed()
+        self._validate_if_due(self._iter, self._max_iters)
         runner.call_hook('before_train_epoch')  # the whole run counts as one epoch
         self.dataloader.batch_sampler.go_to(0, self._iter)
         while self._iter < self._max_iters and not self.stop_training:
             runner.model.train()
             self.run_iter(next(self.dataloader_iterator))
-            self._validate_if_due()
+            self._validate_if_due(self._iter, self._max_iters)
         runner.call_hook('after_train_epoch')
         runner.call_hook('after_train')
         return runner.model
-
-    def validation_is_due(self) -> bool:
-        if self._iter < max(self.val_begin, 1):
-            return False
-        return self._iter % self.val_interval == 0 or self._iter == self._max_iters
 
 
 RESUMABLE: dict[type, type] = {

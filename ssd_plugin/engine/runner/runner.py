@@ -86,18 +86,17 @@ class ResumableRunner(Runner):
 
     def _find_checkpoint(self) -> str | None:
         """The last complete checkpoint, which the first rank looks for."""
-        found: list = [None]
+        found: list[Any] = [None]
         if is_main_process():
             remove_unfinished(Path(self.work_dir))
             try:
-                path = find_checkpoint(Path(self.work_dir), self.logger.warning)
-                found = [path and str(path)]
+                found = [find_checkpoint(Path(self.work_dir), self.logger.warning)]
             except DamagedCheckpointError as error:
                 found = [error]
         broadcast_object_list(found)
         if isinstance(found[0], Exception):
             raise found[0]
-        return found[0]
+        return found[0] and str(found[0])
 
     @master_only
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
@@ -113,12 +112,7 @@ class ResumableRunner(Runner):
         finish(Path(out_dir) / (filename + UNFINISHED))
 
     def save_now(self, filename: str, num_iters: int) -> None:
-        """Save everything that resuming needs, as the last checkpoint.
-
-        Args:
-            filename: In the work directory.
-            num_iters: How many iterations are done.
-        """
+        """Save all that resuming needs after so many iterations, as the last checkpoint."""
         meta = dict(epoch=self.epoch, iter=num_iters)
         self.save_checkpoint(self.work_dir, filename, meta=meta)
         if is_main_process():
