@@ -12,25 +12,15 @@ from ssd_plugin.checkpoints.load import load_detector
 from ssd_plugin.datasets.shapes import CLASSES
 from ssd_plugin.errors import CheckpointError
 from tests.support.commands import ROOT, run_warm
-from tests.support.tiny_training import BY_ITERATION, write_training
+from tests.support.tiny_training import BY_ITERATION, PLAIN, write_training
 from tests.support.weights import Payload
-
-CONFIG = (
-    BY_ITERATION
-    + """
-custom_imports = dict(imports=['ssd_plugin'])
-model.pop('neck')
-test_dataloader, test_evaluator = val_dataloader, val_evaluator
-test_cfg = dict(type='TestLoop')
-"""
-)
 
 
 @pytest.fixture(scope='module')
 def good(tmp_path_factory):
     """A config in a folder with its data, and the weights of its detector."""
     folder = tmp_path_factory.mktemp('weights')
-    cfg = Config.fromfile(write_training(folder, CONFIG))
+    cfg = Config.fromfile(write_training(folder, BY_ITERATION + PLAIN))
     init_default_scope('mmdet')
     return cfg, MODELS.build(cfg.model).state_dict()
 

@@ -10,8 +10,7 @@ from torch import nn
 
 from ssd_plugin.datasets.shapes import CLASSES, write_voc_shapes
 
-NUM_TRAIN, BATCH_SIZE = 10, 2
-BATCHES = NUM_TRAIN // BATCH_SIZE  # of an epoch
+BATCH_SIZE = 2
 
 CONFIG = """
 custom_imports = dict(imports=['ssd_plugin', 'tests.support.tiny_training'])
@@ -33,8 +32,9 @@ train_dataloader = dict(
 val_dataloader = dict(
     batch_size=1, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(data, ann_file='ImageSets/Main/test.txt', pipeline=test_pipeline, test_mode=True))
-val_evaluator = dict(type='VOCMetric', metric='mAP')
-val_cfg = dict(type='ValLoop')
+test_dataloader = val_dataloader
+val_evaluator = test_evaluator = dict(type='VOCMetric', metric='mAP')
+val_cfg, test_cfg = dict(type='ValLoop'), dict(type='TestLoop')
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=3, val_interval=2)
 model = dict(
     type='SingleStageDetector',
@@ -75,8 +75,12 @@ AVERAGED = """
 optim_wrapper['type'] = 'CPUAmpOptimWrapper'
 custom_hooks.append(dict(type='EMAHook', momentum=0.1))
 """
-DYING = """
-custom_hooks.append(dict(type='DyingHook'))
+DYING = "custom_hooks.append(dict(type='DyingHook'))\n"
+# For runners of other kinds: nothing draws random numbers of its own.
+PLAIN = """
+model.pop('neck')
+pipeline[2:3] = [
+    dict(type='TrainOnDifficult'), dict(type='Resize', scale=(size, size), keep_ratio=False)]
 """
 
 
@@ -111,9 +115,9 @@ class DyingHook(Hook):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def write_training(folder: Path, extra: str = '') -> Path:
-    """Data of ten images to train on and two to test on, and a config: 15 iterations."""
-    data = write_voc_shapes(folder / 'data', num_train=NUM_TRAIN, num_test=2, seed=0)
+def write_training(folder: Path, extra: str = '', num_train: int = 10) -> Path:
+    """Data, with two images to test on, and a config; with ten to train on, 15 iterations."""
+    data = write_voc_shapes(folder / 'data', num_train=num_train, num_test=2, seed=0)
     path = folder / 'tiny.py'
     text = CONFIG.format(classes=CLASSES, data=f'{data}/', batch_size=BATCH_SIZE)
     path.write_text(text + extra)

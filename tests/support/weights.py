@@ -15,6 +15,26 @@ class Payload:
         return open, (self.path, 'w')
 
 
+def load(path):
+    return torch.load(path, map_location='cpu')
+
+
+def assert_same(one, other, tolerance=0):
+    """Equal nested states, bit by bit or with tensors that differ by no more than a tolerance."""
+    if isinstance(one, torch.Tensor):
+        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_same(one[key], other[key], tolerance)
+    elif isinstance(one, (list, tuple)):
+        assert len(one) == len(other)
+        for left, right in zip(one, other):
+            assert_same(left, right, tolerance)
+    else:
+        assert one == other
+
+
 def layout_of(source: str, architecture: str = 'SSD300') -> Layout:
     (layout,) = (x for x in LAYOUTS if (x.source, x.architecture) == (source, architecture))
     return layout

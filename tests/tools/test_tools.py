@@ -10,8 +10,9 @@ import mmdet
 import pytest
 import torch
 
-from ssd_plugin.datasets.shapes import CLASSES, write_voc_shapes
 from tests.support.commands import ROOT, run, run_warm
+from tests.support.tiny_training import PLAIN, write_training
+from tests.support.weights import assert_same, load
 
 TRAIN, TEST = ROOT / 'tools' / 'train.py', ROOT / 'tools' / 'test.py'
 MMDET_TOOLS = Path(mmdet.__file__).parent / '.mim' / 'tools'
@@ -21,76 +22,18 @@ WITH_PLUGIN = (
     "runpy.run_path(sys.argv[0], run_name='__main__')"
 )
 
-CONFIG = """
-custom_imports = dict(imports=['ssd_plugin'])
-default_scope = 'mmdet'
+CONFIG = (
+    PLAIN
+    + """
 prepare_data = 'python tools/prepare_data.py shapes DATA'
-size = 64
-classes = {classes}
-resize = dict(type='Resize', scale=(size, size), keep_ratio=False)
-load = [dict(type='LoadImageFromFile')]
-data = dict(type='VOCDataset', data_root={data!r}, metainfo=dict(classes=classes),
-            data_prefix=dict(sub_data_root=''))
-pipeline = [*load, dict(type='LoadAnnotations', with_bbox=True), dict(type='TrainOnDifficult'),
-            resize, dict(type='PackDetInputs')]
-test_pipeline = [*load, resize, dict(type='LoadAnnotations', with_bbox=True), dict(
-    type='PackDetInputs',
-    meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'))]
-train_dataloader = dict(
-    batch_size=2, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(data, ann_file='ImageSets/Main/trainval.txt', pipeline=pipeline))
-val_dataloader = dict(
-    batch_size=2, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(data, ann_file='ImageSets/Main/test.txt', pipeline=test_pipeline, test_mode=True))
-test_dataloader = val_dataloader
-val_evaluator = dict(type='VOCMetric', metric='mAP')
-test_evaluator = val_evaluator
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=2, val_interval=2)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
-model = dict(
-    type='SingleStageDetector',
-    data_preprocessor=dict(type='DetDataPreprocessor', mean=[128] * 3, std=[64] * 3),
-    backbone=dict(type='ResNet', depth=18, base_channels=8, out_indices=(1, 2, 3),
-                  norm_eval=False, frozen_stages=-1),
-    bbox_head=dict(
-        type='SSDMultiBoxHead', num_classes=len(classes), in_channels=(16, 32, 64),
-        anchor_generator=dict(
-            type='SSDPriorGenerator', strides=[8, 16, 32], ratios=[[2]] * 3,
-            min_sizes=[10, 22, 40], max_sizes=[22, 40, 58], input_size=size)),
-    train_cfg=dict(assigner=dict(type='BatchMaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.5)),
-    test_cfg=dict(nms_pre=400, score_thr=0.01, nms=dict(type='nms', iou_threshold=0.45),
-                  max_per_img=20))
-optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.01, momentum=0.9))
+train_cfg['max_epochs'] = 2
 param_scheduler = [dict(type='LinearLR', start_factor=0.1, end=6, by_epoch=False)]
-default_hooks = dict(
-    logger=dict(type='LoggerHook', interval=1), checkpoint=dict(type='CheckpointHook', interval=1),
-    visualization=dict(type='DetVisualizationHook'))
+default_hooks['checkpoint'] = dict(type='CheckpointHook', interval=1)
+default_hooks['visualization'] = dict(type='DetVisualizationHook')
 custom_hooks = [dict(type='DataFaultHook')]
-visualizer = dict(type='DetLocalVisualizer')
-randomness = dict(seed=0)
 auto_scale_lr = dict(enable=False, base_batch_size=4)
 """
-
-
-def load(path):
-    return torch.load(path, map_location='cpu')
-
-
-def assert_same(one, other):
-    """Equal nested states, bit by bit."""
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, other)
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys()
-        for key in one:
-            assert_same(one[key], other[key])
-    elif isinstance(one, list):
-        assert len(one) == len(other)
-        for left, right in zip(one, other):
-            assert_same(left, right)
-    else:
-        assert one == other
+)
 
 
 def mean_ap(output):
@@ -101,14 +44,11 @@ def mean_ap(output):
 def config(tmp_path_factory):
     """A config of a very small detector, with six images to train on and two to test on."""
     folder = tmp_path_factory.mktemp('tools')
-    data = write_voc_shapes(folder / 'data', num_train=6, num_test=2, seed=0)
-    faulty = data / 'Annotations' / '000003.xml'
+    path = write_training(folder, CONFIG, num_train=6)
+    faulty = folder / 'data' / 'Annotations' / '000003.xml'
     nowhere = '<name>star</name><bndbox><xmin>9</xmin><ymin>9</ymin><xmax>9</xmax><ymax>30</ymax>'
-    faulty.write_text(faulty.read_text().replace(
-        '</annotation>', f'<object>{nowhere}</bndbox></object></annotation>'
-    ))  # fmt: skip
-    path = folder / 'tiny.py'
-    path.write_text(CONFIG.format(classes=CLASSES, data=f'{data}/'))
+    end = '</annotation>'
+    faulty.write_text(faulty.read_text().replace(end, f'<object>{nowhere}</bndbox></object>{end}'))
     return path
 
 
@@ -230,7 +170,7 @@ MISTAKES = {
     'no pair': (TRAIN, ['CONFIG', '--cfg-options', 'size'], 'KEY=VALUE'),
     'no list': (TRAIN, ['CONFIG', '--cfg-options', 'size=[1,(2]'], 'KEY=VALUE'),
     'not in it': (TRAIN, ['CONFIG', '--cfg-options', 'size.x=1'], 'size'),
-    'beyond it': (TRAIN, ['CONFIG', '--cfg-options', 'load.9.type=X'], '--cfg-options'),
+    'beyond it': (TRAIN, ['CONFIG', '--cfg-options', 'pipeline.9.type=X'], '--cfg-options'),
     'no base batch': (TRAIN, ['scaleless.py', '--auto-scale-lr'], 'base_batch_size'),
     'no pickle': (TEST, ['CONFIG', 'any.pth', '--out', 'a.json'], 'a.json'),
     'classes alone': (TRAIN, ['CONFIG', '--classes', 'a,b'], '--classes needs --data-root'),

@@ -22,7 +22,7 @@ from ssd_plugin.errors import DamagedCheckpointError
 from tests.long.kill_and_resume import LAST, TRAIN, digest, train_with_kills
 from tests.support.commands import run_warm, start_warm
 from tests.support.tiny_training import AVERAGED, BY_ITERATION, DYING, write_training
-from tests.tools.test_tools import assert_same, load
+from tests.support.weights import assert_same, load
 
 
 class Draws(Dataset):
