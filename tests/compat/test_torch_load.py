@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import io
 import os
 import pickle
 import re
@@ -12,16 +13,16 @@ import numpy as np
 import pytest
 import torch
 from mmengine.dataset import DefaultSampler
-from mmengine.evaluator import BaseMetric, Evaluator
+from mmengine.evaluator import Evaluator
 from mmengine.logging import HistoryBuffer
-from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import CheckpointLoader, load_checkpoint
+from mmengine.testing.runner_test_case import ToyDataset, ToyMetric, ToyModel
 from torch.torch_version import TorchVersion
 
 from ssd_plugin.compat import torch_load
 from ssd_plugin.errors import CheckpointError
-from tests.support.weights import Payload
+from tests.support.weights import Payload, assert_same
 
 REFUSED = r'bad\.pth is refused: to read it would run (_?io\.)?open'
 
@@ -29,35 +30,8 @@ REFUSED = r'bad\.pth is refused: to read it would run (_?io\.)?open'
 # --- what MMEngine writes ------------------------------------------------------------------------
 
 
-class Line(BaseModel):
-    """The smallest model that MMEngine trains."""
-
-    def __init__(self):
-        super().__init__()
-        self.linear = torch.nn.Linear(2, 1)
-
-    def forward(self, *inputs, mode='tensor'):
-        output = self.linear(torch.stack(inputs))
-        return dict(loss=output.square().mean()) if mode == 'loss' else [output]
-
-
-class Points(torch.utils.data.Dataset):
-    metainfo = dict(classes=('a', 'b'), palette=[(1, 2, 3), (4, 5, 6)])
-
-    def __len__(self):
-        return 4
-
-    def __getitem__(self, index):
-        return torch.full((2,), float(index))
-
-
-class NumPyMetric(BaseMetric):
+class NumPyMetric(ToyMetric):
     """Results in NumPy's types, as metrics compute; `save_best` writes one into the checkpoint."""
-
-    default_prefix = 'numpy'
-
-    def process(self, data_batch, data_samples):
-        self.results.append(0)
 
     def compute_metrics(self, results):
         kinds = (np.float16, np.float32, np.float64, np.int64, np.bool_, np.atleast_1d)
@@ -65,10 +39,14 @@ class NumPyMetric(BaseMetric):
 
 
 def make_runner(work_dir, epochs, **kwargs):
-    sampler = DefaultSampler(Points(), shuffle=False)
-    loader = dict(batch_size=2, num_workers=0, dataset=Points(), sampler=sampler)
+    """Of MMEngine's smallest training, of two iterations an epoch."""
+    points = ToyDataset()
+    points.METAINFO = dict(classes=('a', 'b'), palette=[(1, 2, 3), (4, 5, 6)])
+    sampler = DefaultSampler(points, shuffle=False)
+    loader = dict(batch_size=6, num_workers=0, dataset=points, sampler=sampler)
+    best = dict(type='CheckpointHook', save_best='float64', rule='greater')
     return Runner(
-        Line(),
+        ToyModel(),
         str(work_dir),
         train_dataloader=loader,
         val_dataloader=dict(loader),
@@ -81,9 +59,7 @@ def make_runner(work_dir, epochs, **kwargs):
             dict(type='MultiStepLR', milestones=[1]),
             dict(type='OneCycleLR', eta_max=0.1, total_steps=10),
         ],
-        default_hooks=dict(
-            checkpoint=dict(type='CheckpointHook', save_best='numpy/float64', rule='greater')
-        ),
+        default_hooks=dict(checkpoint=best),
         experiment_name=f'{work_dir.name}-{epochs}',
         **kwargs,
     )
@@ -97,7 +73,7 @@ def trained(tmp_path_factory):
     return work_dir
 
 
-@pytest.mark.parametrize('name', ['epoch_2.pth', 'best_numpy_float64_epoch_1.pth'])
+@pytest.mark.parametrize('name', ['epoch_2.pth', 'best_float64_epoch_1.pth'])
 def test_a_checkpoint_of_mmengine_loads_with_weights_only(trained, name):
     file = trained / name
     if torch.__version__ >= (2, 6):
@@ -185,34 +161,26 @@ def test_nothing_that_reaches_attributes_or_code_is_allowed():
     assert functions.isdisjoint({getattr, setattr, eval, exec, compile, __import__, open})
 
 
-def hide(payload):
-    """Checkpoints with a payload: with the weights, beside them, and among a run's own data."""
-    weight = {'backbone.conv1.weight': torch.zeros(1)}
-    scalars = {'train/loss': HistoryBuffer([1.0], [1]), 'more': payload}
-    return dict(
-        weights=dict(state_dict=dict(weight, more=payload)),
-        beside=dict(state_dict=weight, meta=dict(dataset_meta=payload)),
-        history=dict(state_dict=weight, message_hub=dict(log_scalars=scalars)),
-    )
-
-
-@pytest.fixture(params=hide(None))
-def place(request):
-    """Where in a checkpoint the payload is."""
-    return request.param
-
-
 @pytest.fixture(params=[True, False], ids=['zip', 'as before PyTorch 1.6'])
 def zipped(request):
     return request.param
 
 
-@pytest.fixture
-def bad(place, zipped, tmp_path):
-    """A checkpoint that would make a file named 'ran'; afterwards, it is shown that it does."""
-    path = tmp_path / 'bad.pth'
-    payload = Payload(tmp_path / 'ran')
-    torch.save(hide(payload)[place], path, _use_new_zipfile_serialization=zipped)
+@pytest.fixture(params=['weights', 'beside', 'history'])
+def bad(request, zipped, tmp_path):
+    """A checkpoint that would make a file named 'ran'; afterwards, it is shown that it does.
+
+    What makes it is with the weights, beside them, or among a run's own data.
+    """
+    path, payload = tmp_path / 'bad.pth', Payload(tmp_path / 'ran')
+    weight = {'backbone.conv1.weight': torch.zeros(1)}
+    scalars = {'train/loss': HistoryBuffer([1.0], [1]), 'more': payload}
+    checkpoint = dict(
+        weights=dict(state_dict=dict(weight, more=payload)),
+        beside=dict(state_dict=weight, meta=dict(dataset_meta=payload)),
+        history=dict(state_dict=weight, message_hub=dict(log_scalars=scalars)),
+    )[request.param]
+    torch.save(checkpoint, path, _use_new_zipfile_serialization=zipped)
     yield path
     assert not (tmp_path / 'ran').exists()
     torch.load(path, weights_only=False)
@@ -290,9 +258,7 @@ def test_older_pytorch_reads_what_mmengine_writes(older_torch, zipped, tmp_path)
     )
     torch.save(written, tmp_path / 'good.pth', _use_new_zipfile_serialization=zipped)
     read = torch.load(tmp_path / 'good.pth')
-    for name, value in written['state_dict'].items():
-        assert torch.equal(read['state_dict'][name], value)
-    assert torch.equal(read['half'], written['half'])
+    assert_same([read['state_dict'], read['half']], [written['state_dict'], written['half']])
     assert read['history'].mean(2) == 2
     assert [type(score) for score in read['scores']] == [type(s) for s in written['scores']]
     assert read['scores'][:4] == written['scores'][:4]
@@ -314,10 +280,11 @@ def test_each_pytorch_gets_what_it_needs_and_no_more(monkeypatch):
 
 @pytest.mark.parametrize('protocol', range(pickle.HIGHEST_PROTOCOL + 1))
 def test_a_restricted_pickle_knows_what_it_is_told(protocol, tmp_path):
-    limited = torch_load.RestrictedPickle({'fractions.Fraction': dict})
+    limited = torch_load.restricted_pickle({'fractions.Fraction': dict})
+    loads = lambda data: limited.load(io.BytesIO(data))  # noqa: E731
     plain = dict(numbers=[1, 2.5], text='x', nothing=None, pair=(True, 'y'))
-    assert limited.loads(pickle.dumps(plain, protocol)) == plain
-    assert limited.loads(b'cfractions\nFraction\n)R.') == {}
+    assert loads(pickle.dumps(plain, protocol)) == plain
+    assert loads(b'cfractions\nFraction\n)R.') == {}
     with pytest.raises(pickle.UnpicklingError, match='open'):
-        limited.loads(pickle.dumps([1, Payload(tmp_path / 'ran')], protocol))
+        loads(pickle.dumps([1, Payload(tmp_path / 'ran')], protocol))
     assert not (tmp_path / 'ran').exists()

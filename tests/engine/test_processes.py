@@ -12,57 +12,24 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.support.commands import ROOT, _run_script
-from tests.support.in_processes import (
-    BATCH,
-    HEADS,
-    OBJECTS,
-    average_norm_stats,
-    call_ranks,
-    join,
-    run_ranks,
-    start,
-    train_heads,
-    write_metrics,
-)
+from tests.support import in_processes
+from tests.support.commands import ROOT, clean_environment, run_script
+from tests.support.in_processes import BATCH, HEADS, OBJECTS, call_ranks, join, run_ranks, start
 from tests.support.tiny_training import BY_ITERATION, write_training
-from tests.tools.test_tools import assert_same
+from tests.support.weights import assert_same, load
 
 TRAIN, TEST = ROOT / 'tools' / 'train.py', ROOT / 'tools' / 'test.py'
 PAGE = (ROOT / 'docs' / 'processes.md').read_text()
 TWO_LAST = 'iter_9.pth'  # of two processes with two images each
-FIVE_STEPS = (
-    BY_ITERATION
-    + """
-custom_imports = dict(imports=['ssd_plugin'])
+FIVE_STEPS = f"""{BY_ITERATION}
 model.pop('neck')  # which draws from each process's own generator
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=5, val_interval=5)
 default_hooks['checkpoint'] = dict(type='CheckpointHook', by_epoch=False, interval=1)
 custom_hooks = [dict(type='NormStatsHook'), dict(type='NonFiniteLossHook')]
-test_dataloader, test_evaluator = val_dataloader, val_evaluator
-test_cfg = dict(type='TestLoop')
 """
-)
 FROZEN_NORM = "model['backbone'].update(norm_eval=True)\n"  # else each part has its own statistics
+CLOSE = 1e-6
 several = pytest.mark.parametrize('world_size', [2, 4])
-
-
-def load(path):
-    return torch.load(path, map_location='cpu')
-
-
-def assert_close(one, other, tolerance=1e-6):
-    """Of nested states, each tensor."""
-    if isinstance(one, torch.Tensor):
-        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys()
-        for key in one:
-            assert_close(one[key], other[key], tolerance)
-    elif isinstance(one, (list, tuple)):
-        assert len(one) == len(other)
-        for left, right in zip(one, other):
-            assert_close(left, right, tolerance)
 
 
 # --- the loss ------------------------------------------------------------------------------------
@@ -71,26 +38,21 @@ def assert_close(one, other, tolerance=1e-6):
 @pytest.fixture(scope='module')
 def heads():
     """By number of processes: what each of them has of each head."""
-    return {
-        world_size: call_ranks(world_size, train_heads, list(HEADS)) for world_size in (1, 2, 4)
-    }
+    return {number: call_ranks(number, in_processes.train_heads) for number in (1, 2, 4)}
 
 
 @several
 @pytest.mark.parametrize('name', HEADS)
-def test_gradients_and_weights_of_five_steps_are_those_of_one_process(heads, name, world_size):
+def test_five_steps_have_the_gradients_weights_and_mean_loss_of_one_process(
+    heads, name, world_size
+):
     alone = heads[1][0][name]
     assert sum(g.abs().sum() for g in alone['gradients'][0].values()) > 0.1
     for rank in heads[world_size]:
-        assert_close(rank[name]['gradients'], alone['gradients'])
-        assert_close(rank[name]['weights'], alone['weights'])
-
-
-@several
-@pytest.mark.parametrize('name', HEADS)
-def test_the_mean_of_the_processes_losses_is_that_of_one(heads, name, world_size):
-    losses = torch.stack([torch.stack(rank[name]['losses']) for rank in heads[world_size]])
-    assert_close(losses.mean(0), torch.stack(heads[1][0][name]['losses']))
+        for part in ('gradients', 'weights'):
+            assert_same(rank[name][part], alone[part], CLOSE)
+    losses = torch.stack([rank[name]['losses'] for rank in heads[world_size]])
+    assert_same(losses.mean(0), alone['losses'], CLOSE)
     without_objects = losses[0, 1]
     assert name != 'as the paper' or without_objects == 0 < losses[-1, 1]
 
@@ -126,10 +88,10 @@ def test_a_run_with_augmentation_has_the_weights_of_one_process(trained, iterati
     alone, together = (
         load(trained / f'{number}' / f'iter_{iteration}.pth') for number in (1, world_size)
     )
-    assert_close(together['state_dict'], alone['state_dict'])
+    assert_same(together['state_dict'], alone['state_dict'], CLOSE)
     momenta = [state['momentum_buffer'] for state in alone['optimizer']['state'].values()]
     assert max(momentum.abs().max() for momentum in momenta) > 0.1
-    assert_close(together['optimizer']['state'], alone['optimizer']['state'])
+    assert_same(together['optimizer']['state'], alone['optimizer']['state'], CLOSE)
 
 
 def test_a_run_whose_processes_are_killed_ends_as_one_that_was_not(tmp_path):
@@ -137,7 +99,7 @@ def test_a_run_whose_processes_are_killed_ends_as_one_that_was_not(tmp_path):
     argv = [str(TRAIN), str(config), '--launcher', 'pytorch', '--work-dir']
     run_ranks(2, *argv, 'whole', cwd=tmp_path)
     processes = start(
-        2, lambda rank: (_run_script, [*argv, 'killed'], str(tmp_path), str(tmp_path / f'{rank}'))
+        2, lambda rank: (run_script, [*argv, 'killed'], str(tmp_path), str(tmp_path / f'{rank}'))
     )
     deadline = time.monotonic() + 60
     while not (killed / 'iter_4.pth').exists() and time.monotonic() < deadline:
@@ -155,10 +117,10 @@ def test_a_run_whose_processes_are_killed_ends_as_one_that_was_not(tmp_path):
 
 
 def test_running_statistics_become_their_mean_over_processes():
-    (before, after), (other_before, other_after) = call_ranks(2, average_norm_stats)
+    (before, after), (other_before, other_after) = call_ranks(2, in_processes.average_norm_stats)
     for name in ('1.running_mean', '1.running_var'):
         assert not torch.allclose(before[name], other_before[name])
-        assert_close(after[name], (before[name] + other_before[name]) / 2)
+        assert_same(after[name], (before[name] + other_before[name]) / 2, CLOSE)
         assert torch.equal(after[name], other_after[name])
     unchanged = before.keys() - {'1.running_mean', '1.running_var'}
     assert all(torch.equal(after[name], before[name]) for name in unchanged)
@@ -212,8 +174,7 @@ def test_evaluation_of_images_that_do_not_divide_is_that_of_one_process(evaluate
     assert {key: together[key] for key in timeless} == {key: alone[key] for key in timeless}
     assert 0.1 < alone['pascal_voc/mAP'] < 0.9 and 0.1 < alone['coco/bbox_mAP'] < 0.9
     assert len(detections) == len({name for name, _ in detections}) == 7
-    assert [name for name, _ in also] == [name for name, _ in detections]
-    assert_close([found for _, found in also], [found for _, found in detections], tolerance=0)
+    assert_same(also, detections)
 
 
 # --- the scripts ---------------------------------------------------------------------------------
@@ -258,14 +219,13 @@ def bash_runs(tmp_path_factory):
     return folder, train, test
 
 
-def bash(script, *args, cwd, path='', fails=False, **environment):
+def bash(script, *args, cwd, path=(), fails=False, **environment):
     """Output of a script of tools/."""
-    clean = {key: value for key, value in os.environ.items() if key not in ('RANK', 'WORLD_SIZE')}
+    environment = clean_environment(PYTHON=sys.executable, **environment)
+    environment['PATH'] = os.pathsep.join([*map(str, path), os.environ['PATH']])
     done = subprocess.run(
         ['bash', ROOT / 'tools' / script, *map(str, args)], cwd=cwd, text=True, timeout=300,
-        env=dict(clean, PYTHON=sys.executable, OMP_NUM_THREADS='1', **environment)
-        | (dict(PATH=f'{path}:{os.environ["PATH"]}') if path else {}),
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     assert bool(done.returncode) == fails, done.stdout
     return done.stdout
@@ -286,8 +246,8 @@ def test_evaluation_in_training_is_that_of_the_checkpoint(bash_runs):
     )
     assert len(in_training) == 2, 'one for each process'
     assert all(len(found['scores']) > 0 for _, found in in_training)
-    assert_close(in_training, after, tolerance=0)
-    assert_close(in_training, alone, tolerance=0)
+    assert_same(in_training, after)
+    assert_same(in_training, alone)
 
 
 def test_gloo_has_no_threads_left_when_python_ends(bash_runs):
@@ -298,7 +258,7 @@ def test_gloo_has_no_threads_left_when_python_ends(bash_runs):
 
 
 def test_one_process_writes_the_metrics_of_a_test(tmp_path):
-    call_ranks(2, write_metrics, str(tmp_path))
+    call_ranks(2, in_processes.write_metrics, str(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ['0.json']
     assert json.loads((tmp_path / '0.json').read_text()) == dict(mAP=0.5)
 
@@ -319,37 +279,38 @@ def test_a_script_without_arguments_says_which_it_takes(script, tmp_path):
 
 @pytest.fixture
 def slurm(tmp_path):
-    """Runs a script where ``srun`` prints its arguments; answers them."""
+    """Runs a script where ``srun`` prints its arguments: its own, and those of Python."""
     srun = tmp_path / 'srun'
     srun.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     srun.chmod(0o755)
-    return lambda *args, **env: bash(*args, cwd=tmp_path, path=tmp_path, **env).splitlines()
+
+    def call(*args, **env):
+        said = bash(*args, cwd=tmp_path, path=[tmp_path], **env).splitlines()
+        at = said.index(sys.executable)
+        return said[:at], said[at + 1 :]
+
+    return call
 
 
 def test_slurm_runs_a_task_for_each_gpu(slurm):
-    said = slurm('slurm_train.sh', 'debug', 'a job', 'my config.py', 'out', '--amp', GPUS='16')
-    at = said.index(sys.executable)
-    assert said[:at] == [
+    asked, command = slurm(
+        'slurm_train.sh', 'debug', 'a job', 'my config.py', 'out', '--amp', GPUS='16'
+    )
+    assert asked == [
         '--partition=debug', '--job-name=a job', '--ntasks=16', '--ntasks-per-node=8',
         '--gres=gpu:8', '--cpus-per-task=5', '--kill-on-bad-exit=1',
     ]  # fmt: skip
-    assert said[at + 1 :] == [
-        '-u', str(TRAIN), 'my config.py', '--work-dir', 'out', '--launcher', 'slurm', '--amp'
-    ]  # fmt: skip
+    options = ['--work-dir', 'out', '--launcher', 'slurm', '--amp']
+    assert command == ['-u', str(TRAIN), 'my config.py', *options]
 
 
 def test_slurm_tests_with_fewer_gpus_than_a_machine_has(slurm):
-    said = slurm(
-        'slurm_test.sh', 'p', 'j', 'c.py', 'w.pth', '--out', 'o.pkl',
-        GPUS='2', CPUS_PER_TASK='3', SRUN_ARGS='--qos=low --time=1:00',
-    )  # fmt: skip
-    for asked in ('--ntasks=2', '--ntasks-per-node=2', '--gres=gpu:2', '--cpus-per-task=3'):
-        assert asked in said
-    at = said.index(sys.executable)
-    assert said[at - 2 : at] == ['--qos=low', '--time=1:00']
-    assert said[at + 1 :] == [
-        '-u', str(TEST), 'c.py', 'w.pth', '--launcher', 'slurm', '--out', 'o.pkl'
-    ]  # fmt: skip
+    env = dict(GPUS='2', CPUS_PER_TASK='3', SRUN_ARGS='--qos=low --time=1:00')
+    asked, command = slurm('slurm_test.sh', 'p', 'j', 'c.py', 'w.pth', '--out', 'o.pkl', **env)
+    assert {'--ntasks=2', '--ntasks-per-node=2', '--gres=gpu:2', '--cpus-per-task=3'} < set(asked)
+    assert asked[-2:] == ['--qos=low', '--time=1:00']
+    options = ['--launcher', 'slurm', '--out', 'o.pkl']
+    assert command == ['-u', str(TEST), 'c.py', 'w.pth', *options]
 
 
 # --- sharded models ------------------------------------------------------------------------------
@@ -357,9 +318,8 @@ def test_slurm_tests_with_fewer_gpus_than_a_machine_has(slurm):
 
 def sharded(base):
     """The config on the page, with what the page says it takes on CPUs."""
-    on_gpus, on_cpus = re.findall(r'```python\n(.*?)```', PAGE.partition('## FSDP')[2], re.DOTALL)[
-        :2
-    ]
+    section = PAGE.partition('## FSDP')[2]
+    on_gpus, on_cpus = re.findall(r'```python\n(.*?)```', section, re.DOTALL)[:2]
     assert "_base_ = 'configs/ssd300_voc.py'" in on_gpus
     text = (on_gpus + on_cpus).replace('configs/ssd300_voc.py', str(base))
     path = base.with_name('sharded.py')
@@ -379,10 +339,10 @@ def test_fsdp_trains_as_ddp_does_and_its_checkpoint_is_an_ordinary_one(tmp_path)
             cwd=tmp_path,
         )  # fmt: skip
     whole, shards = (load(tmp_path / name / 'iter_3.pth') for name in ('tiny', 'sharded'))
-    assert_close(shards['state_dict'], whole['state_dict'])
+    assert_same(shards['state_dict'], whole['state_dict'], CLOSE)
     run_ranks(
         2, TRAIN, tmp_path / 'sharded.py', '--launcher', 'pytorch', '--work-dir', tmp_path / 'on',
         '--cfg-options', 'train_cfg.max_iters=1', f'load_from={tmp_path}/tiny/iter_3.pth',
         'optim_wrapper.optimizer.lr=0', cwd=tmp_path,
     )  # fmt: skip
-    assert_close(load(tmp_path / 'on' / 'iter_1.pth')['state_dict'], whole['state_dict'], 0)
+    assert_same(load(tmp_path / 'on' / 'iter_1.pth')['state_dict'], whole['state_dict'])

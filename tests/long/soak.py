@@ -85,14 +85,10 @@ def draw_image(rng: np.random.Generator) -> tuple[np.ndarray, list]:
         sides = rng.integers(4, [width, height])
         left_top = rng.integers(0, [width, height] - sides + 1)
         label, (x1, y1), (x2, y2) = rng.integers(len(CLASSES)), left_top, left_top + sides - 1
-        cv2.rectangle(image, (int(x1), int(y1)), (int(x2), int(y2)), _color(label), -1)
+        color = (50 * int(label), 255 - 50 * int(label), 128)  # so that there is something to learn
+        cv2.rectangle(image, (int(x1), int(y1)), (int(x2), int(y2)), color, -1)
         objects.append((CLASSES[label], (x1, y1, x2, y2), False))
     return image, objects
-
-
-def _color(label: int) -> tuple[int, int, int]:
-    """A colour for each class, so that there is something to learn."""
-    return (50 * int(label), 255 - 50 * int(label), 128)
 
 
 def write_images(folder: Path, rng: np.random.Generator) -> None:
@@ -103,13 +99,6 @@ def write_images(folder: Path, rng: np.random.Generator) -> None:
         write_boxes(folder, sizes, split)
         for index, (image, _) in enumerate(drawn):
             cv2.imwrite(str(folder / 'JPEGImages' / f'{split}{index:03d}.jpg'), image)
-
-
-def train(cfg: Config, meter: Callable[[int], None]) -> None:
-    """Train as tools/train.py does, with a meter."""
-    runner = build_runner(cfg)
-    runner.register_hook(MeterHook(meter))
-    runner.train()
 
 
 def predict(
@@ -124,11 +113,7 @@ def predict(
 
 
 def soak(rounds: int, folder: Path) -> dict[str, list[Sample]]:
-    """Train and detect for so many rounds each, with all files in a folder.
-
-    Returns:
-        The samples by phase.
-    """
+    """Train and detect for so many rounds each, with all files in a folder: samples by phase."""
     init_default_scope('mmdet')
     quarter = max(1, rounds // 4)
     write_images(folder / 'data', np.random.default_rng(0))
@@ -138,17 +123,16 @@ def soak(rounds: int, folder: Path) -> dict[str, list[Sample]]:
         quarter=quarter, work_dir=str(folder / 'work_dir'),
     ))  # fmt: skip
     cfg = Config.fromfile(config)
-    phases = {}
-    for phase in ('training', 'detection'):
-        meter = Meter(rounds)
-        phases[phase] = meter.samples
-        if phase == 'training':
-            train(cfg, meter)
-            gc.collect()  # a runner and its parts refer to each other: it ends its workers now
-        else:
-            checkpoint = str(folder / 'work_dir' / f'iter_{rounds}.pth')
-            predict(StreamInferencer(cfg, checkpoint).detect, rounds, meter)
-    return phases
+    training = Meter(rounds)
+    runner = build_runner(cfg)  # as tools/train.py does
+    runner.register_hook(MeterHook(training))
+    runner.train()
+    del runner
+    gc.collect()  # a runner and its parts refer to each other: it ends its workers now
+    detection = Meter(rounds)
+    checkpoint = str(folder / 'work_dir' / f'iter_{rounds}.pth')
+    predict(StreamInferencer(cfg, checkpoint).detect, rounds, detection)
+    return dict(training=training.samples, detection=detection.samples)
 
 
 def table(found: dict[str, list[Check]], left: dict[str, list[str]]) -> Table:
@@ -174,14 +158,14 @@ def main() -> None:
     args = parser.parse_args()
     if args.rounds < 20:
         sys.exit(f'--rounds {args.rounds}: take at least 20, of which the quarters are compared')
-    files, processes = open_files(), set(children())
+    files, processes = open_files(), children()
     with TemporaryDirectory() as folder:
         phases = soak(args.rounds, Path(folder))
         gc.collect()
         multiprocessing.active_children()  # takes note of those that have ended
         # MMEngine keeps the log of a run open for as long as the process lives.
         left_files = [name for name in open_files() - files if not name.endswith('.log')]
-    left = dict(files=left_files, processes=[str(pid) for pid in set(children()) - processes])
+    left = dict(files=left_files, processes=[str(pid) for pid in children() - processes])
     found = {phase: checks(samples) for phase, samples in phases.items()}
     save(draw(phases), args.out / 'soak.png')
     report = dict(
@@ -192,8 +176,6 @@ def main() -> None:
     (args.out / 'soak.json').write_text(json.dumps(report))
     console = Console() if sys.stdout.isatty() else Console(width=110)  # a file has no width
     console.print(table(found, left))
-    for phase, samples in phases.items():
-        console.print(f'{phase}: {samples[-1].round / samples[-1].seconds:.1f} rounds per second')
     for what, things in left.items():
         for thing in things:
             console.print(f'left behind: {what}: {thing}', markup=False)

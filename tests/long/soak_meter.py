@@ -6,13 +6,12 @@ Reads /proc: Linux only.
 from __future__ import annotations
 
 import os
-import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ssd_plugin.visualization.style import BLUE, FONT, GREY, ORANGE
@@ -23,19 +22,10 @@ TIME_LIMIT = 0.2  # the same for the processors' time, which depends on what els
 MIB = 2**20
 
 
-class Process(NamedTuple):
-    """A process, as /proc has it: who started it, its time on processors, its memory in RAM."""
-
-    parent: int
-    cpu_seconds: float
-    rss: int  # bytes
-
-
 class Sample(NamedTuple):
-    """The state after a round; memory in bytes, times in seconds since the phase began."""
+    """The state after a round; memory in RAM in bytes."""
 
     round: int
-    seconds: float
     cpu_seconds: float  # of the process and its workers
     rss: int
     workers_rss: int  # together; what they share with the process counts for each
@@ -60,125 +50,114 @@ class Check(NamedTuple):
         return self.growth < self.limit
 
 
-def read_process(pid: int | str) -> Process:
-    """Read /proc/PID/stat.
+def read_process(pid: int | str) -> tuple[float, int]:
+    """A process's time on processors in seconds, and its memory in RAM in bytes.
 
     Raises:
         OSError: the process has ended.
     """
     text = Path('/proc', str(pid), 'stat').read_text()
     fields = text.rpartition(')')[2].split()  # from the third on: the second may have spaces
-    ticks = int(fields[11]) + int(fields[12])
-    return Process(
-        parent=int(fields[1]),
-        cpu_seconds=ticks / os.sysconf('SC_CLK_TCK'),
-        rss=int(fields[21]) * os.sysconf('SC_PAGE_SIZE'),
-    )
+    seconds = (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
+    return seconds, int(fields[21]) * os.sysconf('SC_PAGE_SIZE')
 
 
-def children() -> dict[int, Process]:
-    """The processes that this one has started and that have not ended, by their numbers."""
-    found = {}
-    for folder in Path('/proc').glob('[0-9]*'):
-        try:
-            process = read_process(folder.name)
-        except OSError:  # ended since
-            continue
-        if process.parent == os.getpid():
-            found[int(folder.name)] = process
-    return found
+def children() -> set[int]:
+    """The processes that this one has started and that have not ended."""
+    texts = [path.read_text() for path in Path('/proc/self/task').glob('*/children')]
+    return {int(pid) for text in texts for pid in text.split()}
 
 
 def open_files() -> Counter[str]:
     """What this process has open: paths, and 'pipe:[NUMBER]' and the like."""
     found: Counter[str] = Counter()
     for link in Path('/proc/self/fd').iterdir():
-        try:
+        with suppress(OSError):  # the folder's own, which is closed by now
             found[os.readlink(link)] += 1
-        except OSError:  # the folder's own, which is closed by now
-            continue
     return found
 
 
 class Meter:
-    """Takes a sample after every so many rounds of a phase.
-
-    Args:
-        rounds: How many there will be.
-    """
+    """Takes a sample after every so many of the ``rounds`` of a phase, which begins now."""
 
     def __init__(self, rounds: int) -> None:
         self.interval = max(1, rounds // SAMPLES)
         self.samples: list[Sample] = []
-        self._others = set(children())  # which have nothing to do with the phase
-        self._start = time.perf_counter()
+        self._others = children()  # which have nothing to do with the phase
 
     def __call__(self, done: int) -> None:
         """Take a sample if it is time to, after this many rounds."""
         if done % self.interval:
             return
-        process = read_process('self')
-        workers = [child for pid, child in children().items() if pid not in self._others]
-        self.samples.append(
-            Sample(
-                round=done,
-                seconds=time.perf_counter() - self._start,
-                cpu_seconds=process.cpu_seconds + sum(worker.cpu_seconds for worker in workers),
-                rss=process.rss,
-                workers_rss=sum(worker.rss for worker in workers),
-            )
-        )
+        seconds, rss = read_process('self')
+        workers = []
+        for pid in children() - self._others:
+            with suppress(OSError):  # ended since
+                workers.append(read_process(pid))
+        seconds += sum(worker[0] for worker in workers)
+        self.samples.append(Sample(done, seconds, rss, sum(worker[1] for worker in workers)))
+
+
+def memory(samples: list[Sample]) -> list[float]:
+    """Of the process, in MiB."""
+    return [sample.rss / MIB for sample in samples]
+
+
+def workers_memory(samples: list[Sample]) -> list[float]:
+    """Of the loader's workers together, in MiB."""
+    return [sample.workers_rss / MIB for sample in samples]
+
+
+def round_time(samples: list[Sample]) -> list[float]:
+    """Milliseconds on processors that a round took, between each sample and the next."""
+    return [
+        1000 * (after.cpu_seconds - before.cpu_seconds) / (after.round - before.round)
+        for before, after in zip(samples, samples[1:])
+    ]
+
+
+QUANTITIES = (
+    ('memory', memory, 'MiB', MEMORY_LIMIT),
+    ("memory of the loader's workers", workers_memory, 'MiB', MEMORY_LIMIT),
+    ('processor time of a round', round_time, 'ms', TIME_LIMIT),
+)
 
 
 def checks(samples: list[Sample]) -> list[Check]:
     """Compare the last quarter of a phase with its second, by their medians."""
     quarter = len(samples) // 4
     early, late = samples[quarter : 2 * quarter], samples[-quarter:]
-    found = [Check('memory', *(median(s.rss / MIB for s in part) for part in (early, late)),
-                   'MiB', MEMORY_LIMIT)]  # fmt: skip
-    if median(sample.workers_rss for sample in samples):
-        workers = (median(s.workers_rss / MIB for s in part) for part in (early, late))
-        found.append(Check("memory of the loader's workers", *workers, 'MiB', MEMORY_LIMIT))
-    times = (median(per_round(part, 'cpu_seconds')) for part in (early, late))
-    found.append(Check('processor time of a round', *(1000 * t for t in times), 'ms', TIME_LIMIT))
-    return found
-
-
-def per_round(samples: list[Sample], field: str) -> list[float]:
-    """Seconds that a round took, between each sample and the next."""
     return [
-        (getattr(after, field) - getattr(before, field)) / (after.round - before.round)
-        for before, after in zip(samples, samples[1:])
+        Check(name, median(values(early)), median(values(late)), unit, limit)
+        for name, values, unit, limit in QUANTITIES
+        if median(values(samples))  # without workers there is nothing to compare
     ]
 
 
 def draw(phases: dict[str, list[Sample]]) -> Figure:
     """Memory and time over the rounds of each phase, the quarters that are compared in grey.
 
-    The time is the processors', which other processes on the machine change little.
+    The time is the processors', which other processes on the machine change little. The scales
+    start at zero, so that a change is seen as large as it is.
     """
     figure = Figure(figsize=(11, 6.5), layout='constrained')
     grid = figure.subplots(2, len(phases), sharex='col', squeeze=False, height_ratios=[2, 1])
-    for (phase, samples), (memory, cost) in zip(phases.items(), grid.T):
+    for (phase, samples), column in zip(phases.items(), grid.T):
         rounds = [sample.round for sample in samples]
-        memory.plot(rounds, [s.rss / MIB for s in samples], color=BLUE, label='process')
-        if any(sample.workers_rss for sample in samples):
-            memory.plot(rounds, [s.workers_rss / MIB for s in samples], color=ORANGE,
-                        label="the loader's workers, together")  # fmt: skip
-        cost.plot(rounds[1:], [1000 * t for t in per_round(samples, 'cpu_seconds')], color=BLUE)
-        cost.set_xlabel(f'rounds of {phase}', fontsize=FONT + 1)
-        memory.legend(frameon=False, fontsize=FONT, loc='lower right')
-        _finish(memory, rounds[-1], 'resident memory (MiB)')
-        _finish(cost, rounds[-1], 'processor time of a round (ms)')
+        column[0].plot(rounds, memory(samples), color=BLUE, label='process')
+        if any(workers_memory(samples)):
+            label = "the loader's workers, together"
+            column[0].plot(rounds, workers_memory(samples), color=ORANGE, label=label)
+        column[0].legend(frameon=False, fontsize=FONT, loc='lower right')
+        column[1].plot(rounds[1:], round_time(samples), color=BLUE)
+        column[1].set_xlabel(f'rounds of {phase}', fontsize=FONT + 1)
+        for axes, label in zip(column, ('resident memory (MiB)', 'processor time of a round (ms)')):
+            for begin in (0.25, 0.75):
+                span = begin * rounds[-1], (begin + 0.25) * rounds[-1]
+                axes.axvspan(*span, color=GREY, alpha=0.12, lw=0)
+            axes.set_ylim(0, 1.15 * axes.dataLim.y1)
+            axes.set_ylabel(label, fontsize=FONT)
+            axes.grid(color='#e5e5e5')
+            axes.spines[['top', 'right']].set_visible(False)
+            axes.tick_params(labelsize=FONT)
     return figure
-
-
-def _finish(axes: Axes, rounds: int, label: str) -> None:
-    """The scale from zero, so that a change is seen as large as it is, and the quarters."""
-    for begin in (0.25, 0.75):
-        axes.axvspan(begin * rounds, (begin + 0.25) * rounds, color=GREY, alpha=0.12, lw=0)
-    axes.set_ylim(0, 1.15 * axes.dataLim.y1)
-    axes.set_ylabel(label, fontsize=FONT)
-    axes.grid(color='#e5e5e5')
-    axes.spines[['top', 'right']].set_visible(False)
-    axes.tick_params(labelsize=FONT)

@@ -20,16 +20,20 @@ SERVER.set_forkserver_preload(
 
 def run(*args, cwd, path=(), fails=False, timeout=200):
     """Run Python with `args`; its output, standard error included. ``path`` precedes sys.path."""
-    env = dict(os.environ, OMP_NUM_THREADS='1')
-    for set_by_a_launcher in ('RANK', 'LOCAL_RANK', 'WORLD_SIZE'):
-        env.pop(set_by_a_launcher, None)
-    env['PYTHONPATH'] = os.pathsep.join([*map(str, path), str(ROOT)])
+    search = os.pathsep.join([*map(str, path), str(ROOT)])
     done = subprocess.run(
-        [sys.executable, *map(str, args)], cwd=cwd, env=env, timeout=timeout, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        [sys.executable, *map(str, args)], cwd=cwd, env=clean_environment(PYTHONPATH=search),
+        timeout=timeout, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     assert bool(done.returncode) == fails, done.stdout
     return done.stdout
+
+
+def clean_environment(**changes):
+    """This process's environment, but for what a launcher sets in it, with changes."""
+    launchers = 'RANK', 'LOCAL_RANK', 'WORLD_SIZE'
+    kept = {name: value for name, value in os.environ.items() if name not in launchers}
+    return kept | dict(OMP_NUM_THREADS='1') | changes
 
 
 def run_warm(tool, *args, cwd, fails=False, timeout=200):
@@ -47,12 +51,12 @@ def run_warm(tool, *args, cwd, fails=False, timeout=200):
 def start_warm(tool, *args, cwd, output):
     """Start a script as `run_warm` does, and answer its process; what it prints is in a file."""
     argv = [str(tool), *map(str, args)]
-    process = SERVER.Process(target=_run_script, args=(argv, str(cwd), str(output)))
+    process = SERVER.Process(target=run_script, args=(argv, str(cwd), str(output)))
     process.start()
     return process
 
 
-def _run_script(argv, cwd, output):
+def run_script(argv, cwd, output):
     import torch
 
     # Open until the process ends: what ends it is printed there, too.

@@ -4,18 +4,18 @@ They are forks of a process that has imported MMDetection, with the environment 
 give them.
 """
 
-import logging
 import os
 import socket
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
-from tests.support.commands import SERVER, _run_script
+from tests.support.commands import SERVER, run_script
 
 # --- starting them -------------------------------------------------------------------------------
 
@@ -24,7 +24,7 @@ def run_ranks(world_size, tool, *args, cwd, timeout=200):
     """Run a command in each of several processes; what each has printed."""
     argv = [str(tool), *map(str, args)]
     outputs = [Path(cwd) / f'rank_{rank}_of_{world_size}.txt' for rank in range(world_size)]
-    processes = start(world_size, lambda rank: (_run_script, argv, str(cwd), str(outputs[rank])))
+    processes = start(world_size, lambda rank: (run_script, argv, str(cwd), str(outputs[rank])))
     exit_codes = join(processes, timeout)
     said = [output.read_text() for output in outputs]
     assert not any(exit_codes), said[exit_codes.index(next(filter(None, exit_codes)))]
@@ -148,7 +148,7 @@ def draw_batch(counts):
     return feats, instances
 
 
-def train_heads(names):
+def train_heads():
     """Five steps of each head with this rank's part of each batch.
 
     Returns:
@@ -161,7 +161,7 @@ def train_heads(names):
     torch.set_default_dtype(torch.double)  # so that 1e-6 is no matter of rounding
     rank, world_size = dist.get_rank(), dist.get_world_size()
     mine = slice(rank * BATCH // world_size, (rank + 1) * BATCH // world_size)
-    return {name: _train_head(HEADS[name], mine, world_size) for name in names}
+    return {name: _train_head(HEADS[name], mine, world_size) for name in HEADS}
 
 
 def _train_head(settings, mine, world_size):
@@ -187,8 +187,11 @@ def _train_head(settings, mine, world_size):
         gradients.append({name: p.grad.clone() for name, p in loss.named_parameters()})
         losses.append(value.detach())
         optimizer.step()
-    return dict(
-        gradients=gradients, weights=dict(loss.state_dict()), losses=losses, reduced=reduced
+    return dict(  # fmt: skip
+        gradients=gradients,
+        weights=dict(loss.state_dict()),
+        losses=torch.stack(losses),
+        reduced=reduced,
     )
 
 
@@ -199,15 +202,10 @@ def write_metrics(folder):
     """Have MMEngine's hook write the metrics of a test to a file that is named after the rank."""
     from mmengine.hooks import LoggerHook
 
-    hook = LoggerHook()
+    hook, runner = LoggerHook(), MagicMock(test_dataloader=[], log_dir=folder)
     hook.json_log_path = f'{dist.get_rank()}.json'
-    found = dict(mAP=0.5), 'mAP: 0.5'
-    hook.after_test_epoch(
-        SimpleNamespace(
-            log_processor=SimpleNamespace(get_log_after_epoch=lambda *args, **kwargs: found),
-            logger=logging.getLogger(), test_dataloader=[], log_dir=folder,
-        )
-    )  # fmt: skip
+    runner.log_processor.get_log_after_epoch.return_value = dict(mAP=0.5), 'mAP: 0.5'
+    hook.after_test_epoch(runner)
 
 
 # --- running statistics --------------------------------------------------------------------------

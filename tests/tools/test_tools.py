@@ -11,16 +11,12 @@ import pytest
 import torch
 
 from tests.support.commands import ROOT, run, run_warm
+from tests.support.in_processes import run_ranks
 from tests.support.tiny_training import PLAIN, write_training
 from tests.support.weights import assert_same, load
 
 TRAIN, TEST = ROOT / 'tools' / 'train.py', ROOT / 'tools' / 'test.py'
 MMDET_TOOLS = Path(mmdet.__file__).parent / '.mim' / 'tools'
-# MMDetection itself can only be imported after the plugin, where mmcv has no compiled ops.
-WITH_PLUGIN = (
-    'import ssd_plugin, runpy, sys; sys.argv = sys.argv[1:]; '
-    "runpy.run_path(sys.argv[0], run_name='__main__')"
-)
 
 CONFIG = (
     PLAIN
@@ -55,7 +51,7 @@ def config(tmp_path_factory):
 @pytest.fixture(scope='module')
 def trained(config):
     """Work directory and output of two epochs of training, by the work directory's default."""
-    output = run(TRAIN, config, cwd=config.parent)
+    output = run_warm(TRAIN, config, cwd=config.parent)
     return config.parent / 'work_dirs' / 'tiny', output
 
 
@@ -83,12 +79,10 @@ def test_resumed_training_ends_where_uninterrupted_training_does(trained, config
     assert not torch.equal(first['state_dict'][weight], resumed['state_dict'][weight])
 
 
-def test_torchrun_trains_on_cpus_with_amp_from_a_named_checkpoint(trained, config, tmp_path):
-    checkpoint = trained[0] / 'epoch_1.pth'
-    output = run(
-        '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2',
-        TRAIN, config, '--launcher', 'pytorch', '--amp', '--resume', checkpoint,
-        '--work-dir', tmp_path, '--auto-scale-lr', cwd=tmp_path,
+def test_two_processes_train_on_cpus_with_amp_from_a_named_checkpoint(trained, config, tmp_path):
+    output, _ = run_ranks(
+        2, TRAIN, config, '--launcher', 'pytorch', '--amp', '--auto-scale-lr',
+        '--resume', trained[0] / 'epoch_1.pth', '--work-dir', tmp_path, cwd=tmp_path,
     )  # fmt: skip
     assert 'GPU number: 2' in output
     assert 'resumed epoch: 1' in output
@@ -108,8 +102,8 @@ def test_evaluation_agrees_with_training_and_with_mmdetections_tool(trained, con
         TEST, config, checkpoint, '--out', 'ours.pkl', '--show-dir', 'drawn',
         '--work-dir', tmp_path, cwd=tmp_path,
     )  # fmt: skip
-    theirs = run(
-        '-c', WITH_PLUGIN, MMDET_TOOLS / 'test.py', config, checkpoint, '--out', 'theirs.pkl',
+    theirs = run_warm(
+        MMDET_TOOLS / 'test.py', config, checkpoint, '--out', 'theirs.pkl',
         '--work-dir', tmp_path, cwd=tmp_path,
     )  # fmt: skip
     assert mean_ap(ours) == mean_ap(theirs) == mean_ap(training)

@@ -2,8 +2,6 @@
 
 import json
 import math
-import os
-import socket
 from functools import partial
 from types import SimpleNamespace
 
@@ -17,7 +15,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ssd_plugin.engine.hooks.nonfinite_loss_hook import weights_are_finite
 from ssd_plugin.errors import NonFiniteLossError
-from tests.support.commands import ROOT, SERVER, run_warm
+from tests.support.commands import ROOT, run_warm
+from tests.support.in_processes import call_ranks
 from tests.support.tiny_training import BATCH_SIZE, write_training
 
 NAN, INF = math.nan, math.inf
@@ -29,17 +28,11 @@ def make_hook(**options):
 
 def make_runner(*hooks, max_iters=100, **changes):
     """As much of a runner as the hook uses."""
-    runner = SimpleNamespace(
-        iter=0,
-        max_iters=max_iters,
-        hooks=list(hooks),
-        model=nn.BatchNorm1d(2),
-        message_hub=SimpleNamespace(runtime_info={}),
-        _load_from=None,
-        _resume=False,
-    )
-    vars(runner).update(changes)
-    return runner
+    runner = dict(
+        iter=0, max_iters=max_iters, hooks=hooks, model=nn.BatchNorm1d(2),
+        message_hub=SimpleNamespace(runtime_info={}), _load_from=None, _resume=False,
+    )  # fmt: skip
+    return SimpleNamespace(**runner | changes)
 
 
 def iterate(hook, runner, *losses, rank=0):
@@ -48,9 +41,8 @@ def iterate(hook, runner, *losses, rank=0):
         number = runner.iter + 1
         paths = [f'rank{rank}/{number}{letter}.jpg' for letter in 'ab']
         samples = [DetDataSample(metainfo=dict(img_path=path)) for path in paths]
-        outputs = dict(
-            loss=torch.tensor(loss), loss_cls=torch.tensor(loss), loss_bbox=torch.ones(())
-        )
+        loss = torch.tensor(loss)
+        outputs = dict(loss=loss, loss_cls=loss, loss_bbox=torch.ones(()))
         hook.after_train_iter(runner, 0, dict(data_samples=samples), outputs)
         runner.iter += 1
 
@@ -131,9 +123,10 @@ def test_no_checkpoint_is_written_with_a_non_finite_weight(name):
     hook, runner = make_hook(interval=2), make_runner()
     iterate(hook, runner, 1.0)
     getattr(runner.model, name).data[1] = NAN
-    with pytest.raises(NonFiniteLossError, match=rf'^iteration 2: the weights .*\({name}\)'):
+    said = rf'^iteration 2: the weights .*\({name}\)'
+    with pytest.raises(NonFiniteLossError, match=said):
         hook.before_save_checkpoint(runner, {})
-    with pytest.raises(NonFiniteLossError, match=rf'^iteration 2: the weights .*\({name}\)'):
+    with pytest.raises(NonFiniteLossError, match=said):
         iterate(hook, runner, 1.0)
 
 
@@ -159,15 +152,13 @@ def test_it_names_the_last_checkpoint_that_was_written(resumed):
         hook.before_save_checkpoint(runner, {})
 
 
-def on_rank(rank, port, losses, queue):
-    """What one of two processes says when its hook stops it."""
-    os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
-    torch.distributed.init_process_group('gloo', rank=rank, world_size=2)
+def stop_on_rank(losses):
+    """At which iteration the hook of one of several processes stops it, and what it says."""
+    rank = torch.distributed.get_rank()
     hook, runner = make_hook(interval=4), make_runner()
-    try:
-        iterate(hook, runner, *losses, rank=rank)
-    except NonFiniteLossError as error:
-        queue.put((runner.iter, str(error)))
+    with pytest.raises(NonFiniteLossError) as error:
+        iterate(hook, runner, *losses[rank], rank=rank)
+    return runner.iter, str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -179,22 +170,11 @@ def on_rank(rank, port, losses, queue):
     ],
 )
 def test_all_ranks_stop_together_with_one_message(losses, number, images):
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
-    queue = SERVER.Queue()
-    ranks = [
-        SERVER.Process(target=on_rank, args=(rank, port, losses[rank], queue)) for rank in (0, 1)
-    ]
-    for process in ranks:
-        process.start()
-    said = [queue.get(timeout=60) for _ in ranks]
-    for process in ranks:
-        process.join(60)
-    assert said[0] == said[1]
-    assert said[0][0] == 3  # in the fourth, which both had
-    assert said[0][1].startswith(f'iteration {number}: the loss is not finite')
-    found = said[0][1].split(' for the images ')[1].split(';')[0]
+    (stopped, message), other = call_ranks(2, stop_on_rank, losses)
+    assert (stopped, message) == other
+    assert stopped == 3  # in the fourth, which both had
+    assert message.startswith(f'iteration {number}: the loss is not finite')
+    found = message.split(' for the images ')[1].split(';')[0]
     assert all(image in found for image in images)
     assert found.count('.jpg') == 2 * len(images)
 

@@ -19,7 +19,7 @@ from ssd_plugin.engine.runner.data_order import (
     SeededBatchSampler,
 )
 from ssd_plugin.errors import DamagedCheckpointError
-from tests.long.kill_and_resume import LAST, TRAIN, digest, train_with_kills
+from tests.long.kill_and_resume import DIGEST, LAST, TRAIN, digest, train_with_kills
 from tests.support.commands import run_warm, start_warm
 from tests.support.tiny_training import AVERAGED, BY_ITERATION, DYING, write_training
 from tests.support.weights import assert_same, load
@@ -178,6 +178,7 @@ def whole(request, tmp_path_factory):
     """Config and work directory of a run that was not killed, and the seconds it took."""
     folder = tmp_path_factory.mktemp(request.param)
     config = write_training(folder, KINDS[request.param])
+    run_warm(DIGEST, '--help', cwd=folder)  # the first command waits for the imports
     start = time.monotonic()
     train_with_kills(config, folder / 'whole', workers=0, kills=[])
     return config, folder / 'whole', time.monotonic() - start
