@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from ssd_plugin.visualization.style import BLUE, FONT, GREY, ORANGE
+from ssd_plugin.visualization.style import BLUE, FONT, ORANGE
 
 SAMPLES = 200  # of a phase
 MEMORY_LIMIT = 0.02  # by how much the median of the last quarter may exceed that of the second
@@ -154,7 +154,7 @@ def draw(phases: dict[str, list[Sample]]) -> Figure:
         for axes, label in zip(column, ('resident memory (MiB)', 'processor time of a round (ms)')):
             for begin in (0.25, 0.75):
                 span = begin * rounds[-1], (begin + 0.25) * rounds[-1]
-                axes.axvspan(*span, color=GREY, alpha=0.12, lw=0)
+                axes.axvspan(*span, color='grey', alpha=0.12, lw=0)
             axes.set_ylim(0, 1.15 * axes.dataLim.y1)
             axes.set_ylabel(label, fontsize=FONT)
             axes.grid(color='#e5e5e5')
