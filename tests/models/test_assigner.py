@@ -42,11 +42,8 @@ DEGENERATE = [
     [-INF, 2, 6, 6],
     [-INF, -INF, INF, INF],
 ]
-box = st.builds(
-    lambda x, y, w, h: [x, y, x + w, y + h],
-    *(st.integers(0, 12),) * 2,
-    *(st.integers(1, 9),) * 2,
-)
+corner, side = st.integers(0, 12), st.integers(1, 9)
+box = st.builds(lambda x, y, w, h: [x, y, x + w, y + h], corner, corner, side, side)
 boxes_or_not = st.lists(st.one_of(box, st.sampled_from(DEGENERATE)), max_size=5)
 examples = settings(deadline=None, max_examples=60)
 
@@ -77,54 +74,46 @@ def match(boxes, priors, ignored=None, **options):
 
 # --------------------------------------------------------------------------------------- by hand
 
-TEN = [[0, 0, 10, 10], [5, 0, 15, 10], [40, 0, 50, 10], [80, 0, 90, 10]]
-SAME, BESIDE = [0, 0, 10, 10], [1, 0, 11, 10]
-STEPS = [[0, 0, 10, 10], [0, 0, 8, 10], [0, 0, 7, 10], [0, 0, 3, 10], [0, 0, 2, 10]]
-ARGMAX = dict(bipartite=False)
+
+def at(*lefts):
+    """Squares of 10 x 10 in a row."""
+    return [[left, 0, left + 10, 10] for left in lefts]
+
+
+def wide(*sides):
+    return [[0, 0, side, 10] for side in sides]
+
+
+def high(*sides):
+    return [[0, 0, 10, side] for side in sides]
+
+
+ARGMAX, GAP = dict(bipartite=False), dict(pos_iou_thr=0.75, neg_iou_thr=0.25)
+EXACT = dict(pos_iou_thr=0.75, neg_iou_thr=0.5)
 CASES = {  # boxes, priors, options, gt_inds
-    'a box gets its best prior whatever the overlap, here 9 / 191': (
-        [[47, 7, 57, 17]], TEN, {}, [0, 0, 1, 0],
-    ),
-    'every other prior is matched from half overlap on': (
-        [SAME],
-        [[0, 0, 10, 10], [0, 0, 10, 20], [0, 0, 10, 21], [0, 0, 5, 10], [0, 0, 4, 10]],
-        {},
-        [1, 1, 0, 1, 0],
-    ),
-    'a box that no prior touches gets none': ([[200, 200, 210, 210]], TEN, {}, [0, 0, 0, 0]),
-    'of two boxes that want one prior, the closer one gets it': (
-        [BESIDE, SAME], TEN, {}, [2, 1, 0, 0],
-    ),
-    'whichever comes first': ([SAME, BESIDE], TEN, {}, [1, 2, 0, 0]),
-    'with argmax, the later box overrides the earlier one': (
-        [SAME, BESIDE], TEN, ARGMAX, [2, 0, 0, 0],
-    ),
-    'whichever is closer': ([BESIDE, SAME], TEN, ARGMAX, [2, 0, 0, 0]),
-    'of three boxes that want one prior each gets one': (
-        [[0, 0, 10, 12], [0, 0, 10, 10], [0, 0, 10, 11]],
-        [[0, 0, 10, 10], [0, 0, 10, 30], [0, 0, 10, 60], [50, 0, 60, 10]],
-        {},
-        [2, 1, 3, 0],
-    ),
-    'of identical boxes the lower one gets the better prior': (
-        [SAME] * 3, [[5, 0, 15, 10], [0, 0, 10, 10], [7, 0, 17, 10]], {}, [2, 1, 3],
-    ),
-    'of equal priors the first is taken': (
-        [[0, 0, 4, 4]], [[2, 0, 6, 4], [0, 2, 4, 6], [2, 0, 6, 4]], {}, [1, 0, 0],
-    ),
+    'a box gets its best prior whatever the overlap, here 9 / 191':
+        ([[47, 7, 57, 17]], at(0, 5, 40, 80), {}, [0, 0, 1, 0]),
+    'every other prior is matched from half overlap on':
+        (at(0), high(10, 20, 21) + wide(5, 4), {}, [1, 1, 0, 1, 0]),
+    'a box that no prior touches gets none': (at(200), at(0, 5), {}, [0, 0]),
+    'of two boxes that want one prior, the closer one gets it':
+        (at(1, 0), at(0, 5, 40), {}, [2, 1, 0]),
+    'whichever comes first': (at(0, 1), at(0, 5, 40), {}, [1, 2, 0]),
+    'with argmax, the later box overrides the earlier one':
+        (at(0, 1), at(0, 5, 40), ARGMAX, [2, 0, 0]),
+    'whichever is closer': (at(1, 0), at(0, 5, 40), ARGMAX, [2, 0, 0]),
+    'of three boxes that want one prior each gets one':
+        (high(12, 10, 11), high(10, 30, 60) + at(50), {}, [2, 1, 3, 0]),
+    'of identical boxes the lower one gets the better prior':
+        (at(0, 0, 0), at(5, 0, 7), {}, [2, 1, 3]),
+    'of equal priors the first is taken': (at(0), at(6, -6, 6), {}, [1, 0, 0]),
     # Box 2 has only the first prior, and box 1, which fits it better (0.83, 0.14), the other.
-    'a claimed prior stays with its box though another overlaps it more': (
-        [[0, 0, 10, 10], [0, 8, 10, 28]], [[0, 0, 10, 12], [0, 0, 10, 10]], {}, [2, 1],
-    ),
-    'with more boxes than priors the closest box wins': (
-        [[0, 0, 10, 30], [0, 0, 10, 10], [0, 0, 10, 20]], [[0, 0, 10, 10]], {}, [2],
-    ),
-    'overlaps between the thresholds are ignored': (
-        [SAME], STEPS, dict(pos_iou_thr=0.75, neg_iou_thr=0.25), [1, 1, -1, -1, 0],
-    ),
-    'from the negative threshold on': (
-        [SAME], STEPS, dict(pos_iou_thr=0.8, neg_iou_thr=0.3), [1, 1, -1, -1, 0],
-    ),
+    'a claimed prior stays with its box though another overlaps it more':
+        ([[0, 0, 10, 10], [0, 8, 10, 28]], high(12, 10), {}, [2, 1]),
+    'with more boxes than priors the closest box wins': (high(30, 10, 20), at(0), {}, [2]),
+    'overlaps between the thresholds are ignored':
+        (at(0), wide(10, 8, 7, 3, 2), GAP, [1, 1, -1, -1, 0]),
+    'from the thresholds on': (at(0), high(10, 7.5, 5), EXACT, [1, 1, -1]),
 }  # fmt: skip
 
 
@@ -137,16 +126,14 @@ def test_matching_by_hand(case):
 @pytest.mark.parametrize(
     ('boxes', 'iof', 'gt_inds'),
     [
-        ([SAME], 0.5, [1, -1, 0, 0, 0]),
-        ([SAME], 0.375, [1, -1, -1, -1, 0]),
-        ([SAME], -1, [1, 0, 0, 0, 0]),
+        (at(0), 0.5, [1, -1, 0, 0, 0]),
+        (at(0), 0.375, [1, -1, -1, -1, 0]),
+        (at(0), -1, [1, 0, 0, 0, 0]),
         ([], 0.5, [-1, -1, 0, 0, 0]),
     ],
 )
 def test_priors_that_mostly_lie_in_an_ignored_box_are_left_out(boxes, iof, gt_inds):
-    priors = [[0, 0, 10, 10], [40, 0, 50, 10], [45, 0, 55, 10], [46, 0, 56, 10], [80, 0, 90, 10]]
-    ignored = [[0, 0, 10, 10], [40, 0, 50, 10]]
-    assert match(boxes, priors, ignored, ignore_iof_thr=iof) == gt_inds
+    assert match(boxes, at(0, 40, 45, 46, 80), at(0, 40), ignore_iof_thr=iof) == gt_inds
 
 
 def test_a_negative_threshold_above_the_positive_one_is_refused():
@@ -168,6 +155,8 @@ def test_a_negative_threshold_above_the_positive_one_is_refused():
     filler=st.sampled_from([[0, 0, 0, 0], [0, 0, 4, 4], [NAN] * 4, [INF] * 4, [-1e9, 0, 1e9, 9]]),
     data=st.data(),
 )
+@example([[[0, 0, 4, 5], *DEGENERATE, [6, 6, 13, 12]]], GRID, True, 0.5, [[]], -1, [0] * 4, None)
+@example([[[0, 0, 4, 5], *DEGENERATE, [6, 6, 13, 12]]], GRID, False, 0.5, [[]], -1, [0] * 4, None)
 @example([[[0, 0, 4, 4]] * 3], GRID, True, 0.5, [[]], -1, [0] * 4, None)
 @example([[], []], GRID, True, 0.5, [[], []], -1, [0] * 4, None)
 @example([[], []], GRID, False, 0.5, [[[0, 0, 9, 9]], []], 0.5, [0] * 4, None)
@@ -192,17 +181,6 @@ def test_a_batch_is_matched_as_its_images_by_the_naive_loop(
         torch.testing.assert_close(result.max_overlaps[b], torch.tensor(overlaps))
         expected = [int(labels[b, g - 1]) if g > 0 else -1 for g in gt_inds]
         assert result.labels[b].tolist() == expected
-
-
-@pytest.mark.parametrize('bipartite', [True, False])
-@pytest.mark.parametrize('bad', DEGENERATE)
-def test_a_degenerate_box_changes_nothing_for_the_others(bad, bipartite):
-    good = [[0, 0, 4, 5], [6, 6, 13, 12]]
-    alone = match(good, GRID, bipartite=bipartite)
-    assert match([*good, bad], GRID, bipartite=bipartite) == alone
-    assert match([bad], GRID, bipartite=bipartite) == [0] * len(GRID)
-    shifted = match([bad, *good], GRID, bipartite=bipartite)
-    assert shifted == [g + 1 if g > 0 else g for g in alone]
 
 
 # ----------------------------------------------------------------------------- greedy matching

@@ -14,16 +14,12 @@ from ssd_plugin.models.boxes import (
     valid_gt_mask,
     without_synchronisation,
 )
-from tests.support.helpers import area, intersection, iou, model_priors
+from tests.support.helpers import INF, NAN, area, intersection, iou, model_priors
 
 examples = settings(deadline=None, max_examples=80)
-INF, NAN = float('inf'), float('nan')
 
-boxes = st.builds(
-    lambda x, y, w, h: [x, y, x + w, y + h],
-    *(st.integers(-5, 20) for _ in range(2)),
-    *(st.integers(0, 12) for _ in range(2)),
-)
+corner, side = st.integers(-5, 20), st.integers(0, 12)
+boxes = st.builds(lambda x, y, w, h: [x, y, x + w, y + h], corner, corner, side, side)
 
 
 @examples
@@ -47,8 +43,8 @@ def test_overlaps_are_mmdetection_s_to_the_last_bit():
     """So that a threshold falls on the same side of them."""
     priors = torch.cat(model_priors('SSD512 COCO'))
     generator = torch.Generator().manual_seed(1)
-    corner = torch.rand(2, 20, 2, generator=generator) * 400
-    gt_bboxes = torch.cat([corner, corner + 200 * torch.rand(2, 20, 2, generator=generator)], 2)
+    gt_bboxes = torch.rand(2, 20, 4, generator=generator) * 400
+    gt_bboxes[..., 2:] = gt_bboxes[..., :2] + gt_bboxes[..., 2:] / 2
     theirs = bbox_overlaps(gt_bboxes, priors.expand(2, -1, -1))
     assert torch.equal(pairwise_iou(gt_bboxes, priors), theirs)
 
@@ -113,9 +109,11 @@ def test_encoding_and_decoding_are_the_coder_s(coder, seed, count, spread):
 @coders
 def test_gradients_are_the_coder_s(coder):
     generator = torch.Generator().manual_seed(0)
-    priors = random_boxes(9, generator)
-    deltas = (torch.randn(9, 4, generator=generator) * 8).requires_grad_()
-    weights = torch.randn(9, 4, generator=generator)
+    priors, (deltas, weights) = (
+        random_boxes(9, generator),
+        torch.randn(2, 9, 4, generator=generator),
+    )
+    deltas = (deltas * 8).requires_grad_()
     expected, found = (
         torch.autograd.grad((one.decode(priors, deltas) * weights).sum(), deltas)[0]
         for one in (coder, without_synchronisation(coder))

@@ -72,14 +72,13 @@ def test_losses_and_gradients_are_those_of_the_cpu(options, memory):
 def test_no_step_of_the_loss_waits_for_the_gpu(name):
     head = tiny_head(**HEADS[name]).cuda()
     inputs = step_inputs(head)
-    scores, deltas, _, metas, _ = on_gpu(inputs)
     # Annotations are on the host, as SSDDataPreprocessor leaves them.
-    inputs = (scores, deltas, inputs[2], metas, inputs[4])
+    inputs = (*on_gpu(inputs)[:2], *inputs[2:])
     expected = losses_and_gradients(head.loss_by_feat, inputs)  # makes the priors
     with nothing_waits():
         found = losses_and_gradients(head.loss_by_feat, inputs)
         with pytest.raises(RuntimeError, match='synchroniz'):
-            scores[0].sum().item()
+            inputs[0][0].sum().item()
     torch.testing.assert_close(found, expected)
 
 
@@ -112,20 +111,16 @@ class WaitingHook(Hook):
         self.first, self.last = first, last
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        if runner.iter + 1 == self.first:
-            torch.cuda.set_sync_debug_mode('error')
-        if runner.iter + 1 == self.last:
-            torch.cuda.set_sync_debug_mode('default')
+        fails = self.first <= runner.iter + 1 < self.last
+        torch.cuda.set_sync_debug_mode('error' if fails else 'default')
 
 
 def test_detections_are_those_of_the_cpu():
     batch = random_batch((0, 0, 0))
-    scores, deltas = (to_levels(flat.detach()) for flat in batch[:2])
-    head = tiny_head()
-    metas = image_metas(3)
-    expected = head.predict_by_feat(scores, deltas, metas)
-    scores, deltas = ([m.cuda() for m in maps] for maps in (scores, deltas))
-    found = head.cuda().predict_by_feat(scores, deltas, metas)
+    head, metas = tiny_head(), image_metas(3)
+    maps = [to_levels(flat.detach()) for flat in batch[:2]]
+    expected = head.predict_by_feat(*maps, metas)
+    found = head.cuda().predict_by_feat(*([m.cuda() for m in part] for part in maps), metas)
     for one, other in zip(found, expected, strict=True):
         assert len(other) == 200
         assert one.labels.tolist() == other.labels.tolist()

@@ -144,10 +144,10 @@ def head_of(name):
     return tiny_head(**HEADS[name])
 
 
-def outputs(name, batch, dtype, seed, scale, delta_scale, special=(), share=0.05, also=()):
+def outputs(name, batch, dtype, seed, scale, delta_scale, special=(), share=0.05):
     """Maps of scores and of deltas."""
     width, random = head_of(name).cls_out_channels, dict(special=special, share=share)
-    scores = numbers(batch, 368, width, seed=seed, scale=scale, special=(*special, *also))
+    scores = numbers(batch, 368, width, seed=seed, scale=scale, **random)
     deltas = numbers(batch, 368, 4, seed=seed + 1, scale=delta_scale, **random)
     return maps(scores, dtype), maps(deltas, dtype)
 
@@ -177,23 +177,20 @@ def test_finite_outputs_have_a_finite_loss_and_gradient(
     name, seed, counts, dtype, score_scale, delta_scale
 ):
     """Whatever the ground truth is."""
-    also = (score_scale, -score_scale)
-    found = outputs(name, len(counts), dtype, seed, score_scale, delta_scale, also=also)
+    special = (score_scale, -score_scale, delta_scale)
+    found = outputs(name, len(counts), dtype, seed, score_scale, delta_scale, special)
     assert_finite(name, *found, [any_boxes(n, seed + 1000 * i) for i, n in enumerate(counts)])
 
 
 # Balanced L1 takes the logarithm of a difference times 11, which is infinite that far out.
-@pytest.mark.parametrize('name', [name for name in DELTA_HEADS if 'balanced' not in name])
-def test_losses_of_deltas_are_finite_far_beyond_any_network(name):
-    found = outputs(name, 2, torch.float32, 0, FAR, FAR)
-    assert_finite(name, *found, [any_boxes(5, 7), any_boxes(0, 1007)])
+FAR_HEADS = [(name, FAR, [5, 0]) for name in DELTA_HEADS if 'balanced' not in name]
 
 
-def test_five_hundred_boxes_have_a_finite_loss():
-    losses = assert_finite(
-        PAPER, *outputs(PAPER, 2, torch.float32, 0, 1, 1), [any_boxes(500, 3), []]
-    )
-    assert losses[0] > 0 and losses[1] > 0
+@pytest.mark.parametrize(('name', 'scale', 'counts'), [*FAR_HEADS, (PAPER, 1, [500, 0])])
+def test_losses_are_finite_far_beyond_any_network_and_of_many_boxes(name, scale, counts):
+    found = outputs(name, 2, torch.float32, 0, scale, scale)
+    losses = assert_finite(name, *found, [any_boxes(n, 7 + n) for n in counts])
+    assert all(loss > 0 for loss in losses)
 
 
 @pytest.mark.parametrize('dtype', DTYPES)
@@ -314,25 +311,23 @@ def test_a_prior_with_non_finite_outputs_finds_nothing_and_hides_nothing(part, v
         assert mine[2] == pytest.approx(other[2], abs=1e-3)
 
 
-def test_a_score_of_minus_infinity_is_a_probability_of_0():
-    scores = torch.full((1, 368, 4), -INF)
-    scores[..., 3] = 0.0
-    scores[0, 100] = torch.tensor([-INF, 2.0, -INF, 1.0])
-    ((score, label, _),) = predict(scores, torch.zeros(1, 368, 4))
+@pytest.mark.parametrize(
+    ('name', 'background', 'own', 'probability'),
+    [
+        (PAPER, [-INF, -INF, -INF, 0.0], [-INF, 2.0, -INF, 1.0], 1 / (1 + math.exp(-1))),
+        ('sigmoid', [-100.0] * 3, [-100.0, INF, -100.0], 1),
+    ],
+)
+def test_infinite_scores_are_probabilities_of_0_and_1(name, background, own, probability):
+    scores = torch.tensor(background).repeat(1, 368, 1)
+    scores[0, 100] = torch.tensor(own)
+    ((score, label, _),) = predict(scores, torch.zeros(1, 368, 4), head_of(name))
     assert label == 1
-    assert score == pytest.approx(1 / (1 + math.exp(-1)))
+    assert score == pytest.approx(probability)
 
 
-def test_a_sigmoid_score_of_infinity_is_a_probability_of_1():
-    scores = torch.full((1, 368, 3), -100.0)
-    scores[0, 100, 1] = INF
-    ((score, label, _),) = predict(scores, torch.zeros(1, 368, 4), head_of('sigmoid'))
-    assert (score, label) == (1, 1)
-
-
-LEFT, TOP, RIGHT, BOTTOM = PRIORS[5]
-WIDE, HIGH = 62.5 * (RIGHT - LEFT) / 2, 62.5 * (BOTTOM - TOP) / 2  # from the centre to a side
-X, Y = (LEFT + RIGHT) / 2, (TOP + BOTTOM) / 2
+L, T, R, B = PRIORS[5]
+W, H = 30.75 * (R - L), 30.75 * (B - T)  # Sides 62.5 times as long reach that far beyond.
 
 
 @pytest.mark.parametrize(
@@ -341,12 +336,8 @@ X, Y = (LEFT + RIGHT) / 2, (TOP + BOTTOM) / 2
         ((INF, -INF, INF, INF), True, [[64, 0, 64, 0]]),  # to the image's corner
         ((INF, 0, 0, 0), False, []),
         # At most 62.5 times the prior's sides.
-        ((0, 0, 1e30, INF), False, [[X - WIDE, Y - HIGH, X + WIDE, Y + HIGH]]),
-        (
-            (1e4, 0, 0, 0),
-            False,
-            [[v + d for v, d in zip(PRIORS[5], [1e3 * (RIGHT - LEFT), 0] * 2)]],
-        ),
+        ((0, 0, 1e30, INF), False, [[L - W, T - H, R + W, B + H]]),
+        ((1e4, 0, 0, 0), False, [[L + 1e3 * (R - L), T, R + 1e3 * (R - L), B]]),
     ],
 )
 def test_infinite_and_huge_deltas_decode_to_finite_boxes_or_to_none(deltas, clip_border, boxes):

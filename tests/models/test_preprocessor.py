@@ -29,16 +29,16 @@ def batch(stacked):
     return dict(inputs=images if stacked else list(images), data_samples=samples)
 
 
-def preprocessed(kind, settings, data, training=True):
-    return MODELS.build(dict(type=kind, **settings))(data, training)
+def build(settings, kind='SSDDataPreprocessor'):
+    return MODELS.build(dict(type=kind, **settings))
 
 
 @pytest.mark.parametrize('stacked', [True, False])
 @pytest.mark.parametrize('settings', SETTINGS.values(), ids=SETTINGS)
 def test_it_prepares_what_mmdetections_does(settings, stacked):
     data = batch(stacked)
-    ours = preprocessed('SSDDataPreprocessor', settings, data)
-    theirs = preprocessed('DetDataPreprocessor', settings, batch(stacked))
+    ours = build(settings)(data, training=True)
+    theirs = build(settings, 'DetDataPreprocessor')(batch(stacked), training=True)
     assert torch.equal(ours['inputs'], theirs['inputs'])
     assert torch.equal(torch.stack(list(data['inputs'])), torch.stack(list(batch(False)['inputs'])))
     for one, other in zip(ours['data_samples'], theirs['data_samples'], strict=True):
@@ -48,8 +48,7 @@ def test_it_prepares_what_mmdetections_does(settings, stacked):
 
 def test_images_go_to_the_device_and_annotations_do_not():
     data = batch(stacked=True)
-    preprocessor = MODELS.build(dict(type='SSDDataPreprocessor', **NORMS)).to('meta')
-    result = preprocessor(data, training=True)
+    result = build(NORMS).to('meta')(data, training=True)
     assert result['inputs'].device.type == 'meta'
     for given, sample in zip(data['data_samples'], result['data_samples'], strict=True):
         assert sample is given
@@ -57,11 +56,11 @@ def test_images_go_to_the_device_and_annotations_do_not():
 
 
 def test_images_without_annotations_are_prepared():
-    result = preprocessed('SSDDataPreprocessor', NORMS, dict(inputs=batch(True)['inputs']), False)
+    result = build(NORMS)(dict(inputs=batch(True)['inputs']))
     assert result['inputs'].shape == (2, 3, 20, 30)
     assert result['data_samples'] is None
 
 
 def test_both_orders_at_once_are_refused():
     with pytest.raises(ValueError, match='bgr_to_rgb or rgb_to_bgr'):
-        MODELS.build(dict(type='SSDDataPreprocessor', bgr_to_rgb=True, rgb_to_bgr=True))
+        build(dict(bgr_to_rgb=True, rgb_to_bgr=True))
