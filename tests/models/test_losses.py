@@ -146,6 +146,9 @@ def test_the_loss_and_its_gradient_are_those_of_the_naive_loop(
     )
     loss = HardNegativeMiningLoss(inner, ratio, min_negatives)
     target = (labels, quality) if learns_quality else labels
+    *_, hardest = loss.select(scores, target, weights)
+    minable = (labels == 3) & (True if weights is None else weights > 0)
+    assert not (hardest & ~minable).any()
     close = dict(rtol=2e-6, atol=1e-7)  # MMDetection's sigmoid cross entropy is float32
     assert_same_loss(loss(scores, target, weights), expected / max(num_pos, 1), [scores], **close)
     for factor in (7.0, torch.tensor(7.0)):

@@ -11,7 +11,7 @@ from mmengine.config import Config
 
 from tests.support import naive_losses as naive
 from tests.support.commands import ROOT
-from tests.support.helpers import INF, PRIORS, naive_match, random_batch, tiny_head
+from tests.support.helpers import INF, PRIORS, mined, naive_match, random_batch, tiny_head
 
 DOCS = (ROOT / 'docs/losses.md').read_text()
 
@@ -65,14 +65,14 @@ def test_the_tables_rows_are_those_tested_here():
 @pytest.mark.parametrize('min_negatives', [None, 0, 50], ids=['alone', 'mined', 'mined, 50'])
 @pytest.mark.parametrize('row', CLASSIFICATION)
 def test_a_classification_loss_of_the_table(row, min_negatives):
-    config, num_scores, alone, mined, _ = CLASSIFICATION[row]
+    config, num_scores, alone, if_mined, _ = CLASSIFICATION[row]
     loss_cls = config
     if min_negatives is not None:
-        loss_cls = dict(type='HardNegativeMiningLoss', loss=config, min_negatives=min_negatives)
+        loss_cls = dict(mined(**config), min_negatives=min_negatives)
     head = tiny_head(loss_cls=loss_cls)
     assert head.cls_out_channels == {'C': 3, 'C + 1': 4}[num_scores]
     batch = random_batch((3, 2), head.cls_out_channels)
-    if (alone if min_negatives is None else mined) == 'no':
+    if (alone if min_negatives is None else if_mined) == 'no':
         with pytest.raises(TypeError):
             batch.head_loss(head)
         return
@@ -95,14 +95,14 @@ def test_a_classification_loss_of_the_table(row, min_negatives):
     naive.assert_head_loss(batch.head_loss(head), expected, batch)
 
 
-@pytest.mark.parametrize('name', ['softmax', 'focal'])
-def test_images_without_boxes_teach_by_their_hardest_negatives(name):
-    loss, config = naive.cross_entropy, dict(type='CrossEntropyLoss')
-    if name == 'focal':
-        loss, config = naive.focal_loss, dict(type='FocalLoss')
-    head = tiny_head(loss_cls=dict(type='HardNegativeMiningLoss', loss=config, min_negatives=5))
+@pytest.mark.parametrize(
+    ('name', 'loss'),
+    [('CrossEntropyLoss', naive.cross_entropy), ('FocalLoss', naive.focal_loss)],
+)
+def test_images_without_boxes_teach_by_their_hardest_negatives(name, loss):
+    head = tiny_head(loss_cls=dict(mined(type=name), min_negatives=5))
     batch = random_batch((0, 0), head.cls_out_channels)
-    expected = naive.naive_head_loss(batch, loss, sigmoid=name == 'focal', min_negatives=5)
+    expected = naive.naive_head_loss(batch, loss, sigmoid=name == 'FocalLoss', min_negatives=5)
     assert expected['loss_cls'] > 0
     naive.assert_head_loss(batch.head_loss(head), expected, batch)
 

@@ -196,14 +196,6 @@ def test_centres_lie_at_their_offset_in_each_cell_row_by_row(stride, offset, cel
     torch.testing.assert_close(centres(second), torch.tensor(expected), rtol=1e-5, atol=1e-3)
 
 
-@pytest.mark.parametrize('stride', [10, (16, 8)])
-def test_by_default_centres_are_in_the_middle_of_cells(stride):
-    (priors,) = priors_of((2, 3), strides=[stride], min_sizes=[4], max_sizes=[4])
-    w, h = (stride, stride) if stride == 10 else stride
-    expected = [[(j + 0.5) * w, (i + 0.5) * h] for i in range(2) for j in range(3)]
-    torch.testing.assert_close(centres(priors)[::2], torch.tensor(expected))
-
-
 def test_the_paper_s_linear_rule_at_300_pixels():
     levels = priors_of(
         *[(1, 1)] * 6, strides=[8, 16, 32, 64, 100, 300], basesize_ratio_range=(0.2, 0.9)

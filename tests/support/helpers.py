@@ -48,15 +48,9 @@ MODEL_TABLE = {
 
 def prior_config(model, **changes):
     """The prior generator's config for one line of the table."""
-    config = dict(
-        type='SSDPriorGenerator',
-        strides=model['strides'],
-        ratios=model['ratios'],
-        min_sizes=model['sizes'][:-1],
-        max_sizes=model['sizes'][1:],
-        input_size=model['input_size'],
-    )
-    return dict(config, **changes)
+    sizes = dict(min_sizes=model['sizes'][:-1], max_sizes=model['sizes'][1:])
+    same = {key: model[key] for key in ('strides', 'ratios', 'input_size')}
+    return dict(type='SSDPriorGenerator', **same) | sizes | changes
 
 
 def model_priors(model, dtype=torch.float32, **changes):
@@ -104,10 +98,8 @@ def mined(**loss):
 
 def tiny_features(batch_size, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return [
-        torch.randn(batch_size, c, n, n, generator=generator)
-        for c, n in zip(TINY_CHANNELS, TINY['feature_sizes'])
-    ]
+    sizes = zip(TINY_CHANNELS, TINY['feature_sizes'])
+    return [torch.randn(batch_size, c, n, n, generator=generator) for c, n in sizes]
 
 
 def to_levels(flat, model=TINY):
@@ -128,16 +120,8 @@ def to_flat(levels, last):
 
 
 def image_metas(batch_size, shape=(64, 64), scale=(1.0, 1.0)):
-    return [
-        dict(
-            img_shape=shape,
-            batch_input_shape=(64, 64),
-            pad_shape=(64, 64),
-            ori_shape=(round(shape[0] / scale[1]), round(shape[1] / scale[0])),
-            scale_factor=scale,
-        )
-        for _ in range(batch_size)
-    ]
+    meta = dict(img_shape=shape, batch_input_shape=(64, 64), pad_shape=(64, 64), scale_factor=scale)
+    return [dict(meta) for _ in range(batch_size)]
 
 
 def as_boxes(boxes):
