@@ -6,8 +6,8 @@
 
 mutmut makes about a thousand mutants of the modules that `[tool.mutmut]` in pyproject.toml lists.
 A seeded sample of them is tested, each by those tests of tests/models that call the mutated
-function, in a process that is forked from one that has imported everything. 200 mutants take about
-ten minutes on two cores.
+function, in a process that is forked from one that has imported everything. 200 mutants take
+ten to twenty minutes on two cores.
 
 A mutant survives if all tests pass. Its diff is printed: either the mutant is equivalent to the
 code, or a test is missing. The exit code is 1 if the tests kill fewer than 90 % of the sample.
