@@ -15,16 +15,12 @@ class DataNotFoundError(FileNotFoundError):
 
 
 def check_data(cfg: Mapping, splits: Iterable[str] = ('train', 'val', 'test')) -> None:
-    """Look for the annotation file and the folders of each data set of a config.
+    """Look for the annotation file and the folders of each data set of a config, not yet built.
 
     That is ``{split}_dataloader.dataset`` of each split that the config has, inside wrappers, with
     paths joined as MMEngine's ``BaseDataset`` joins them. Paths on other storage are not looked
-    for: URLs, LMDBs, and data sets whose ``backend_args`` are not for local files.
-
-    Args:
-        cfg: The config, read but not built. Its key ``prepare_data``, if it has one, is the command
-            that gets the data, for the message.
-        splits: Out of train, val, test.
+    for: URLs, LMDBs, and data sets whose ``backend_args`` are not for local files. The config's key
+    ``prepare_data``, if it has one, is the command that gets the data, for the message.
 
     Raises:
         DataNotFoundError: A path is missing; the message names the first, and the remedy.
@@ -34,7 +30,10 @@ def check_data(cfg: Mapping, splits: Iterable[str] = ('train', 'val', 'test')) -
         for dataset in _leaves(loader.get('dataset', [])):
             for path in _needed_paths(dataset):
                 if not os.path.exists(path):
-                    raise DataNotFoundError(_message(path, split, cfg.get('prepare_data')))
+                    remedy = 'set data_root in the config to where the data are'
+                    if cfg.get('prepare_data'):
+                        remedy = f'get the data with `{cfg["prepare_data"]}`, or {remedy}'
+                    raise DataNotFoundError(f'{path} is missing ({split} data): {remedy}')
 
 
 def _leaves(dataset: Any) -> list:
@@ -50,7 +49,10 @@ def _needed_paths(dataset: Mapping) -> Iterator[str]:
     if backend != 'local':
         return
     root = dataset.get('data_root') or ''
-    for key, path in _named_paths(dataset):
+    named = dict(dataset.get('data_prefix') or {})
+    if dataset.get('ann_file'):
+        named = dict(ann_file=dataset['ann_file'], **named)
+    for key, path in named.items():
         path = os.path.join(root, path)  # an absolute path stays as it is
         if not path or '://' in path or '.lmdb' in path:
             continue
@@ -58,16 +60,3 @@ def _needed_paths(dataset: Mapping) -> Iterator[str]:
         if key == 'sub_data_root':  # a VOC tree
             yield os.path.join(path, dataset.get('img_subdir', 'JPEGImages'))
             yield os.path.join(path, dataset.get('ann_subdir', 'Annotations'))
-
-
-def _named_paths(dataset: Mapping) -> Iterator[tuple[str, str]]:
-    if dataset.get('ann_file'):
-        yield 'ann_file', dataset['ann_file']
-    yield from (dataset.get('data_prefix') or {}).items()
-
-
-def _message(path: str, split: str, command: str | None) -> str:
-    remedy = 'set data_root in the config to where the data are'
-    if command:
-        remedy = f'get the data with `{command}`, or {remedy}'
-    return f'{path} is missing ({split} data): {remedy}'

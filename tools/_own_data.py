@@ -7,14 +7,13 @@ import io
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from _common import merge_options, read_config, renamed
 from mmengine.config import Config
 from rich.console import Console
-from rich.progress import track
 
 from ssd_plugin.datasets.config import leaf_datasets
 from ssd_plugin.datasets.faults import require_no_faults, write_faults
@@ -24,12 +23,11 @@ from ssd_plugin.datasets.own_data.config import (
     fit_data,
     scale_learning_rate,
 )
-from ssd_plugin.datasets.own_data.files import write_text
 from ssd_plugin.datasets.own_data.recognise import recognise
+from ssd_plugin.datasets.own_data.records import write_text
 from ssd_plugin.datasets.own_data.summary import DataSet, make_table
 from ssd_plugin.errors import DataRootError
 
-MIN_FOR_BAR = 2000  # images; fewer are read before a progress bar is of use
 # Environment variables in which launchers tell a process its rank and how many processes there are.
 VARIABLES = dict(
     pytorch=('RANK', 'WORLD_SIZE'),
@@ -57,14 +55,11 @@ def fit_for_training(cfg: Config, args: argparse.Namespace) -> Config:
     rank, processes = place_among_processes(args.launcher)
     folder = Path(cfg.work_dir, 'data')
     source = recognise(Path(args.data_root))
-    data = DataSet(source, source.parts.names, progress(rank))
+    data = DataSet(source, source.parts.names, show_progress=rank == 0)
     leaf = leaf_datasets(cfg.train_dataloader.dataset)[0]
     classes = choose_classes(data, args.classes, leaf.get('metainfo', {}).get('classes'))
-    if args.strict:
-        require_sound(data, classes)
     num_images = count_trained_on(data, classes, leaf.get('filter_cfg') or {})
-    fit_data(cfg, source, classes, write_parts(data, classes, folder))
-    merge_options(cfg, args)
+    fit(cfg, args, data, classes, folder)
     if not cfg.get('randomness', {}).get('seed'):
         cfg.merge_from_dict({'randomness.seed': 0})  # so that the config repeats the run
     options = args.cfg_options or {}
@@ -87,7 +82,7 @@ def read_for_testing(args: argparse.Namespace) -> DataSet:
     """Read the part of the user's folder that a trained detector is tested on."""
     source = recognise(Path(args.data_root))
     rank, _ = place_among_processes(args.launcher)
-    return DataSet(source, [source.parts.evaluated], progress(rank))
+    return DataSet(source, [source.parts.evaluated], show_progress=rank == 0)
 
 
 def fit_for_testing(cfg: Config, args: argparse.Namespace, data: DataSet) -> None:
@@ -95,11 +90,13 @@ def fit_for_testing(cfg: Config, args: argparse.Namespace, data: DataSet) -> Non
     rank, _ = place_among_processes(args.launcher)
     folder = Path(cfg.work_dir, 'test_data')  # beside those that training has written
     classes = classes_of(args.checkpoint, args.classes)
-    require_common_classes(data, classes)
-    if args.strict:
-        require_sound(data, classes)
-    fit_data(cfg, data.source, classes, write_parts(data, classes, folder))
-    merge_options(cfg, args)
+    found = data.classes()
+    if not set(found) & set(classes):
+        raise DataRootError(
+            f'{data.source.root} has {", ".join(found) or "no objects"}, '
+            f'and the checkpoint knows {", ".join(classes)}'
+        )
+    fit(cfg, args, data, classes, folder)
     if rank == 0:
         report(data, classes, folder, [f'Parts: {data.source.parts.origin}.'])
 
@@ -110,21 +107,6 @@ def place_among_processes(launcher: str) -> tuple[int, int]:
         return 0, 1
     rank, processes = VARIABLES[launcher]
     return int(os.environ.get(rank, 0)), int(os.environ.get(processes, 1))
-
-
-def progress(rank: int) -> Callable[[list], Iterable]:
-    """Shows the progress of reading on the screen, in one process and for many images."""
-
-    def show(jobs: list) -> Iterable:
-        return track(
-            jobs,
-            f'Reading {len(jobs)} images',
-            console=Console(stderr=True),
-            transient=True,
-            disable=rank > 0 or len(jobs) < MIN_FOR_BAR,
-        )
-
-    return show
 
 
 def choose_classes(
@@ -153,19 +135,15 @@ def count_trained_on(data: DataSet, classes: Sequence[str], filter_cfg: dict) ->
     return len(with_objects if filter_cfg.get('filter_empty_gt') else images)
 
 
-def require_sound(data: DataSet, classes: Sequence[str]) -> None:
-    """For --strict: refuse data with faults, naming the first."""
-    root = data.source.root
-    faults = [fault for _, fault in data.all_faults(classes)]
-    require_no_faults([fault._replace(path=str(root / fault.path)) for fault in faults])
-
-
-def write_parts(data: DataSet, classes: Sequence[str], folder: Path) -> dict[str, Path]:
-    """Write the files that say which images are in a part; their paths by part."""
-    return {
-        part: data.source.write(part, images, classes, folder)
-        for part, images in data.images.items()
-    }
+def fit(
+    cfg: Config, args: argparse.Namespace, data: DataSet, classes: Sequence[str], folder: Path
+) -> None:
+    """Fit a config to data, which with ``--strict`` have no fault; the user's options win."""
+    if args.strict:
+        root, faults = data.source.root, [fault for _, fault in data.all_faults(classes)]
+        require_no_faults([fault._replace(path=str(root / fault.path)) for fault in faults])
+    fit_data(cfg, data.source, classes, data.write(classes, folder))
+    merge_options(cfg, args)
 
 
 def name_for(cfg: Config, root: Path) -> str:
@@ -212,13 +190,3 @@ def classes_of(checkpoint: str, wanted: Sequence[str] | None) -> list[str]:
     if classes and wanted and list(classes) != list(wanted):
         raise DataRootError(f'--classes has {", ".join(wanted)}, {checkpoint} {", ".join(classes)}')
     return list(classes or wanted or ())
-
-
-def require_common_classes(data: DataSet, classes: Sequence[str]) -> None:
-    """Refuse data of which the detector knows no class."""
-    found = data.classes()
-    if not set(found) & set(classes):
-        raise DataRootError(
-            f'{data.source.root} has {", ".join(found) or "no objects"}, '
-            f'and the checkpoint knows {", ".join(classes)}'
-        )

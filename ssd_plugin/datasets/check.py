@@ -12,9 +12,10 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch.utils.data import Dataset
 
-from ssd_plugin.datasets.annotations import AnnotatedBox, AnnotatedImage
 from ssd_plugin.datasets.config import leaf_datasets
 from ssd_plugin.datasets.faults import (
+    AnnotatedBox,
+    AnnotatedImage,
     DataFault,
     box_faults,
     known_faults,
@@ -27,11 +28,7 @@ NUM_THREADS = 4  # OpenCV decodes without holding Python's lock
 
 
 def require_sound_data(cfg: Config, splits: Iterable[str]) -> None:
-    """Build the data sets of some splits and raise if anything is wrong with them.
-
-    Args:
-        cfg: A config whose modules have been imported.
-        splits: Out of train, val, test.
+    """Build a config's data sets of some splits, out of train, val and test, and check them.
 
     Raises:
         DataRefusedError: There is a fault; the message names the first and how many more.

@@ -13,24 +13,13 @@ from mmdet.datasets import CocoDataset
 from mmdet.datasets.api_wrappers import COCO
 from mmdet.registry import DATASETS
 
-from ssd_plugin.datasets.annotations import AnnotatedBox, AnnotatedImage
 from ssd_plugin.datasets.fault_tolerance import FaultTolerance
-from ssd_plugin.datasets.faults import (
-    INCOMPLETE,
-    NO_AREA,
-    NOT_A_BOX,
-    NOT_AN_ANNOTATION,
-    OUTSIDE,
-    UNKNOWN_CLASS,
-    UNKNOWN_IMAGE,
-    DataFault,
-    box_fault,
-)
+from ssd_plugin.datasets.faults import AnnotatedBox, AnnotatedImage, DataFault, Kind, box_fault
 from ssd_plugin.errors import DataRefusedError
 
 TABLES = ('images', 'annotations', 'categories')
 # CocoMetric, which reads the json by itself, ends in an error with these.
-NOT_EVALUATED = (NOT_AN_ANNOTATION, NOT_A_BOX, INCOMPLETE)
+NOT_EVALUATED = (Kind.NOT_AN_ANNOTATION, Kind.NOT_A_BOX, Kind.INCOMPLETE)
 
 
 @DATASETS.register_module()
@@ -66,12 +55,7 @@ class CheckedCocoDataset(FaultTolerance, CocoDataset):
 class CleanCOCO(COCO):
     """MMDetection's index of a COCO json, of what is sound in it.
 
-    Args:
-        annotation_file: Path of the json.
-        faults: A list, to which the faults of the rest are added.
-
-    Raises:
-        DataRefusedError: The file is no COCO json.
+    The faults of the rest are added to the list that is given.
     """
 
     def __init__(self, annotation_file: str, faults: list[DataFault]) -> None:
@@ -87,9 +71,6 @@ class CocoDocument:
 
     ``images`` are the entries of the images by id, ``class_names`` the categories' names by id,
     ``faults`` what is wrong with other images: they have no id, no file name, or the id of another.
-
-    Args:
-        path: The file.
 
     Raises:
         DataRefusedError: It cannot be read, or is no COCO json.
@@ -122,7 +103,7 @@ class CocoDocument:
             self._annotations.setdefault(number, []).append(annotation)
 
     def _add_fault(self, path: str, detail: str) -> None:
-        self.faults.append(DataFault(NOT_AN_ANNOTATION, path, detail))
+        self.faults.append(DataFault(Kind.NOT_AN_ANNOTATION, path, detail))
 
     def annotated(self, entry: dict) -> AnnotatedImage:
         """What the document says of an image, given by its entry, which becomes the ``source``."""
@@ -130,7 +111,7 @@ class CocoDocument:
         for annotation in self._annotations.get(entry['id'], []):
             kind, bbox = self.fault_of(annotation), box_of(annotation)
             if kind or bbox is None:
-                faults.append(DataFault(kind or NOT_A_BOX, name, _describe(annotation)))
+                faults.append(DataFault(kind or Kind.NOT_A_BOX, name, _describe(annotation)))
             else:
                 class_name = self.class_names[annotation['category_id']]
                 boxes.append(AnnotatedBox(class_name, bbox, bool(annotation.get('iscrowd'))))
@@ -148,12 +129,12 @@ class CocoDocument:
     def fault_of(self, annotation: dict) -> str | None:
         """Why an annotation can be used neither for training nor for evaluation, if it cannot."""
         if annotation.get('image_id') is None or 'category_id' not in annotation:
-            return NOT_AN_ANNOTATION
+            return Kind.NOT_AN_ANNOTATION
         if _hashable(annotation['image_id']) not in self.images:
-            return UNKNOWN_IMAGE
+            return Kind.UNKNOWN_IMAGE
         if _hashable(annotation['category_id']) not in self.class_names:
-            return UNKNOWN_CLASS
-        return NOT_A_BOX if box_of(annotation) is None else None
+            return Kind.UNKNOWN_CLASS
+        return Kind.NOT_A_BOX if box_of(annotation) is None else None
 
     def clean(self) -> tuple[dict, list[DataFault]]:
         """What is sound in the document, and what is wrong with the rest.
@@ -173,13 +154,13 @@ class CocoDocument:
             if not all(_is_number(size) and size >= 1 for size in sizes):
                 dropped.add(number)
                 detail = f'its width and height are {sizes}'
-                faults.append(DataFault(NOT_AN_ANNOTATION, entry['file_name'], detail))
+                faults.append(DataFault(Kind.NOT_AN_ANNOTATION, entry['file_name'], detail))
         ids = Counter(annotation.get('id') for annotation in self.content['annotations'])
         for annotation in self.content['annotations']:
             kind, image_id = self.fault_of(annotation), _hashable(annotation.get('image_id'))
             image = self.images.get(image_id, {})
             if kind is None and image_id in dropped:
-                kind = UNKNOWN_IMAGE
+                kind = Kind.UNKNOWN_IMAGE
             if kind is None:
                 annotations.append(complete(annotation))
                 kind = _minor_fault(annotation, image, ids)
@@ -200,12 +181,7 @@ def complete(annotation: dict) -> dict:
 
 
 def number_anew(annotations: list[dict], ids: Counter) -> list[dict]:
-    """The annotations, with new ids if some have none or the same; 0 counts as none.
-
-    Args:
-        annotations: Of a COCO json.
-        ids: How many annotations have an id, by id.
-    """
+    """Annotations, with new ids if one of their ``ids`` is missing or double; 0 counts as none."""
     if all(number and count == 1 for number, count in ids.items()):
         return annotations
     return [dict(annotation, id=number) for number, annotation in enumerate(annotations, 1)]
@@ -223,11 +199,11 @@ def box_of(annotation: dict) -> tuple[float, float, float, float] | None:
 def _minor_fault(annotation: dict, image: dict, ids: Counter) -> str | None:
     """The kind of fault of an annotation that can be completed or left to ``CocoDataset``."""
     kind = box_fault(box_of(annotation) or (), image['width'], image['height'])
-    if kind in (NO_AREA, OUTSIDE):
+    if kind in (Kind.NO_AREA, Kind.OUTSIDE):
         return kind
     number = annotation.get('id')
     is_complete = 'iscrowd' in annotation and _has_area(annotation)
-    return None if is_complete and number and ids[number] == 1 else INCOMPLETE
+    return None if is_complete and number and ids[number] == 1 else Kind.INCOMPLETE
 
 
 def _has_area(annotation: dict) -> bool:

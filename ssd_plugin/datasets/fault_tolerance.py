@@ -13,8 +13,8 @@ from mmengine.dataset import Compose
 
 from ssd_plugin.datasets.faults import (
     CUT_OFF,
-    NOT_AN_IMAGE,
     DataFault,
+    Kind,
     file_is_cut_off,
     read_image,
     size_faults,
@@ -32,9 +32,6 @@ class FaultTolerance(BaseDetDataset):
        ``unreadable=True`` in its sample: ``DataFaultHook`` removes the model's detections in it.
     4. Faults that are found while images are loaded travel with a sample, from whatever process:
        its ``data_faults`` is a list of :class:`DataFault`. Most samples have none.
-
-    Args:
-        kwargs: Those of MMDetection's data set.
 
     Raises:
         DataRefusedError: When the annotations are read: no image is left.
@@ -78,7 +75,7 @@ class FaultTolerance(BaseDetDataset):
         """Why an image cannot be decoded, or else what the pipeline makes of it."""
         try:
             if self.backend_args is None and file_is_cut_off(path):
-                return DataFault(NOT_AN_IMAGE, path, CUT_OFF), None
+                return DataFault(Kind.NOT_AN_IMAGE, path, CUT_OFF), None
             return None, super().prepare_data(idx)
         except Exception:  # loaders may raise anything; if the image is sound, it is no data fault
             image = read_image(path, self.backend_args)
@@ -94,8 +91,9 @@ class FaultTolerance(BaseDetDataset):
         ]
         data = Compose(steps)(dict(info, img=np.zeros((1, 1, 3), np.uint8)))
         for sample in _samples(data):
-            meta = dict(img_path=info['img_path'], data_faults=[fault], unreadable=True)
-            sample.set_metainfo(meta)
+            sample.set_metainfo(
+                dict(img_path=info['img_path'], data_faults=[fault], unreadable=True)
+            )
         return data
 
     def _rand_another(self) -> int:

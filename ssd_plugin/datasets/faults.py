@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from mmcv.image import imfrombytes
@@ -17,29 +17,8 @@ from mmengine.fileio import get
 from PIL import Image
 from torch.utils.data import Dataset
 
-from ssd_plugin.datasets.annotations import AnnotatedImage
 from ssd_plugin.datasets.config import leaf_datasets
 from ssd_plugin.errors import DataRefusedError
-
-# Kinds of faults, as users read them. These leave out an image.
-NO_IMAGE = 'missing images'
-NOT_AN_IMAGE = 'unreadable images'
-NO_ANNOTATION = 'missing annotations'
-NOT_AN_ANNOTATION = 'unreadable annotations'
-# These leave out a ground-truth box.
-NOT_A_BOX = 'boxes without four numbers'
-UNKNOWN_CLASS = 'boxes of unknown classes'
-UNKNOWN_IMAGE = 'boxes of unknown images'
-NO_AREA = 'boxes without area'
-OUTSIDE = 'boxes outside the image'
-NOT_FINITE = 'boxes with non-finite coordinates'
-TOO_LARGE = 'boxes too large to train on'
-# These leave out nothing.
-ACROSS_THE_EDGE = 'boxes partly outside'
-DUPLICATE = 'duplicate boxes'
-OTHER_SIZE = 'images of another size than annotated'
-INCOMPLETE = 'annotations without area, iscrowd or a unique id'
-ALSO_IN_TRAIN = 'images also in train'
 
 TOLERANCE = 1  # pixels that a box may lie outside: some tools count from 0, some from 1
 CUT_OFF = 'the file is cut off'
@@ -47,6 +26,30 @@ JPEG_START, JPEG_SCAN, JPEG_END = b'\xff\xd8\xff', b'\xff\xda', b'\xff\xd9'
 EXIF_ORIENTATION = 0x0112  # from 5 on, the image is displayed turned by a quarter
 # A limit against images that are too large to decode; Pillow reads only headers here.
 Image.MAX_IMAGE_PIXELS = None
+
+
+class Kind:
+    """Kinds of faults, as users read them."""
+
+    # These leave out an image.
+    NO_IMAGE = 'missing images'
+    NOT_AN_IMAGE = 'unreadable images'
+    NO_ANNOTATION = 'missing annotations'
+    NOT_AN_ANNOTATION = 'unreadable annotations'
+    # These leave out a ground-truth box.
+    NOT_A_BOX = 'boxes without four numbers'
+    UNKNOWN_CLASS = 'boxes of unknown classes'
+    UNKNOWN_IMAGE = 'boxes of unknown images'
+    NO_AREA = 'boxes without area'
+    OUTSIDE = 'boxes outside the image'
+    NOT_FINITE = 'boxes with non-finite coordinates'
+    TOO_LARGE = 'boxes too large to train on'
+    # These leave out nothing.
+    ACROSS_THE_EDGE = 'boxes partly outside'
+    DUPLICATE = 'duplicate boxes'
+    OTHER_SIZE = 'images of another size than annotated'
+    INCOMPLETE = 'annotations without area, iscrowd or a unique id'
+    ALSO_IN_TRAIN = 'images also in train'
 
 
 class DataFault(NamedTuple):
@@ -60,6 +63,24 @@ class DataFault(NamedTuple):
         return f'{self.path}: {self.kind}' + (f', {self.detail}' if self.detail else '')
 
 
+class AnnotatedBox(NamedTuple):
+    """A ground-truth box with its class, as every reader of annotations returns it."""
+
+    name: str  # of the class
+    bbox: tuple[float, float, float, float]  # xyxy in pixels, from 0, as MMDetection has it
+    ignored: bool  # VOC's "difficult", COCO's "iscrowd"
+
+
+class AnnotatedImage(NamedTuple):
+    """An image, its ground-truth boxes, and what is wrong with its annotation."""
+
+    path: str  # as the annotation has it; of own data, relative to the data's root
+    size: tuple[int, int] | None  # (w, h) as annotated, None if not; of own data, as decoded
+    boxes: list[AnnotatedBox]
+    faults: list[DataFault]  # those of the boxes' coordinates are not among them
+    source: Any  # where it was read: the path of a VOC xml, the entry of a COCO json
+
+
 # ------------------------------------------------------------------------- images and their files
 
 
@@ -68,15 +89,15 @@ def read_image(path: str, backend_args: dict | None = None) -> np.ndarray | Data
     try:
         content = get(path, backend_args)
         if not content:
-            return DataFault(NOT_AN_IMAGE, path, 'the file is empty')
+            return DataFault(Kind.NOT_AN_IMAGE, path, 'the file is empty')
         if is_cut_off(content):
-            return DataFault(NOT_AN_IMAGE, path, CUT_OFF)
+            return DataFault(Kind.NOT_AN_IMAGE, path, CUT_OFF)
         image = imfrombytes(content)
     except FileNotFoundError:
-        return DataFault(NO_IMAGE, path)
+        return DataFault(Kind.NO_IMAGE, path)
     except Exception as error:  # decoders and storage raise nearly anything for broken files
-        return DataFault(NOT_AN_IMAGE, path, str(error))
-    return DataFault(NOT_AN_IMAGE, path, "OpenCV can't decode it") if image is None else image
+        return DataFault(Kind.NOT_AN_IMAGE, path, str(error))
+    return DataFault(Kind.NOT_AN_IMAGE, path, "OpenCV can't decode it") if image is None else image
 
 
 def image_size(path: str) -> tuple[int, int] | DataFault:
@@ -86,14 +107,14 @@ def image_size(path: str) -> tuple[int, int] | DataFault:
     """
     try:
         if file_is_cut_off(path):
-            return DataFault(NOT_AN_IMAGE, path, CUT_OFF)
+            return DataFault(Kind.NOT_AN_IMAGE, path, CUT_OFF)
         with Image.open(path) as image:
             turned = image.getexif().get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
             return image.size[::-1] if turned else image.size
     except FileNotFoundError:
-        return DataFault(NO_IMAGE, path)
+        return DataFault(Kind.NO_IMAGE, path)
     except Exception as error:  # Pillow's readers raise nearly anything for broken headers
-        return DataFault(NOT_AN_IMAGE, path, str(error))
+        return DataFault(Kind.NOT_AN_IMAGE, path, str(error))
 
 
 def is_cut_off(content: bytes) -> bool:
@@ -126,7 +147,7 @@ def size_faults(
     if annotated is None or tuple(annotated) == tuple(size):
         return []
     sizes = '{} x {} instead of {} x {}'.format(*annotated, *size)
-    return [DataFault(OTHER_SIZE, path, sizes)]
+    return [DataFault(Kind.OTHER_SIZE, path, sizes)]
 
 
 def image_name(sample: DetDataSample) -> str:
@@ -141,11 +162,11 @@ def box_fault(bbox: Iterable[float], width: float, height: float) -> str | None:
     """The kind of fault that a box xyxy has in an image of this size, all in pixels."""
     x1, y1, x2, y2 = bbox
     if x2 - x1 < 1 or y2 - y1 < 1:  # the rule of MMDetection's CocoDataset
-        return NO_AREA
+        return Kind.NO_AREA
     if x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
-        return OUTSIDE
+        return Kind.OUTSIDE
     beyond = max(-x1, -y1, x2 - width, y2 - height)
-    return ACROSS_THE_EDGE if beyond > TOLERANCE else None
+    return Kind.ACROSS_THE_EDGE if beyond > TOLERANCE else None
 
 
 def box_faults(image: AnnotatedImage, classes: Collection[str]) -> Iterator[DataFault]:
@@ -157,7 +178,7 @@ def box_faults(image: AnnotatedImage, classes: Collection[str]) -> Iterator[Data
             continue
         kind = box_fault(bbox, width, height)
         if kind is None and (name, bbox) in seen:
-            kind = DUPLICATE
+            kind = Kind.DUPLICATE
         seen.add((name, bbox))
         if kind:
             yield DataFault(kind, image.path, f'{name} {bbox} in {width} x {height}')

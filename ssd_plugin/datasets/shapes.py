@@ -39,44 +39,35 @@ def write_voc_shapes(
     num_train: int = 600,
     num_test: int = 100,
     seed: int = 0,
-    size_range: tuple[float, float] = SIZE_RANGE,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Draw a VOC tree: ``Annotations``, ``JPEGImages`` and ``ImageSets/Main`` under ``out``.
 
-    Image i depends only on ``seed``, ``size_range`` and i; the same versions of NumPy and OpenCV
-    write the same bytes. The first ``num_train`` images are ``trainval`` (every fifth is ``val``,
-    the others ``train``), the next ``num_test`` are ``test``. Files of the same names are replaced,
-    others are kept. The lists are written last: a tree that has them is complete.
+    Image i depends only on ``seed`` and i; the same versions of NumPy and OpenCV write the same
+    bytes. The first ``num_train`` images are ``trainval`` (every fifth is ``val``, the others
+    ``train``), the next ``num_test`` are ``test``. Files of the same names are replaced, others are
+    kept. The lists are written last: a tree that has them is complete.
 
-    Args:
-        size_range: smallest and largest longest side of a shape, as shares of the shorter
-            side of its image.
-        progress: called as ``progress(done, total)`` after each image.
-
-    Returns:
-        ``out`` as a Path.
+    ``progress(done, total)`` is called after each image. Returns ``out`` as a Path.
 
     Raises:
-        ValueError: a negative count, or a ``size_range`` that is not 0 < smallest <= largest <= 1.
+        ValueError: A number of images is negative.
     """
     if num_train < 0 or num_test < 0:
         raise ValueError(f'numbers of images must be >= 0, got {num_train} and {num_test}')
-    if not 0 < size_range[0] <= size_range[1] <= 1:
-        raise ValueError(f'size_range must be 0 < smallest <= largest <= 1, got {size_range}')
     out = Path(out)
     lists = out / 'ImageSets' / 'Main'
     for folder in (out / 'Annotations', out / 'JPEGImages', lists):
         folder.mkdir(parents=True, exist_ok=True)
     for split in ('train', 'val', 'trainval', 'test'):
         (lists / f'{split}.txt').unlink(missing_ok=True)
-    recipe = dict(num_train=num_train, num_test=num_test, seed=seed, size_range=list(size_range))
+    recipe = dict(num_train=num_train, num_test=num_test, seed=seed, size_range=list(SIZE_RANGE))
     (out / RECIPE_FILE).write_text(json.dumps(recipe) + '\n')
 
     names = [f'{number:06d}' for number in range(1, num_train + num_test + 1)]
     for i, name in enumerate(names):
         rng = np.random.default_rng((seed, i))
-        image, shapes = draw_image(rng, size_range)
+        image, shapes = draw_image(rng)
         quality = (cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(75, 96)))
         jpeg = cv2.imencode('.jpg', image, quality)[1]
         (out / 'JPEGImages' / f'{name}.jpg').write_bytes(jpeg.tobytes())
@@ -92,38 +83,34 @@ def write_voc_shapes(
     return out
 
 
-def draw_image(
-    rng: np.random.Generator, size_range: tuple[float, float] = SIZE_RANGE
-) -> tuple[np.ndarray, list[Shape]]:
-    """Draw one image of 1 to ``MAX_SHAPES`` shapes.
+def draw_image(rng: np.random.Generator) -> tuple[np.ndarray, list[Shape]]:
+    """Draw one image of 1 to ``MAX_SHAPES`` shapes, (H, W, 3) uint8 in OpenCV's BGR order.
 
-    Returns:
-        The image, (H, W, 3) uint8 in OpenCV's BGR order, and its shapes from back to front. A
-        box spans those pixels of its shape that show, as VOC's annotators were asked to draw it.
+    Its shapes are returned from back to front. A box spans those pixels of its shape that show, as
+    VOC's annotators were asked to draw it.
     """
     width, height = IMAGE_SIZES[rng.integers(len(IMAGE_SIZES))]
     image = _background(rng, height, width)  # (3, H, W): NumPy is faster so than with (H, W, 3)
     owner = np.full((height, width), -1, np.int8)  # index of the shape that a pixel shows
-    names: list[str] = []
-    masks: list[np.ndarray] = []
+    drawn: list[tuple[str, np.ndarray]] = []  # names and masks of the shapes
     for _ in range(rng.integers(1, MAX_SHAPES + 1)):
         for _ in range(20):  # until a place is found where it hides no other shape
             name = CLASSES[rng.integers(len(CLASSES))]
-            log_size = rng.uniform(*np.log(size_range))
+            log_size = rng.uniform(*np.log(SIZE_RANGE))
             sprite = _sprite(rng, name, np.exp(log_size) * min(height, width))
             x, y = _place(rng, sprite, height, width)
             mask = sprite.max(axis=0) >= 0.5
             candidate = owner.copy()
             inside, part = _clip(height, width, mask.shape, x, y)
-            candidate[inside][mask[part]] = len(names)
-            shown = [(candidate == i).sum() / m.sum() for i, m in enumerate([*masks, mask])]
+            candidate[inside][mask[part]] = len(drawn)
+            masks = [*(other for _, other in drawn), mask]
+            shown = [(candidate == i).sum() / m.sum() for i, m in enumerate(masks)]
             if min(shown) >= MIN_VISIBLE:
                 _paint(rng, image, sprite, x, y)
                 owner = candidate
-                names.append(name)
-                masks.append(mask)
+                drawn.append((name, mask))
                 break
-    shapes = [_describe(name, mask, owner == i) for i, (name, mask) in enumerate(zip(names, masks))]
+    shapes = [_describe(name, mask, owner == i) for i, (name, mask) in enumerate(drawn)]
     return _photograph(rng, image), shapes
 
 
@@ -283,23 +270,24 @@ def _photograph(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
 
 def _to_xml(name: str, image_shape: tuple, shapes: list[Shape]) -> bytes:
     """A VOC annotation: 1-based coordinates, both ends inside."""
-    root = ET.Element('annotation')
     height, width, depth = image_shape
-    _add(root, folder='shapes', filename=f'{name}.jpg')
-    source = ET.SubElement(root, 'source')
-    _add(source, database='drawn shapes', annotation='PASCAL VOC2007', image='drawn')
-    _add(ET.SubElement(root, 'size'), width=width, height=height, depth=depth)
-    _add(root, segmented=0)
+    root = ET.Element('annotation')
+    source = dict(database='drawn shapes', annotation='PASCAL VOC2007', image='drawn')
+    _add(root, folder='shapes', filename=f'{name}.jpg', source=source)
+    _add(root, size=dict(width=width, height=height, depth=depth), segmented=0)
     for shape in shapes:
-        element = ET.SubElement(root, 'object')
-        _add(element, name=shape.name, pose='Unspecified')
-        _add(element, truncated=int(shape.truncated), difficult=int(shape.difficult))
+        flags = dict(truncated=int(shape.truncated), difficult=int(shape.difficult))
         corners = dict(zip(('xmin', 'ymin', 'xmax', 'ymax'), (c + 1 for c in shape.box)))
-        _add(ET.SubElement(element, 'bndbox'), **corners)
+        _add(root, object=dict(name=shape.name, pose='Unspecified', **flags, bndbox=corners))
     ET.indent(root, '\t')
     return ET.tostring(root) + b'\n'
 
 
 def _add(parent: ET.Element, **fields: object) -> None:
+    """Add a child for each field, whose value is its text or the fields below it."""
     for tag, value in fields.items():
-        ET.SubElement(parent, tag).text = str(value)
+        child = ET.SubElement(parent, tag)
+        if isinstance(value, dict):
+            _add(child, **value)
+        else:
+            child.text = str(value)

@@ -10,15 +10,8 @@ from mmdet.datasets import VOCDataset, XMLDataset
 from mmdet.registry import DATASETS
 from mmengine.fileio import get_local_path, list_from_file
 
-from ssd_plugin.datasets.annotations import AnnotatedBox, AnnotatedImage
 from ssd_plugin.datasets.fault_tolerance import FaultTolerance
-from ssd_plugin.datasets.faults import (
-    NO_ANNOTATION,
-    NOT_AN_ANNOTATION,
-    UNKNOWN_CLASS,
-    DataFault,
-    read_image,
-)
+from ssd_plugin.datasets.faults import AnnotatedBox, AnnotatedImage, DataFault, Kind, read_image
 
 # What reading a faulty file raises: LookupError for an unknown encoding, OverflowError for an
 # infinite coordinate.
@@ -64,7 +57,7 @@ class CheckedXMLDataset(FaultTolerance, XMLDataset):
         """Record the classes that the data set has not, whose boxes are left out."""
         unknown = sorted({box.name for box in image.boxes}.difference(self.metainfo['classes']))
         if unknown:
-            self.faults.append(DataFault(UNKNOWN_CLASS, image.source, ', '.join(unknown)))
+            self.faults.append(DataFault(Kind.UNKNOWN_CLASS, image.source, ', '.join(unknown)))
 
     def _instances(self, image: AnnotatedImage) -> list[dict]:
         """The boxes of known classes as MMDetection has them; it ignores small ones on request."""
@@ -134,9 +127,9 @@ def read_annotation(path: str, backend_args: dict | None = None) -> AnnotatedIma
         boxes = [_read_box(element) for element in root.findall('object')]
         return AnnotatedImage(root.findtext('filename') or '', _read_size(root), boxes, [], path)
     except FileNotFoundError:
-        return DataFault(NO_ANNOTATION, path)
+        return DataFault(Kind.NO_ANNOTATION, path)
     except ERRORS as error:
-        return DataFault(NOT_AN_ANNOTATION, path, str(error))
+        return DataFault(Kind.NOT_AN_ANNOTATION, path, str(error))
 
 
 class _WithoutDoctype(ET.TreeBuilder):

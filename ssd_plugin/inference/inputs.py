@@ -14,7 +14,7 @@ import numpy as np
 from mmcv import VideoReader
 from mmdet.apis.det_inferencer import IMG_EXTENSIONS
 
-from ssd_plugin.datasets.faults import NOT_AN_IMAGE, DataFault, read_image
+from ssd_plugin.datasets.faults import DataFault, Kind, read_image
 from ssd_plugin.errors import InputError
 
 VIDEO_EXTENSIONS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv')
@@ -103,7 +103,7 @@ def _read_video(path: str, name: str) -> Iterator[Image | DataFault]:
     finally:
         capture.release()
     if frame == 0:
-        yield DataFault(NOT_AN_IMAGE, path, "OpenCV can't decode it as a video")
+        yield DataFault(Kind.NOT_AN_IMAGE, path, "OpenCV can't decode it as a video")
 
 
 def frame_rate(path: str) -> float:

@@ -11,12 +11,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from ssd_plugin.datasets.annotations import AnnotatedImage
 from ssd_plugin.datasets.coco import CocoDocument, complete, number_anew
-from ssd_plugin.datasets.faults import DataFault
-from ssd_plugin.datasets.own_data.files import subfolder, subfolders, write_text
-from ssd_plugin.datasets.own_data.parts import CANONICAL, choose_parts
-from ssd_plugin.datasets.own_data.records import Parts, look_at
+from ssd_plugin.datasets.faults import AnnotatedImage, DataFault
+from ssd_plugin.datasets.own_data.parts import CANONICAL, Parts, choose_parts
+from ssd_plugin.datasets.own_data.records import look_at, subfolder, subfolders, write_text
 from ssd_plugin.errors import DataRootError
 
 MAX_NAMES = 4  # that an error lists
@@ -196,9 +194,7 @@ def copy_for(
 def ordered_categories(document: CocoDocument, classes: list[str]) -> list[dict]:
     """A json's categories, each name once, the classes first; as they are if they are so already.
 
-    Args:
-        document: The json.
-        classes: Names, some of which may be of no category yet.
+    Some of the classes may be of no category yet.
     """
     by_name: dict[str, dict] = {}  # of several categories with one name, the first
     for category in document.categories:

@@ -22,14 +22,10 @@ MIN_ITERATIONS = 1000  # of a shorter schedule that is proposed
 def fit_data(
     cfg: Config, source: Source, classes: Sequence[str], files: Mapping[str, Path]
 ) -> None:
-    """Point a config to a data set: classes, data sets and evaluators. Pipelines stay.
+    """Point a config, in place, to a data set: classes, data sets, evaluators. Pipelines stay.
 
-    Args:
-        cfg: The config, changed in place.
-        source: The data set.
-        classes: In the order of their labels.
-        files: The file that says which images are in a part, by part. A config's test data are
-            ``val`` where there is no ``test``.
+    ``classes`` are in the order of their labels; ``files`` say which images are in a part, by part.
+    A config's test data are ``val`` where there is no ``test``.
 
     Raises:
         DataRootError: The model is not one of those whose number of classes can be set.
@@ -123,11 +119,8 @@ def fit_batch(cfg: Config, num_images: int, processes: int) -> str | None:
 def scale_learning_rate(cfg: Config, base: int, processes: int, given: bool) -> str:
     """Have MMEngine scale the learning rate with the batch, and say what it becomes.
 
-    Args:
-        cfg: The config, changed in place.
-        base: The batch that its learning rate is for, if it has no ``auto_scale_lr``.
-        processes: How many processes train together.
-        given: Whether the user has set the learning rate, or its scaling.
+    ``base`` is the batch that it is for if the config has no ``auto_scale_lr``; ``given`` says
+    whether the user has set the learning rate, or its scaling.
     """
     rate, batch = cfg.optim_wrapper.optimizer.lr, cfg.train_dataloader.batch_size * processes
     if given:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-
-from ssd_plugin.datasets.own_data.records import Parts
+from typing import NamedTuple
 
 SYNONYMS = {
     'train': ('train', 'training'),
@@ -15,6 +14,18 @@ SYNONYMS = {
 }
 CANONICAL = {word: part for part, words in SYNONYMS.items() for word in words}
 SHARE, SEED = 0.2, 0  # of a validation part that is drawn here
+
+
+class Parts(NamedTuple):
+    """The names of the images of train, val and perhaps test, and where that comes from."""
+
+    names: dict[str, list[str]]
+    origin: str
+
+    @property
+    def evaluated(self) -> str:
+        """The part that a trained detector is tested on."""
+        return 'test' if 'test' in self.names else 'val'
 
 
 def choose_parts(
@@ -29,10 +40,8 @@ def choose_parts(
     3. Evaluation takes ``val``, or else ``test``, or else a fifth of the images for training. Where
        there are both, ``test`` is left for the end.
 
-    Args:
-        lists: Names of images, by some of train, val, test and trainval.
-        everything: Names of all images.
-        benchmark: Whether this is Pascal VOC itself.
+    ``lists`` are names of images, by some of train, val, test and trainval; ``everything`` are the
+    names of all; ``benchmark`` says whether this is Pascal VOC itself.
     """
     unique = {part: list(dict.fromkeys(names)) for part, names in lists.items() if names}
     if benchmark and {'trainval', 'test'} <= unique.keys():

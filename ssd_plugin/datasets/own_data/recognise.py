@@ -6,8 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from ssd_plugin.datasets.own_data.coco import find_coco, json_files, part_of
-from ssd_plugin.datasets.own_data.files import subfolders
-from ssd_plugin.datasets.own_data.records import Source
+from ssd_plugin.datasets.own_data.records import Source, subfolders
 from ssd_plugin.datasets.own_data.voc import find_voc
 from ssd_plugin.errors import DataRootError
 

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from ssd_plugin.datasets.annotations import AnnotatedImage
-from ssd_plugin.datasets.faults import DataFault, image_size, size_faults
-
-
-class Parts(NamedTuple):
-    """The names of the images of train, val and perhaps test, and where that comes from."""
-
-    names: dict[str, list[str]]
-    origin: str
-
-    @property
-    def evaluated(self) -> str:
-        """The part that a trained detector is tested on."""
-        return 'test' if 'test' in self.names else 'val'
+from ssd_plugin.datasets.faults import AnnotatedImage, DataFault, image_size, size_faults
+from ssd_plugin.datasets.own_data.parts import Parts
 
 
 class Source(Protocol):
@@ -68,3 +57,24 @@ def look_at(root: Path, path: str, image: AnnotatedImage) -> AnnotatedImage | Da
     found = [fault._replace(path=path) for fault in image.faults]
     found = size_faults(path, image.size, size) + found
     return image._replace(path=path, size=size, faults=found)
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in a folder, without hidden ones."""
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if entry.is_dir())
+    return [folder / name for name in names if not name.startswith('.')]
+
+
+def subfolder(folder: Path, *names: str) -> Path | None:
+    """The subfolder with the first of these names, in small or capital letters."""
+    found = {path.name.lower(): path for path in folder.iterdir() if path.is_dir()}
+    return next((found[name] for name in names if name in found), None)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file at once: the processes of one training all write it, and read it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f'{path.name}.{os.getpid()}.part')
+    part.write_text(text, encoding='utf-8')
+    part.replace(path)

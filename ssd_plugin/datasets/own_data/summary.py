@@ -3,37 +3,39 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 
+from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-from ssd_plugin.datasets.annotations import AnnotatedImage
-from ssd_plugin.datasets.faults import ALSO_IN_TRAIN, DataFault, box_faults, count_kinds
+from ssd_plugin.datasets.faults import AnnotatedImage, DataFault, Kind, box_faults, count_kinds
 from ssd_plugin.datasets.own_data.records import Source
 from ssd_plugin.errors import DataRootError
+
+MIN_FOR_BAR = 2000  # images; fewer are read before a progress bar is of use
 
 
 class DataSet:
     """The images of some parts of a data set, and what is wrong with them.
 
-    Args:
-        source: Where they come from.
-        parts: Which to read.
-        track: Wraps the list of jobs while it is gone through, to show progress.
+    With ``show_progress`` a bar on standard error shows how far many images are read.
 
     Raises:
         DataRootError: No image of a part can be used.
     """
 
-    def __init__(
-        self, source: Source, parts: Iterable[str], track: Callable[[list], Iterable] = iter
-    ) -> None:
+    def __init__(self, source: Source, parts: Iterable[str], show_progress: bool = False) -> None:
         self.source = source
         self.images: dict[str, list[AnnotatedImage]] = {part: [] for part in parts}
         self.faults = {part: source.strays(part) for part in self.images}
         train = set(source.parts.names['train'])
-        for part, name in track([(p, name) for p in self.images for name in source.parts.names[p]]):
+        jobs = [(part, name) for part in self.images for name in source.parts.names[part]]
+        title, screen = f'Reading {len(jobs)} images', Console(stderr=True)
+        hidden = not show_progress or len(jobs) < MIN_FOR_BAR
+        for part, name in track(jobs, title, console=screen, transient=True, disable=hidden):
             image = source.read(part, name)
             if isinstance(image, DataFault):
                 self.faults[part].append(image)
@@ -41,17 +43,14 @@ class DataSet:
             self.images[part].append(image)
             self.faults[part] += image.faults
             if part != 'train' and name in train:
-                self.faults[part].append(DataFault(ALSO_IN_TRAIN, image.path))
+                self.faults[part].append(DataFault(Kind.ALSO_IN_TRAIN, image.path))
         for part, images in self.images.items():
             if not images:
-                self._refuse(part)
-
-    def _refuse(self, part: str) -> None:
-        found = self.faults[part]
-        example = f' ({found[0].path}: {found[0].detail or found[0].kind})' if found else ''
-        raise DataRootError(
-            f'{self.source.root}: no images for {part}: {count_kinds(found) or "none"}{example}'
-        )
+                found = self.faults[part]
+                reason = count_kinds(found) or 'none'
+                if found:
+                    reason += f' ({found[0].path}: {found[0].detail or found[0].kind})'
+                raise DataRootError(f'{source.root}: no images for {part}: {reason}')
 
     def count_boxes(self) -> dict[str, Counter]:
         """How many boxes there are of each class, by part."""
@@ -63,6 +62,13 @@ class DataSet:
     def classes(self) -> list[str]:
         """All classes, in the order of the data."""
         return self.source.classes(set().union(*self.count_boxes().values()))
+
+    def write(self, classes: Sequence[str], folder: Path) -> dict[str, Path]:
+        """Write the files that say which images are in a part; their paths by part."""
+        return {
+            part: self.source.write(part, images, classes, folder)
+            for part, images in self.images.items()
+        }
 
     def all_faults(self, classes: Collection[str]) -> list[tuple[str, DataFault]]:
         """The faults of images and annotations, and of boxes of the given classes, with parts."""
@@ -77,13 +83,7 @@ class DataSet:
 def make_table(
     data: DataSet, classes: Sequence[str], found: Iterable[tuple[str, DataFault]]
 ) -> Table:
-    """Numbers of images, of boxes of each class and of faults, with a column for each part.
-
-    Args:
-        data: The data set.
-        classes: Those that are used.
-        found: Its faults, with their parts.
-    """
+    """Numbers of images, of boxes of each class used and of faults, with a column for each part."""
     parts = list(data.images)
     table = Table('')
     for part in parts:

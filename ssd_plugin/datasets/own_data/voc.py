@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PureWindowsPath
 
-from ssd_plugin.datasets.annotations import AnnotatedImage
-from ssd_plugin.datasets.faults import DataFault
-from ssd_plugin.datasets.own_data.files import list_images, subfolder, write_text
-from ssd_plugin.datasets.own_data.parts import CANONICAL, choose_parts
-from ssd_plugin.datasets.own_data.records import Parts, look_at
+from ssd_plugin.datasets.faults import AnnotatedImage, DataFault
+from ssd_plugin.datasets.own_data.parts import CANONICAL, Parts, choose_parts
+from ssd_plugin.datasets.own_data.records import look_at, subfolder, write_text
 from ssd_plugin.datasets.voc import read_annotation
 
 YEAR = re.compile(r'VOC\d{4}')
+SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 
 
 @dataclass
@@ -28,8 +28,9 @@ class Tree:
 
     @cached_property
     def image_names(self) -> dict[str, str]:
-        """The file names of its images by their stems."""
-        return list_images(self.images)
+        """The file names of its images by their stems; of two with one stem, the JPEG's."""
+        names = [name for name in os.listdir(self.images) if name.lower().endswith(SUFFIXES)]
+        return {os.path.splitext(name)[0]: name for name in sorted(names, reverse=True)}
 
 
 def find_voc(root: Path) -> VOCSource | None:

@@ -16,20 +16,14 @@ def draw_window(
 ) -> np.ndarray:
     """Draw one window as SSD's crop does.
 
-    1. Each sampler offers a window: one the whole canvas, one any window. Each of the others draws
-       50 windows and offers the first with which at least one box reaches the sampler's IoU, or
-       none.
+    1. Each sampler offers a window: one the whole canvas, one any window. Each of the others, one
+       for each of ``min_ious``, draws 50 windows and offers the first with which at least one box
+       reaches that IoU, or none.
     2. One of the offers is taken with equal probability: the first in a random order of the
        samplers, so that those after it need not draw.
 
-    Args:
-        generator: Source of the random numbers.
-        bboxes: Ground-truth boxes (G, 4) xyxy as fractions of the canvas's sides.
-        min_ious: The IoU that each of the other samplers requires.
-        min_scale: Smallest scale of a window.
-
-    Returns:
-        The window, (4,) xyxy as fractions of the canvas's sides.
+    The ground-truth boxes (G, 4) and the window that is returned, (4,), are xyxy as fractions of
+    the canvas's sides; ``min_scale`` is the smallest scale of a window.
     """
     for sampler in generator.random(len(min_ious) + 2).argsort():
         if sampler == len(min_ious):
@@ -44,16 +38,10 @@ def draw_window(
 
 
 def draw_windows(generator: np.random.Generator, number: int, min_scale: float) -> np.ndarray:
-    """Draw windows, whatever is in them.
+    """Draw N windows, whatever is in them; the scale is the square root of a window's area.
 
-    Args:
-        generator: Source of the random numbers.
-        number: How many, N.
-        min_scale: Smallest scale; the scale is the square root of a window's area.
-
-    Returns:
-        An array (2, 2, N): x and y of the top left corners, then of the bottom right corners, as
-        fractions of the canvas's sides. The aspect (width / height) is one of such fractions, too.
+    Returns an array (2, 2, N): x and y of the top left corners, then of the bottom right corners,
+    as fractions of the canvas's sides. The aspect (width / height) is one of such fractions, too.
     """
     scale = generator.uniform(min_scale, 1, number)
     aspect = generator.uniform(*ASPECT_RANGE, number)
@@ -70,15 +58,10 @@ def draw_windows(generator: np.random.Generator, number: int, min_scale: float) 
 
 
 def meets(windows: np.ndarray, bboxes: np.ndarray, min_iou: float) -> np.ndarray:
-    """Whether at least one box reaches an IoU with a window.
+    """Whether at least one box reaches an IoU, above 0, with a window, a bool array (N,).
 
-    Args:
-        windows: (2, 2, N), as from :func:`draw_windows`.
-        bboxes: (G, 4) xyxy in the unit of the windows. Boxes without area or with NaN reach none.
-        min_iou: The IoU, above 0.
-
-    Returns:
-        A bool array (N,).
+    The windows (2, 2, N) are as from :func:`draw_windows`, the boxes (G, 4) xyxy in their unit.
+    Boxes without area or with NaN reach none.
     """
     low, high = windows  # (2, N)
     corners = bboxes.T.reshape(2, 2, -1, 1)  # (2, 2, G, 1)

@@ -25,19 +25,13 @@ class Span(NamedTuple):
 def visible_span(start: int, stop: int, offset: int, size: int, length: int) -> Span | None:
     """The visible pixels of an image in a window, along one axis.
 
+    The window goes from pixel ``start`` to ``stop`` of the canvas, the image of ``size`` pixels
+    begins at ``offset``, and the output has ``length`` pixels. The answer is None if less than half
+    a pixel of the output would be visible.
+
     ``cv2.resize`` cannot begin between two pixels of its output. Where the image begins inside the
     window, that would shift it by up to half a pixel. So its first pixel is repeated as often as
     it takes for the beginning to fall nearly on a pixel of the output.
-
-    Args:
-        start: Where the window starts on the canvas, in pixels.
-        stop: Where the window stops.
-        offset: Where the image starts on the canvas.
-        size: Number of the image's pixels.
-        length: Number of the output's pixels.
-
-    Returns:
-        The span, or None if less than half a pixel of the output would be visible.
     """
     first, last = max(start, offset), min(stop, offset + size)
     if first >= last:
@@ -66,22 +60,14 @@ def resize(
 ) -> np.ndarray:
     """Resize the visible part of an image to the size of its place in the output.
 
-    Args:
-        part: The spans' source pixels, (h, w, 3) uint8.
-        across: The span from left to right.
-        down: The span from top to bottom.
-        scale_factor: (w, h), from pixels of the image to pixels of the output.
-        interpolation: OpenCV's constant.
-
-    Returns:
-        The spans' target pixels, (h, w, 3) uint8.
+    The part is the spans' source pixels, (h, w, 3) uint8, the answer their target pixels. The
+    factors (w, h) lead from pixels of the image to pixels of the output.
     """
     if across.lead or down.lead:
         part = cv2.copyMakeBorder(part, down.lead, 0, across.lead, 0, cv2.BORDER_REPLICATE)
     # Given factors instead of a size, cv2.resize keeps to them exactly.
-    factors: dict[str, Any] = dict(
-        fx=scale_factor[0], fy=scale_factor[1], interpolation=interpolation
-    )
+    fx, fy = scale_factor
+    factors: dict[str, Any] = dict(fx=fx, fy=fy, interpolation=interpolation)
     shrinks = max(scale_factor) < 1
     if interpolation == cv2.INTER_LANCZOS4 or (interpolation == cv2.INTER_AREA and shrinks):
         # OpenCV is faster here with floats than with 8 bits: twice for Lanczos, by a third for
@@ -98,17 +84,10 @@ def resize(
 def distort(
     image: np.ndarray, brightness: int, contrast: float, saturation: float, hue: float
 ) -> np.ndarray:
-    """Distort the colours of an image, in the order of the arguments.
+    """Distort the colours of an image (h, w, 3) uint8, BGR, which is not changed.
 
-    Args:
-        image: (h, w, 3) uint8, BGR; it is not changed.
-        brightness: Grey levels to add; 0 does nothing.
-        contrast: Factor of the grey levels; 1 does nothing.
-        saturation: Factor of the saturation; 1 does nothing.
-        hue: Degrees to rotate the hue by; 0 does nothing.
-
-    Returns:
-        An image of the same shape and type; values are clipped to 0 and 255 after each step.
+    In this order: add grey levels, multiply them by the contrast, multiply the saturation, rotate
+    the hue by degrees. Values are clipped to 0 and 255 after each step.
     """
     if brightness:
         image = cv2.add(image, (brightness, brightness, brightness, 0))  # type: ignore[call-overload]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import signature
 from math import inf
 from numbers import Real
 from typing import NamedTuple
@@ -151,21 +152,16 @@ class SSDAugment(BaseTransform):
         for key in ('gt_bboxes_labels', 'gt_ignore_flags'):
             if key in results:
                 results[key] = results[key][kept]
-        results['img_shape'] = results['img'].shape[:2]
-        results['scale_factor'] = self._scale_factor(plan)
-        results['flip'] = plan.flip
-        results['flip_direction'] = 'horizontal' if plan.flip else None
+        results.update(img_shape=self.scale[::-1], scale_factor=self._scale_factor(plan))
+        results.update(flip=plan.flip, flip_direction='horizontal' if plan.flip else None)
         return results
 
     def draw(
         self, generator: np.random.Generator, img_shape: tuple[int, int], bboxes: np.ndarray
     ) -> Plan:
-        """Make all random choices.
+        """Make all random choices for an image (h, w); the same state gives the same plan.
 
-        Args:
-            generator: Source of the random numbers: the same state gives the same plan.
-            img_shape: (h, w) of the image.
-            bboxes: Boxes (n, 4) xyxy in pixels, for which a window may be taken.
+        A window may be taken for the boxes (n, 4), xyxy in pixels.
         """
         distortion = (
             round(_maybe(generator, (-self.brightness_delta, self.brightness_delta), 0)),
@@ -215,14 +211,9 @@ class SSDAugment(BaseTransform):
         return output.transpose(1, 2, 0)
 
     def apply_to_bboxes(self, bboxes: np.ndarray, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
-        """Boxes in the output.
+        """The boxes that stay, (m, 4) xyxy in pixels of the output, and which they are, bool (n,).
 
-        Args:
-            bboxes: (n, 4) xyxy in pixels, from :func:`clean`.
-            plan: The random choices for the image.
-
-        Returns:
-            The boxes that stay, (m, 4) xyxy in pixels of the output, and which they are, bool (n,).
+        They are given as (n, 4) xyxy in pixels of the image, from :func:`clean`.
         """
         corners = bboxes.reshape(-1, 2, 2) + plan.offset  # (n, 2, 2), on the canvas
         low, high = np.array(plan.window).reshape(2, 2)
@@ -272,10 +263,7 @@ class SSDAugment(BaseTransform):
                 raise ValueError(f'SSDAugment moves boxes, and cannot move {key}')
 
     def __repr__(self) -> str:
-        names = (
-            'scale', 'mean', 'to_rgb', 'brightness_delta', 'contrast_range', 'saturation_range',
-            'hue_delta', 'ratio_range', 'min_ious', 'min_crop_size', 'flip_prob',
-        )  # fmt: skip
+        names = list(signature(type(self)).parameters)
         return f'{type(self).__name__}({", ".join(f"{n}={getattr(self, n)}" for n in names)})'
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -19,11 +19,8 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from ssd_plugin.datasets.faults import (
-    NO_AREA,
-    NOT_FINITE,
-    OUTSIDE,
-    TOO_LARGE,
     DataFault,
+    Kind,
     count_kinds,
     image_name,
     known_faults,
@@ -87,19 +84,14 @@ class DataFaultHook(Hook):
     def _before_iter(self, runner: Runner, batch_idx: int, data_batch: dict, mode: str) -> None:
         """Collect the faults of a batch; in training, check its labels and count its faulty boxes.
 
-        MMEngine calls it before each iteration of train, val and test.
-
-        Args:
-            runner: The runner.
-            batch_idx: Not used.
-            data_batch: What a detection data loader gives: ``data_samples`` is a list of
-                ``DetDataSample`` with ``gt_instances``, ``img_shape`` and ``img_path`` (or
-                ``img_id``), in evaluation perhaps a list of them for each image.
-            mode: The split: train, val or test.
+        MMEngine calls it before each iteration of train, val and test, which is the ``mode``.
         """
+        # With gt_instances, img_shape and img_path (or img_id); in evaluation perhaps a list of
+        # views for each image.
         samples = data_batch['data_samples']
-        for sample in _flat(samples):
-            self.faults.update((mode, fault) for fault in sample.get('data_faults', ()))
+        for sample in samples:
+            for view in sample if isinstance(sample, (list, tuple)) else [sample]:
+                self.faults.update((mode, fault) for fault in view.get('data_faults', ()))
         if mode != 'train':
             return
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
@@ -190,11 +182,11 @@ def find_faulty_boxes(samples: Sequence[DetDataSample]) -> dict[str, Counter]:
 def _kind_of(bbox: Tensor) -> str:
     """Why a box (4,) xyxy that cannot be trained on cannot."""
     if not bbox.isfinite().all():
-        return NOT_FINITE
+        return Kind.NOT_FINITE
     size = bbox[2:] - bbox[:2]
     if (size < SMALLEST_SIDE).any():
-        return NO_AREA
-    return TOO_LARGE if (size > LARGEST_SIDE).any() else OUTSIDE
+        return Kind.NO_AREA
+    return Kind.TOO_LARGE if (size > LARGEST_SIDE).any() else Kind.OUTSIDE
 
 
 def keep_largest(known: dict, new: dict, size: Callable[..., int]) -> None:
@@ -210,19 +202,8 @@ def drop_unreadable(model: BaseDetector, inputs: tuple, outputs: object) -> None
             sample.pred_instances = sample.pred_instances[:0]
 
 
-def _flat(samples: Sequence) -> Iterator[DetDataSample]:
-    """The samples of a batch; an image with several views has a list of them."""
-    for sample in samples:
-        yield from sample if isinstance(sample, (list, tuple)) else [sample]
-
-
 def check_labels(labels: Sequence[Tensor], num_classes: int, images: Sequence[str]) -> None:
-    """Refuse labels that are not 0 to ``num_classes`` - 1.
-
-    Args:
-        labels: (n,) int64, on the CPU, of each image.
-        num_classes: C.
-        images: Their names.
+    """Refuse labels, (n,) int64 on the CPU of each image, that are not 0 to ``num_classes`` - 1.
 
     Raises:
         DataRefusedError: If there are such; it names the first image with one.

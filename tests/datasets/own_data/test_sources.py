@@ -11,19 +11,7 @@ from mmdet.evaluation import CocoMetric
 from mmdet.registry import DATASETS
 from PIL import Image
 
-from ssd_plugin.datasets.faults import (
-    ACROSS_THE_EDGE,
-    ALSO_IN_TRAIN,
-    NO_ANNOTATION,
-    NO_AREA,
-    NO_IMAGE,
-    NOT_A_BOX,
-    NOT_AN_ANNOTATION,
-    NOT_AN_IMAGE,
-    OTHER_SIZE,
-    OUTSIDE,
-    UNKNOWN_CLASS,
-)
+from ssd_plugin.datasets.faults import Kind
 from ssd_plugin.datasets.own_data.parts import choose_parts
 from ssd_plugin.datasets.own_data.recognise import recognise
 from ssd_plugin.datasets.own_data.summary import DataSet
@@ -299,12 +287,12 @@ def test_a_list_to_train_on_alone_is_divided():
 # ------------------------------------------------------------------------------------ faults
 
 BOXES = {
-    (20, 20, 20, 30): NO_AREA,
-    (20, 30, 30, 20): NO_AREA,
-    (90, 20, 99, 30): OUTSIDE,
-    (-9, -9, -2, -2): OUTSIDE,
-    (70, 20, 90, 30): ACROSS_THE_EDGE,
-    (-9, 20, 10, 30): ACROSS_THE_EDGE,
+    (20, 20, 20, 30): Kind.NO_AREA,
+    (20, 30, 30, 20): Kind.NO_AREA,
+    (90, 20, 99, 30): Kind.OUTSIDE,
+    (-9, -9, -2, -2): Kind.OUTSIDE,
+    (70, 20, 90, 30): Kind.ACROSS_THE_EDGE,
+    (-9, 20, 10, 30): Kind.ACROSS_THE_EDGE,
     (0, 0, 80, 60): None,
     (1, 1, 81, 61): None,
 }
@@ -346,7 +334,7 @@ UNREADABLE = {
 def test_an_unreadable_annotation_is_left_out(case, tmp_path):
     write_voc(tmp_path, NAMES[:4], dict(train=NAMES[:3], val=NAMES[3:4]))
     (tmp_path / 'Annotations' / 'image 01.xml').write_text(UNREADABLE[case])
-    assert found_faults(tmp_path) == [(NOT_AN_ANNOTATION, 'Annotations/image 01.xml')]
+    assert found_faults(tmp_path) == [(Kind.NOT_AN_ANNOTATION, 'Annotations/image 01.xml')]
     assert paths(tmp_path)['train'] == ['JPEGImages/image 00.jpg', 'JPEGImages/image 02.jpg']
 
 
@@ -359,11 +347,17 @@ def test_missing_and_unreadable_images_are_left_out(tmp_path):
     (images / JPEGS[3]).write_bytes(b'\xff\xd8\xff\xe0 and what a JPEG has not')
     write_image(images / JPEGS[4], size=(60, 80))
     write_image(images / 'not annotated.jpg')
-    kinds = (NO_IMAGE, NOT_AN_IMAGE, NOT_AN_IMAGE, NOT_AN_IMAGE, OTHER_SIZE)
+    kinds = (
+        Kind.NO_IMAGE,
+        Kind.NOT_AN_IMAGE,
+        Kind.NOT_AN_IMAGE,
+        Kind.NOT_AN_IMAGE,
+        Kind.OTHER_SIZE,
+    )
     assert found_faults(tmp_path) == [
         *((kind, f'JPEGImages/{name}') for kind, name in zip(kinds, JPEGS)),
-        (NO_ANNOTATION, 'Annotations/nowhere.xml'),
-        (ALSO_IN_TRAIN, 'JPEGImages/image 05.jpg'),
+        (Kind.NO_ANNOTATION, 'Annotations/nowhere.xml'),
+        (Kind.ALSO_IN_TRAIN, 'JPEGImages/image 05.jpg'),
     ]
     assert paths(tmp_path)['train'] == [f'JPEGImages/{name}' for name in JPEGS[4:6]]
     notes = recognise(tmp_path).notes
@@ -410,15 +404,15 @@ def test_faults_of_a_coco_json(tmp_path):
     images += [dict(id=77), dict(images[5], file_name='again.jpg')]
     save_json(tmp_path / 'train.json', document)
     assert found_faults(tmp_path) == [
-        (NOT_AN_ANNOTATION, 'train.json'),
-        (NOT_AN_ANNOTATION, 'again.jpg'),
-        (NO_IMAGE, JPEGS[0]),
-        (NOT_AN_IMAGE, JPEGS[1]),
-        (OTHER_SIZE, JPEGS[2]),
-        (NOT_A_BOX, JPEGS[3]),
-        (UNKNOWN_CLASS, JPEGS[4]),
-        (NOT_A_BOX, JPEGS[5]),
-        (ALSO_IN_TRAIN, JPEGS[5]),
+        (Kind.NOT_AN_ANNOTATION, 'train.json'),
+        (Kind.NOT_AN_ANNOTATION, 'again.jpg'),
+        (Kind.NO_IMAGE, JPEGS[0]),
+        (Kind.NOT_AN_IMAGE, JPEGS[1]),
+        (Kind.OTHER_SIZE, JPEGS[2]),
+        (Kind.NOT_A_BOX, JPEGS[3]),
+        (Kind.UNKNOWN_CLASS, JPEGS[4]),
+        (Kind.NOT_A_BOX, JPEGS[5]),
+        (Kind.ALSO_IN_TRAIN, JPEGS[5]),
     ]
     data = read(tmp_path)
     file = data.source.write('train', data.images['train'], ['cat', 'dog'], tmp_path / 'out')
