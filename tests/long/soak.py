@@ -28,8 +28,8 @@ from rich.table import Table
 
 import ssd_plugin  # noqa: F401  (first: it prepares what MMDetection needs)
 from tests.long.soak_meter import Check, Meter, Sample, checks, children, draw, open_files
-from tests.support.boxed_images import write_boxes
 from tests.support.commands import ROOT
+from tests.support.data_folders import write_boxes
 
 # isort: split
 from mmengine.config import Config

@@ -1,10 +1,8 @@
-"""Damage a share of a VOC-style folder's files, each so that a run has to report it."""
+"""Damage files of a VOC-style folder, each so that a run has to report it."""
 
-from __future__ import annotations
-
-import random
+import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 
@@ -30,6 +28,7 @@ def replace_first(pattern: str, replacement: str) -> Callable[[Path], None]:
 
 
 # By name; of an annotation or of its image.
+X_RANGE = r'<xmin>(.*?)</xmin>([\s\S]*?)<xmax>.*?</xmax>'
 OF_ANNOTATIONS: dict[str, Callable[[Path], None]] = {
     'xml cut in half': cut_in_half,
     'xml emptied': empty,
@@ -38,14 +37,9 @@ OF_ANNOTATIONS: dict[str, Callable[[Path], None]] = {
     'coordinate NaN': replace_first('<ymax>.*?</ymax>', '<ymax>nan</ymax>'),
     'coordinate infinite': replace_first('<xmax>.*?</xmax>', '<xmax>inf</xmax>'),
     'box without a corner': replace_first('<ymin>.*?</ymin>', ''),
-    'object without a name': replace_first('(<object>\\s*)<name>.*?</name>', '\\1'),
-    'box without width': replace_first(
-        r'<xmin>(.*?)</xmin>([\s\S]*?)<xmax>.*?</xmax>', r'<xmin>\1</xmin>\2<xmax>\1</xmax>'
-    ),
-    'box far outside': replace_first(
-        r'<xmin>.*?</xmin>([\s\S]*?)<xmax>.*?</xmax>',
-        r'<xmin>90001</xmin>\1<xmax>90009</xmax>',
-    ),
+    'object without a name': replace_first(r'(<object>\s*)<name>.*?</name>', r'\1'),
+    'box without width': replace_first(X_RANGE, r'<xmin>\1</xmin>\2<xmax>\1</xmax>'),
+    'box far outside': replace_first(X_RANGE, r'<xmin>90001</xmin>\2<xmax>90009</xmax>'),
 }
 OF_IMAGES: dict[str, Callable[[Path], None]] = {
     'image cut in half': cut_in_half,
@@ -54,29 +48,12 @@ OF_IMAGES: dict[str, Callable[[Path], None]] = {
 }
 
 
-def damage(root: Path, share: float, seed: int) -> dict[Path, str]:
-    """Damage a share of the annotations below ``root``, or their images, each in one way.
-
-    The same seed damages the same files in the same ways.
-
-    Returns:
-        The damage by the file's path.
-    """
-    random_numbers = random.Random(seed)
-    with_objects = [
-        path
-        for path in sorted((root / 'Annotations').glob('*.xml'))
-        if '<object>' in path.read_text('utf-8')
-    ]
-    chosen = sorted(random_numbers.sample(with_objects, round(share * len(with_objects))))
+def damage(annotations: Iterable[Path]) -> dict[Path, str]:
+    """Damage each annotation, or else its image, in one of the ways in turn; which, by path."""
     done = {}
-    ways = {**OF_ANNOTATIONS, **OF_IMAGES}
-    names: list[str] = []
-    for path in chosen:
-        names = names or random_numbers.sample(list(ways), len(ways))  # all ways before any again
-        name = names.pop()
-        if name in OF_IMAGES:
-            path = next((root / 'JPEGImages').glob(f'{path.stem}.*'))
-        ways[name](path)
-        done[path] = name
+    for path, way in zip(annotations, itertools.cycle(OF_ANNOTATIONS | OF_IMAGES)):
+        if way in OF_IMAGES:
+            path = path.parents[1] / 'JPEGImages' / f'{path.stem}.jpg'
+        (OF_ANNOTATIONS | OF_IMAGES)[way](path)
+        done[path] = way
     return done

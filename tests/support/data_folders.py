@@ -1,4 +1,4 @@
-"""Small data sets of every layout, for the tests of --data-root."""
+"""Small data sets of every layout."""
 
 import json
 from pathlib import Path
@@ -19,13 +19,10 @@ def write_image(path: Path, size=SIZE, number=0) -> None:
 
 
 def voc_object(name='cat', box=BOX, difficult=0) -> str:
-    corners = ''.join(
-        f'<{tag}>{value}</{tag}>' for tag, value in zip(('xmin', 'ymin', 'xmax', 'ymax'), box)
-    )
-    return (
-        f'<object><name>{name}</name><difficult>{difficult}</difficult>'
-        f'<bndbox>{corners}</bndbox></object>'
-    )
+    x1, y1, x2, y2 = box
+    corners = f'<xmin>{x1}</xmin><ymin>{y1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax>'
+    fields = f'<name>{name}</name><difficult>{difficult}</difficult><bndbox>{corners}</bndbox>'
+    return f'<object>{fields}</object>'
 
 
 def voc_xml(*objects: str, size=SIZE) -> str:
@@ -40,7 +37,7 @@ def write_voc(
 ) -> Path:  # fmt: skip
     """A VOC-style folder: each image has one object, of the classes in turn."""
     annotations, images = (root / folder for folder in folders)
-    annotations.mkdir(parents=True)
+    annotations.mkdir(parents=True, exist_ok=True)
     for i, name in enumerate(names):
         write_image(images / f'{name}{suffix}', number=i)
         xml = voc_xml(voc_object(classes[i % len(classes)]))
@@ -48,7 +45,19 @@ def write_voc(
     for part, members in (lists or {}).items():
         path = root / 'ImageSets' / 'Main' / f'{part}.txt'
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(''.join(f'{name}\n' for name in members))
+        path.write_text(''.join(f'{name}\n' for name in members), encoding='utf-8')
+    return root
+
+
+def write_boxes(root, images, split='trainval') -> Path:
+    """A VOC tree without image files; each image is (w, h) and [(name, xyxy box, difficult)]."""
+    root = Path(root)
+    names = [f'{split}{number:03d}' for number in range(len(images))]
+    write_voc(root, [], {split: names})
+    (root / 'JPEGImages').mkdir(exist_ok=True)
+    for name, (size, boxes) in zip(names, images):
+        objects = [voc_object(kind, [int(v) + 1 for v in b], int(flag)) for kind, b, flag in boxes]
+        (root / 'Annotations' / f'{name}.xml').write_text(voc_xml(*objects, size=size))
     return root
 
 
@@ -57,12 +66,8 @@ def coco_document(names, classes=('cat', 'dog'), first_id=1) -> dict:
     images, annotations = [], []
     for i, name in enumerate(names):
         images.append(dict(id=i, file_name=name, width=SIZE[0], height=SIZE[1]))
-        annotations.append(
-            dict(
-                id=i + first_id, image_id=i, category_id=i % len(classes) + 1,
-                bbox=[10, 10, 30, 20], area=600, iscrowd=0,
-            )
-        )  # fmt: skip
+        annotation = dict(id=i + first_id, image_id=i, category_id=i % len(classes) + 1)
+        annotations.append(annotation | dict(bbox=[10, 10, 30, 20], area=600, iscrowd=0))
     categories = [dict(id=i + 1, name=name) for i, name in enumerate(classes)]
     return dict(images=images, annotations=annotations, categories=categories)
 

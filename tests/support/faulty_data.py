@@ -9,16 +9,14 @@ import numpy as np
 from PIL import Image
 
 from tests.support.data_folders import (
-    BOX,
     SIZE,
     coco_document,
-    save_json,
     voc_object,
     voc_xml,
     write_image,
+    write_voc,
 )
 
-CLASSES = ('cat', 'dog')
 SOUND = ('first', 'last')  # images before and after the one with the fault
 
 
@@ -33,12 +31,10 @@ class Folder:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.name, self.content = 'faulty', encode(noise())
-        self.size, self.boxes, self.names = SIZE, [(10, 10, 39, 29)], ['cat']  # BOX
+        self.size, self.boxes, self.names = SIZE, [(10, 10, 39, 29)], ['cat']
         self.edit: Callable = lambda written: written
 
-    def write_images(self, folder: Path) -> None:
-        for number, name in enumerate(SOUND):
-            write_image(folder / f'{name}.jpg', number=number)
+    def write_image(self, folder: Path) -> None:
         if self.content is not None:
             (folder / f'{self.name}.jpg').write_bytes(self.content)
 
@@ -47,22 +43,17 @@ class VOC(Folder):
     """As a tree, with a list of its images for each part."""
 
     def write(self) -> None:
-        annotations, lists = self.root / 'Annotations', self.root / 'ImageSets' / 'Main'
-        annotations.mkdir(parents=True)
-        lists.mkdir(parents=True)
-        self.write_images(self.root / 'JPEGImages')
-        for name in SOUND:
-            (annotations / f'{name}.xml').write_text(voc_xml(voc_object(box=BOX)))
+        names = (SOUND[0], self.name, SOUND[1])
+        write_voc(self.root, SOUND, dict(train=names, val=names), classes=('cat',))
+        self.write_image(self.root / 'JPEGImages')
         objects = [
             voc_object(name, [n if isinstance(n, str) else n + 1 for n in box])
             for name, box in zip(self.names, self.boxes)
         ]
         text = self.edit(voc_xml(*objects, size=self.size))
         if text is not None:
-            (annotations / f'{self.name}.xml').write_text(text, encoding='utf-8')
-        names = '\n'.join((SOUND[0], self.name, SOUND[1]))
-        for part in ('train', 'val'):
-            (lists / f'{part}.txt').write_text(names, encoding='utf-8')
+            path = self.root / 'Annotations' / f'{self.name}.xml'
+            path.write_text(text, encoding='utf-8')
 
 
 class COCO(Folder):
@@ -74,19 +65,16 @@ class COCO(Folder):
         del document['annotations'][1]
         for number, (name, box) in enumerate(zip(self.names, self.boxes), 10):
             x1, y1, x2, y2 = map(float, box)
-            document['annotations'].append(
-                dict(
-                    id=number, image_id=1, category_id=[*CLASSES, 'pig'].index(name) + 1,
-                    bbox=[x1, y1, x2 - x1, y2 - y1], area=1, iscrowd=0,
-                )
-            )  # fmt: skip
+            annotation = dict(id=number, image_id=1, bbox=[x1, y1, x2 - x1, y2 - y1], area=1)
+            category_id = ('cat', 'dog', 'pig').index(name) + 1
+            document['annotations'].append(annotation | dict(category_id=category_id, iscrowd=0))
         document = self.edit(document)
-        self.write_images(self.root / 'images')
+        for number, name in enumerate(SOUND):
+            write_image(self.root / 'images' / f'{name}.jpg', number=number)
+        self.write_image(self.root / 'images')
         for part in ('train', 'val'):
-            if isinstance(document, str):
-                (self.root / f'{part}.json').write_text(document)
-            else:
-                save_json(self.root / f'{part}.json', document)
+            text = document if isinstance(document, str) else json.dumps(document)
+            (self.root / f'{part}.json').write_text(text)
 
 
 # -------------------------------------------------------------------------------------- images
@@ -114,10 +102,6 @@ def turned() -> bytes:
     exif = Image.Exif()
     exif[0x0112] = 6  # orientation
     return encode(noise(SIZE[::-1]), exif=exif)
-
-
-def half(content: bytes) -> bytes:
-    return content[: len(content) // 2]
 
 
 def five_hundred() -> dict:
@@ -159,11 +143,6 @@ def last_annotation(**changes) -> Callable:
     return has(edit=edit)
 
 
-def without_width(document: dict) -> dict:
-    del document['images'][1]['width']
-    return document
-
-
 BOMB = (
     '<?xml version="1.0"?><!DOCTYPE b [<!ENTITY a0 "aaaaaaaaaa">'
     + ''.join(f'<!ENTITY a{i} "{f"&a{i - 1};" * 10}">' for i in range(1, 10))
@@ -189,8 +168,8 @@ BOTH = {
     'image missing': has(content=None),
     'image of zero bytes': has(content=b''),
     'image that is none': has(content=b'no image' * 9),
-    'JPEG cut off': has(content=half(encode(noise()))),
-    'PNG cut off': has(content=half(encode(noise(), 'PNG'))),
+    'JPEG cut off': has(content=encode(noise())[:3000]),
+    'PNG cut off': has(content=encode(noise(), 'PNG')[:3000]),
     'CMYK image': has(content=encode(noise().convert('CMYK'))),
     'grey image': has(content=encode(noise().convert('L'))),
     '16-bit image': has(
@@ -225,7 +204,7 @@ OF_COCO = {
     'annotation of an unknown image id': last_annotation(image_id=9),
     'annotation without area or iscrowd': last_annotation(area=None, iscrowd=None),
     'ids of annotations that occur twice': last_annotation(id=1),
-    'image without width': has(edit=without_width),
+    'image without width': has(edit=lambda d: d['images'][1].pop('width') and d),
     'crowd': last_annotation(iscrowd=1),
     'no categories': has(edit=lambda document: dict(document, categories=[])),
     'json that is none': has(edit=lambda _: '{"images": ['),

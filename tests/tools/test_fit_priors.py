@@ -10,8 +10,8 @@ from mmdet.registry import TASK_UTILS
 from mmengine.config import Config
 
 from ssd_plugin.datasets.shapes import CLASSES
-from tests.support.boxed_images import write_boxes
 from tests.support.commands import ROOT
+from tests.support.data_folders import write_boxes
 
 DEMO_CONFIG = ROOT / 'configs/demo_shapes.py'
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.boxed_images import write_boxes
 from tests.support.commands import ROOT
+from tests.support.data_folders import write_boxes
 
 DETECT = ['detect', 'demo.py', 'weights.pth']
 EXPORT = ['export_onnx', 'demo.py', 'weights.pth', 'x.onnx']

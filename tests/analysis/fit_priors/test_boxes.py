@@ -7,7 +7,7 @@ import pytest
 from mmdet.registry import DATASETS
 
 from ssd_plugin.analysis.fit_priors.boxes import collect_boxes, left_out_reasons
-from tests.support.boxed_images import write_boxes
+from tests.support.data_folders import write_boxes
 
 CLASSES = ('cat', 'dog')
 RESIZE = dict(scale=(100, 100), keep_ratio=False)
