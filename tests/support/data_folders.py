@@ -61,12 +61,12 @@ def write_boxes(root, images, split='trainval') -> Path:
     return root
 
 
-def coco_document(names, classes=('cat', 'dog'), first_id=1) -> dict:
+def coco_document(names, classes=('cat', 'dog')) -> dict:
     """A COCO json: each image has one object, of the classes in turn."""
     images, annotations = [], []
     for i, name in enumerate(names):
         images.append(dict(id=i, file_name=name, width=SIZE[0], height=SIZE[1]))
-        annotation = dict(id=i + first_id, image_id=i, category_id=i % len(classes) + 1)
+        annotation = dict(id=i + 1, image_id=i, category_id=i % len(classes) + 1)
         annotations.append(annotation | dict(bbox=[10, 10, 30, 20], area=600, iscrowd=0))
     categories = [dict(id=i + 1, name=name) for i, name in enumerate(classes)]
     return dict(images=images, annotations=annotations, categories=categories)

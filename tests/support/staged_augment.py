@@ -6,7 +6,7 @@ import numpy as np
 MEAN = (104, 116, 124)  # BGR, rounded
 
 
-def staged_distortion(source, brightness, contrast, saturation, hue):
+def distorted(source, brightness, contrast, saturation, hue):
     image = np.clip(source.astype(np.float32) + brightness, 0, 255)
     image = np.clip(image * np.float32(contrast), 0, 255)
     hsv = cv2.cvtColor(image / 255, cv2.COLOR_BGR2HSV)
@@ -15,8 +15,8 @@ def staged_distortion(source, brightness, contrast, saturation, hue):
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR) * 255
 
 
-def staged_image(source, plan, size):
-    image = staged_distortion(source, *plan.distortion)
+def augmented_image(source, plan, size):
+    image = distorted(source, *plan.distortion)
     (x, y), (x1, y1, x2, y2) = plan.offset, plan.window
     canvas = np.empty((plan.canvas[1], plan.canvas[0], 3), np.float32)
     canvas[:] = MEAN
@@ -25,7 +25,7 @@ def staged_image(source, plan, size):
     return np.clip(image[:, ::-1] if plan.flip else image, 0, 255)
 
 
-def staged_boxes(boxes, plan, size):
+def moved_boxes(boxes, plan, size):
     """{index: box} of the objects whose centre lies in the window."""
     staged = {}
     (dx, dy), (left, top, right, bottom) = plan.offset, plan.window
@@ -46,7 +46,7 @@ def iou(a, b):
     return overlap / (sum((x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in (a, b)) - overlap)
 
 
-def staged_window(rng, boxes):
+def drawn_window(rng, boxes):
     """One window of seven samplers, all in turn; boxes and window as shares of the canvas."""
 
     def any_window():

@@ -1,4 +1,4 @@
-"""TrainOnDifficult: objects marked "difficult" become ground truth, in training only."""
+"""TrainOnDifficult: boxes marked "difficult" become ground truth, in training only."""
 
 import numpy as np
 import pytest
@@ -18,31 +18,23 @@ def annotated():
     instances = [
         dict(bbox=list(box), bbox_label=label, ignore_flag=label) for label, box in enumerate(BOXES)
     ]
-    return dict(
-        img=np.zeros((40, 40, 3), np.uint8), img_shape=(40, 40), ori_shape=(40, 40),
-        img_id=0, img_path='', instances=instances,
-    )  # fmt: skip
+    image = dict(img=np.zeros((40, 40, 3), np.uint8), img_shape=(40, 40), ori_shape=(40, 40))
+    return dict(image, img_id=0, img_path='', instances=instances)
 
 
-def test_difficult_objects_are_trained_on():
+def test_difficult_boxes_are_trained_on_which_mmdetection_ignores():
     packed = pipeline(dict(type='TrainOnDifficult'))(annotated())['data_samples']
     assert packed.gt_instances.bboxes.tensor.tolist() == [list(box) for box in BOXES]
     assert packed.gt_instances.labels.tolist() == [0, 1]
     assert len(packed.ignored_instances) == 0
-
-
-def test_without_it_mmdetection_ignores_them():
     packed = pipeline()(annotated())['data_samples']
     assert packed.gt_instances.labels.tolist() == [0]
     assert packed.ignored_instances.labels.tolist() == [1]
 
 
-def test_images_without_objects_pass():
+def test_images_without_boxes_pass_and_annotations_must_be_loaded_before():
     packed = pipeline(dict(type='TrainOnDifficult'))(dict(annotated(), instances=[]))
     assert len(packed['data_samples'].gt_instances) == 0
-
-
-def test_annotations_must_be_loaded_first():
     with pytest.raises(KeyError, match='gt_ignore_flags'):
         TRANSFORMS.build(dict(type='TrainOnDifficult'))(annotated())
 
