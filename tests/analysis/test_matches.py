@@ -86,7 +86,7 @@ def test_the_image_tells_the_counts(model):
     figure = draw_matches(sample, found, CLASSES, (8, 16, 32, 64), 'title')
     titles = [axes.get_title() for axes in figure.axes]
     assert titles[1].startswith(f'{3 * matched} hard negatives, by level ')
-    assert len(titles) == 2 + 8  # of nine objects, eight by themselves
+    assert len(titles) == 2 + 8  # of nine boxes, eight by themselves
     assert all('best IoU' in title for title in titles[2:])
 
     without = draw_matches(sample, found._replace(mined=None), CLASSES, (8, 16, 32, 64), 'title')

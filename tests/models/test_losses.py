@@ -36,7 +36,7 @@ FOCAL = INNER['focal'][0]
 
 
 def batch(seed, shape, num_scores=4, positives=0.15):
-    """Random scores (..., K) in float64 and labels, of which about `positives` are objects."""
+    """Random scores (..., K) in float64, and labels: a share `positives` of them is matched."""
     generator = torch.Generator().manual_seed(seed)
     scores = 2 * torch.randn(*shape, num_scores, generator=generator, dtype=torch.float64)
     labels = torch.randint(0, 3, shape, generator=generator)
