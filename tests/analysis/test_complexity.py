@@ -53,34 +53,31 @@ def test_ssd300_has_as_many_parameters_as_torchvision_says():
 
 def test_the_tool_prints_a_row_for_each_config(monkeypatch, capsys):
     configs = [str(ROOT / f'configs/{name}.py') for name in ('demo_shapes', 'ssd300_voc')]
-    monkeypatch.setattr('sys.argv', ['get_flops.py', *configs, '--markdown'])
-    get_flops.main()
-    assert capsys.readouterr().out.splitlines() == [
+
+    def lines(*args):
+        monkeypatch.setattr('sys.argv', ['get_flops.py', *args])
+        get_flops.main()
+        return capsys.readouterr().out.splitlines()
+
+    assert lines(*configs, '--markdown') == [
         '| demo_shapes | 160 x 160 | 2136 | 0.91 M | 0.08 G |',
         '| ssd300_voc | 300 x 300 | 8732 | 26.29 M | 31.37 G |',
     ]
-    monkeypatch.setattr('sys.argv', ['get_flops.py', *configs])
-    get_flops.main()
     row = ['demo_shapes', '160 x 160', '2136', '0.91 M', '0.08 G']
-    assert [c.strip() for c in capsys.readouterr().out.splitlines()[3].split('│')[1:-1]] == row
-    monkeypatch.setattr('sys.argv', ['get_flops.py', 'nowhere.py'])
+    assert [cell.strip() for cell in lines(*configs)[3].split('│')[1:-1]] == row
     with pytest.raises(SystemExit, match='^no config file nowhere.py$'):
-        get_flops.main()
-
-
-def test_the_docs_list_every_config():
-    rows = TABLE_ROW.findall((ROOT / 'docs/models.md').read_text())
-    assert sorted(label for label, _, _ in rows) == NAMES
-    assert all(label == target for label, target, _ in rows)
+        lines('nowhere.py')
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_the_docs_have_the_figures_of_the_config(name):
+def test_the_docs_have_the_figures_of_every_config(name):
     rows = TABLE_ROW.findall((ROOT / 'docs/models.md').read_text())
-    written = next(cells for label, _, cells in rows if label == name)
-    size, priors, parameters, macs = (cell.strip() for cell in written.split('|')[:4])
-    complexity = measure_complexity(Config.fromfile(ROOT / f'configs/{name}.py'))
-    assert size == '{} x {}'.format(*complexity.input_size)
-    assert int(priors) == complexity.num_priors
-    assert parameters == f'{complexity.num_parameters / 1e6:.2f} M'
-    assert macs == f'{complexity.num_macs / 1e9:.2f} G'
+    ((target, cells),) = [(target, cells) for label, target, cells in rows if label == name]
+    assert target == name and len(rows) == len(NAMES)
+    found = measure_complexity(Config.fromfile(ROOT / f'configs/{name}.py'))
+    assert [cell.strip() for cell in cells.split('|')[:4]] == [
+        '{} x {}'.format(*found.input_size),
+        str(found.num_priors),
+        f'{found.num_parameters / 1e6:.2f} M',
+        f'{found.num_macs / 1e9:.2f} G',
+    ]

@@ -20,14 +20,9 @@ IMAGES = [
 
 
 def voc(root, *pipeline):
-    return dict(
-        type='VOCDataset',
-        data_root=str(root),
-        ann_file='ImageSets/Main/trainval.txt',
-        data_prefix=dict(sub_data_root=''),
-        metainfo=dict(classes=CLASSES),
-        pipeline=list(pipeline),
-    )
+    files = dict(ann_file='ImageSets/Main/trainval.txt', data_prefix=dict(sub_data_root=''))
+    config = dict(type='VOCDataset', data_root=str(root), **files, pipeline=list(pipeline))
+    return dict(config, metainfo=dict(classes=CLASSES))
 
 
 @pytest.fixture(scope='module')
@@ -44,9 +39,6 @@ def test_boxes_are_scaled_and_clipped_and_faults_are_counted(tree):
     assert boxes.centres.T.tolist() == [[20, 15], [75, 62.5]]
     assert (boxes.num_images, boxes.classes) == (4, CLASSES)
     assert boxes.left_out == {'ignored': 1, 'without area': 1, 'outside the image': 1}
-
-
-def test_the_ratio_may_be_kept(tree):
     boxes = collect_boxes(DATASETS.build(voc(tree)), dict(scale=(100, 100), keep_ratio=True))
     assert boxes.bboxes.tolist() == [[5, 10, 15, 20], [25, 25, 50, 100]]
 

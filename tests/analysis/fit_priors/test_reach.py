@@ -120,11 +120,5 @@ def test_boxes_are_grouped_by_size_and_class():
     boxes = [[0, 0, 31, 31], [0, 0, 32, 32], [0, 0, 20, 60], [0, 0, 96, 96]]
     gts = make_boxes(boxes, [0, 2, 2, 0], classes=('a', 'b', 'c'))
     found = {name: members.nonzero()[0].tolist() for name, members in groups(gts)}
-    assert found == {
-        'all': [0, 1, 2, 3],
-        'small': [0],
-        'medium': [1, 2],
-        'large': [3],
-        'a': [0, 3],
-        'c': [1, 2],
-    }
+    by_size = dict(small=[0], medium=[1, 2], large=[3])
+    assert found == dict(all=[0, 1, 2, 3], **by_size, a=[0, 3], c=[1, 2])

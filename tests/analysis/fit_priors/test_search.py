@@ -27,6 +27,11 @@ def tiny_problem(boxes):
     return Problem(boxes, grid), PriorArgs.of(grid.generator)
 
 
+def share(problem, args):
+    """The share of the boxes that a prior reaches at IoU 0.5."""
+    return (problem.iou(args.to_logs()) >= 0.5).mean()
+
+
 @pytest.fixture(scope='module')
 def thin():
     """A problem of thin boxes, the priors as they are, and as the search finds them."""
@@ -56,18 +61,10 @@ def test_the_start_by_kmeans_has_as_many_priors_a_cell():
 
 def test_long_thin_boxes_are_reached_afterwards(thin):
     problem, args, found = thin
-    before = problem.iou(args.to_logs())
-    after = problem.iou(found.to_logs())
-    assert (before >= 0.5).mean() < 0.3
-    assert (after >= 0.5).mean() > 0.7
+    assert share(problem, args) < 0.3 and share(problem, found) > 0.7
     assert [len(level) for level in found.ratios] == [len(level) for level in args.ratios]
-
-
-def test_it_holds_for_other_boxes_of_the_same_kind(thin):
-    _, args, found = thin
-    others, _ = tiny_problem(thin_boxes(seed=1))
-    share = (others.iou(found.to_logs()) >= 0.5).mean()
-    assert share > (others.iou(args.to_logs()) >= 0.5).mean() + 0.5
+    others, _ = tiny_problem(thin_boxes(seed=1))  # of the same kind
+    assert share(others, found) > share(others, args) + 0.5
 
 
 def test_a_few_small_objects_are_not_given_up_for_many_large_ones():
