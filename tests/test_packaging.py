@@ -45,15 +45,18 @@ def site(tmp_path_factory):
     return tmp / 'site'
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture
 def mim(site):
     """The folder in which `mim` looks for configs and tools."""
     return site / 'ssd_plugin' / '.mim'
 
 
-@pytest.fixture(scope='module')
-def metadata(site):
-    return PathDistribution(next(site.glob('*.dist-info'))).metadata
+@pytest.fixture
+def requirements(site):
+    """What the package requires, by its metadata, which are of this version."""
+    metadata = PathDistribution(next(site.glob('*.dist-info'))).metadata
+    assert metadata['Version'] == __version__
+    return [Requirement(line) for line in metadata.get_all('Requires-Dist')]
 
 
 def files_of(folder, *patterns):
@@ -80,20 +83,14 @@ def test_the_wheel_carries_configs_and_tools_but_for_the_benchmark(mim):
 
 
 def test_model_index_leads_to_the_configs(mim):
-    models = []
-    for metafile in yaml.safe_load((mim / 'model-index.yml').read_text())['Import']:
-        models += yaml.safe_load((mim / metafile).read_text())['Models']
-    # All but those on data sets of their own.
-    names = {path.stem for path in (ROOT / 'configs').glob('*.py')}
-    names -= {'demo_shapes', 'ssd300_bccd', 'ssd300_bccd_short'}
-    assert {model['Name'] for model in models} == names
-    for model in models:
-        assert (mim / model['Config']).is_file()
-        assert (mim / model['Config']).stem == model['Name']
+    metafiles = yaml.safe_load((mim / 'model-index.yml').read_text())['Import']
+    models = [m for f in metafiles for m in yaml.safe_load((mim / f).read_text())['Models']]
+    own = {'demo_shapes', 'ssd300_bccd', 'ssd300_bccd_short'}  # on data sets of their own
+    configs = {path.stem: path for path in (mim / 'configs').glob('*.py') if path.stem not in own}
+    assert {model['Name']: mim / model['Config'] for model in models} == configs
 
 
-def test_neither_mmcv_is_required(metadata):
-    requirements = [Requirement(line) for line in metadata.get_all('Requires-Dist')]
+def test_neither_mmcv_is_required(requirements):
     required = {item.name for item in requirements if 'extra' not in str(item.marker)}
     assert {'torch', 'torchvision', 'mmengine', 'mmdet'} <= required
     assert not {name for name in required if name.startswith('mmcv')}
@@ -102,44 +99,34 @@ def test_neither_mmcv_is_required(metadata):
     assert extras['mmcv'] == 'extra == "full"'
 
 
-def test_every_requirement_of_the_commands_is_pinned(metadata):
+def test_every_requirement_of_the_commands_is_pinned(requirements):
     pins = [line for line in (ROOT / 'constraints.txt').read_text().splitlines() if line[:1] != '#']
     pins = [pin for pin in map(Requirement, pins) if not pin.marker or pin.marker.evaluate()]
     versions = {pin.name: str(pin.specifier).removeprefix('==') for pin in pins}
     assert len(versions) == len(pins)
-    for requirement in map(Requirement, metadata.get_all('Requires-Dist')):
+    for requirement in requirements:
         if 'full' not in str(requirement.marker):
             assert requirement.specifier.contains(versions[requirement.name]), requirement
 
 
-def test_version_is_that_of_the_module(metadata):
-    assert metadata['Version'] == __version__
-
-
 def test_installed_configs_have_names(site, mim, tmp_path):
     (tmp_path / 'mine.py').write_text("_base_ = 'ssd_plugin::ssd300_voc.py'")
-    script = """
-from mmengine.config import Config
-from mmengine.hub import get_config
-import ssd_plugin
-print(get_config('ssd_plugin::ssd300_voc.py').filename)
-print(Config.fromfile('mine.py').model.bbox_head.type)
-"""
+    script = (
+        'import ssd_plugin, mmengine.hub as hub; from mmengine.config import Config; '
+        "print(hub.get_config('ssd_plugin::ssd300_voc.py').filename); "
+        "print(Config.fromfile('mine.py').model.bbox_head.type)"
+    )
     output = run(sys.executable, '-c', script, cwd=tmp_path, PYTHONPATH=str(site))
-    filename, head = output.splitlines()[-2:]
-    assert filename == str(mim / 'configs' / 'ssd300_voc.py')
-    assert head == 'SSDMultiBoxHead'
+    assert output.splitlines()[-2:] == [str(mim / 'configs/ssd300_voc.py'), 'SSDMultiBoxHead']
 
 
 def test_installed_tools_train_as_mim_has_them_train(site, mim, tmp_path):
     """`mim train ssd_plugin demo_shapes.py`, after `mim run ssd_plugin prepare_data shapes ...`."""
     shapes = ['shapes', 'data/shapes', '--train', '4', '--test', '2']
     quick = ['train_cfg.max_epochs=1', 'train_dataloader.batch_size=2']
-    config = str(mim / 'configs' / 'demo_shapes.py')
-    for tool, arguments in (
-        ('prepare_data', shapes),
-        ('train', [config, '--launcher', 'none', '--cfg-options', *quick]),
-    ):
+    config = [str(mim / 'configs' / 'demo_shapes.py'), '--launcher', 'none']
+    train = [*config, '--cfg-options', *quick]
+    for tool, arguments in dict(prepare_data=shapes, train=train).items():
         start = [sys.executable, str(mim / 'tools' / f'{tool}.py'), *arguments]
         run(*start, cwd=tmp_path, PYTHONPATH=str(site))
     assert (tmp_path / 'work_dirs' / 'demo_shapes' / 'epoch_1.pth').is_file()

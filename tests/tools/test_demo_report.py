@@ -10,11 +10,14 @@ import demo_report
 import numpy as np
 import pytest
 import torch
+from mmdet.apis import DetInferencer
 from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
 from mmengine.config import Config
 
 from ssd_plugin.datasets.shapes import CLASSES, write_voc_shapes
 from tests.support.commands import ROOT
+from tests.support.helpers import instances
 
 CONFIG = 'demo_shapes.py'  # in the test's directory: the demo's, with few detections an image
 
@@ -81,15 +84,8 @@ def test_no_detection_leaves_the_image_as_it_is(demo, monkeypatch):
 
 
 def test_boxes_are_drawn_where_they_are_on_the_enlarged_image(demo, monkeypatch):
-    from mmdet.apis import DetInferencer
-    from mmdet.structures import DetDataSample
-    from mmengine.structures import InstanceData
-
-    found = InstanceData(
-        bboxes=torch.tensor([[50.0, 60.0, 130.0, 110.0], [0.0, 0.0, 9.0, 9.0]]),
-        scores=torch.tensor([0.9, 0.1]),
-        labels=torch.tensor([3, 0]),
-    )
+    found = instances([[50, 60, 130, 110], [0, 0, 9, 9]], [3, 0])
+    found.scores = torch.tensor([0.9, 0.1])
     sample = DetDataSample(pred_instances=found)
     monkeypatch.setattr(DetInferencer, '__call__', lambda *_, **__: dict(predictions=[sample]))
     cfg, path = Config.fromfile(CONFIG), 'data/shapes/JPEGImages/000002.jpg'
@@ -101,27 +97,27 @@ def test_boxes_are_drawn_where_they_are_on_the_enlarged_image(demo, monkeypatch)
 
 
 def test_map_comes_from_the_newest_evaluation(tmp_path):
-    write_metrics(tmp_path, '200', {'pascal_voc/mAP': 0.25})
-    write_metrics(tmp_path, '300', {'pascal_voc/mAP': 0.75})
-    write_metrics(tmp_path, '100', {'pascal_voc/mAP': 0.5})
+    for time, value in (('200', 0.25), ('300', 0.75), ('100', 0.5)):
+        write_metrics(tmp_path, time, {'pascal_voc/mAP': value})
     write_metrics(tmp_path, '400', {'loss': 1.0})
     assert demo_report.read_map(tmp_path) == 0.75
 
 
-@pytest.mark.parametrize(
-    'gone, remedy',
-    [
-        ('work_dirs/demo_shapes/last_checkpoint', 'run tools/train.py'),
-        ('work_dirs/demo_shapes/epoch_1.pth', 'no checkpoint file'),
-        ('work_dirs/demo_shapes/100/100.json', 'run tools/test.py'),
-        ('data/shapes/ImageSets/Main/test.txt', 'python tools/prepare_data.py shapes data/shapes'),
-    ],
-)
-def test_what_is_missing_is_named_in_one_line(gone, remedy, demo, monkeypatch):
-    Path(gone).unlink()
-    with pytest.raises(SystemExit) as caught:
-        run(monkeypatch, CONFIG)
-    assert remedy in caught.value.code and '\n' not in caught.value.code
+REMEDIES = {
+    'work_dirs/demo_shapes/last_checkpoint': 'run tools/train.py',
+    'work_dirs/demo_shapes/epoch_1.pth': 'no checkpoint file',
+    'work_dirs/demo_shapes/100/100.json': 'run tools/test.py',
+    'data/shapes/ImageSets/Main/test.txt': 'python tools/prepare_data.py shapes data/shapes',
+}
+
+
+def test_what_is_missing_is_named_in_one_line(demo, monkeypatch):
+    for gone, remedy in REMEDIES.items():
+        Path(gone).rename('hidden')
+        with pytest.raises(SystemExit) as caught:
+            run(monkeypatch, CONFIG)
+        assert remedy in caught.value.code and '\n' not in caught.value.code
+        Path('hidden').rename(gone)
 
 
 def test_the_contact_sheet_has_a_cell_for_each_image():

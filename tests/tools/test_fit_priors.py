@@ -23,8 +23,7 @@ def thin_images(number=40, seed=0):
     for _ in range(number):
         objects = []
         for _ in range(4):
-            sides = np.array([84, 12]) * rng.uniform(0.85, 1.15)
-            sides = sides[:: rng.choice([1, -1])]
+            sides = (np.array([84, 12]) * rng.uniform(0.85, 1.15))[:: rng.choice([1, -1])]
             low = rng.uniform(0, 160 - sides)
             objects.append((CLASSES[rng.integers(2)], [*low, *(low + sides)], False))
         images.append(((160, 160), objects))
