@@ -19,100 +19,76 @@ from tests.support.helpers import iou
 CLASSES = ('cat', 'dog', 'cow')
 
 HERE, NEAR, TOUCHING, ELSEWHERE = [0, 0, 40, 40], [0, 0, 40, 36], [20, 0, 60, 40], [90, 90, 99, 99]
-CASES = {
-    'found': ([(HERE, 0, 0)], [(NEAR, 0, 0.9)], ['found'], ['found']),
-    'missed': ([(HERE, 0, 0)], [], [], ['missed']),
-    'false': ([], [(HERE, 0, 0.9)], ['false'], []),
-    'false, beside': ([(HERE, 0, 0)], [(ELSEWHERE, 0, 0.9)], ['false'], ['missed']),
-    'false, of another class beside': ([(HERE, 1, 0)], [(TOUCHING, 0, 0.9)], ['false'], ['missed']),
-    'duplicate': (
-        [(HERE, 0, 0)], [(NEAR, 0, 0.9), (HERE, 0, 0.5)], ['found', 'duplicate'], ['found'],
-    ),
-    'confused': ([(HERE, 1, 0)], [(NEAR, 0, 0.9)], ['confused'], ['confused']),
-    'found and confused': (
-        [(HERE, 1, 0)], [(NEAR, 0, 0.9), (NEAR, 1, 0.5)], ['confused', 'found'], ['found'],
-    ),
-    'badly placed': ([(HERE, 0, 0)], [(TOUCHING, 0, 0.9)], ['badly placed'], ['badly placed']),
-    'badly placed after found': (
-        [(HERE, 0, 0)], [(NEAR, 0, 0.9), (TOUCHING, 0, 0.5)], ['found', 'badly placed'], ['found'],
-    ),
-    'confused rather than badly placed': (
-        [(HERE, 0, 0), (TOUCHING, 1, 0)], [(TOUCHING, 0, 0.9)], ['confused'],
-        ['missed', 'confused'],
-    ),
-    'too unsure': ([(HERE, 0, 0)], [(NEAR, 0, 0.29)], [], ['missed']),
-    'of an ignored box': ([(HERE, 0, 1)], [(NEAR, 0, 0.9)], ['ignored'], ['ignored']),
-    'twice of an ignored box': (
-        [(HERE, 0, 1)], [(NEAR, 0, 0.9), (HERE, 0, 0.8)], ['ignored', 'ignored'], ['ignored'],
-    ),
-    'other class than an ignored box': (
-        [(HERE, 1, 1)], [(NEAR, 0, 0.9)], ['ignored'], ['ignored'],
-    ),
-    'beside an ignored box': ([(HERE, 0, 1)], [(TOUCHING, 0, 0.9)], ['false'], ['ignored']),
-}  # fmt: skip
+CAT, DOG, IGNORED = (HERE, 0, 0), (HERE, 1, 0), (HERE, 0, 1)
+CASES = {  # ground truth, detections, their kinds, the states of the ground truth
+    'found': ([CAT], [(NEAR, 0, 0.9)], 'found', 'found'),
+    'missed': ([CAT], [], '', 'missed'),
+    'false': ([], [(HERE, 0, 0.9)], 'false', ''),
+    'false, beside': ([CAT], [(ELSEWHERE, 0, 0.9)], 'false', 'missed'),
+    'false, beside another class': ([DOG], [(TOUCHING, 0, 0.9)], 'false', 'missed'),
+    'duplicate': ([CAT], [(NEAR, 0, 0.9), (HERE, 0, 0.5)], 'found, duplicate', 'found'),
+    'confused': ([DOG], [(NEAR, 0, 0.9)], 'confused', 'confused'),
+    'found and confused': ([DOG], [(NEAR, 0, 0.9), (NEAR, 1, 0.5)], 'confused, found', 'found'),
+    'badly placed': ([CAT], [(TOUCHING, 0, 0.9)], 'badly placed', 'badly placed'),
+    'and found': ([CAT], [(NEAR, 0, 0.9), (TOUCHING, 0, 0.5)], 'found, badly placed', 'found'),
+    'or confused': ([CAT, (TOUCHING, 1, 0)], [(TOUCHING, 0, 0.9)], 'confused', 'missed, confused'),
+    'too unsure': ([CAT], [(NEAR, 0, 0.29)], '', 'missed'),
+    'ignored': ([IGNORED], [(NEAR, 0, 0.9)], 'ignored', 'ignored'),
+    'ignored twice': ([IGNORED], [(NEAR, 0, 0.9), (HERE, 0, 0.8)], 'ignored, ignored', 'ignored'),
+    'of another class than ignored': ([IGNORED], [(NEAR, 1, 0.9)], 'ignored', 'ignored'),
+    'beside ignored': ([IGNORED], [(TOUCHING, 0, 0.9)], 'false', 'ignored'),
+}
 
 
-@pytest.mark.parametrize('case', CASES)
-def test_each_kind(case):
-    gts, detections, kinds, states = CASES[case]
+@pytest.mark.parametrize('gts, detections, kinds, states', CASES.values(), ids=CASES)
+def test_each_kind(gts, detections, kinds, states):
     diagnosis = diagnose(make_result(gts, detections))
-    assert (diagnosis.kinds, diagnosis.gt_states) == (kinds, states)
+    assert (', '.join(diagnosis.kinds), ', '.join(diagnosis.gt_states)) == (kinds, states)
 
 
 def naive_kinds(result, score_thr, iou_thr=0.5, near_thr=0.1):
     """The rules of the module, detection by detection."""
 
     def best(box, allowed):
-        overlaps = [
-            (iou(box, b), -g) for g, b in enumerate(result.gt_bboxes.tolist()) if allowed(g)
-        ]
-        overlap, minus_g = max(overlaps, default=(0, 0))
+        boxes = result.gt_bboxes.tolist()
+        overlap, minus_g = max(((iou(box, boxes[g]), -g) for g in allowed), default=(0, 0))
         return -minus_g, overlap
 
-    kinds, about, found = [], {}, set()
+    kinds, about, found = [], set(), set()
     for box, label, score in zip(result.det_bboxes.tolist(), result.det_labels, result.det_scores):
         if score < score_thr:
             continue
-        same = lambda g, label=label: result.gt_labels[g] == label  # noqa: E731
-        g, overlap = best(box, same)
-        if overlap >= iou_thr:
-            if result.gt_ignored[g]:
-                kinds.append('ignored')
-                continue
-            kinds.append('duplicate' if g in found else 'found')
+        own = {g for g, gt_label in enumerate(result.gt_labels) if gt_label == label}
+        other = {*range(len(result.gt_labels))} - own
+        wanted = {g for g in own if not result.gt_ignored[g]}
+        kind, g = 'false', None
+        if (overlapped := best(box, own))[1] >= iou_thr:
+            g = overlapped[0]
+            kind = 'duplicate' if g in found else 'found'
             found.add(g)
-        else:
-            g, overlap = best(box, lambda g, same=same: not same(g))
-            if overlap >= iou_thr:
-                kinds.append('ignored' if result.gt_ignored[g] else 'confused')
-            else:
-                g, overlap = best(box, lambda g, same=same: same(g) and not result.gt_ignored[g])
-                kinds.append('badly placed' if overlap >= near_thr else 'false')
-                if overlap < near_thr:
-                    continue
-        about.setdefault(g, []).append(kinds[-1])
+        elif (overlapped := best(box, other))[1] >= iou_thr:
+            kind, g = 'confused', overlapped[0]
+        elif (overlapped := best(box, wanted))[1] >= near_thr:
+            kind, g = 'badly placed', overlapped[0]
+        kinds.append('ignored' if g is not None and result.gt_ignored[g] else kind)
+        about.add((g, kind))
     states = []
     for g, ignored in enumerate(result.gt_ignored):
-        mine = about.get(g, [])
-        ranked = [s for s in ('found', 'confused', 'badly placed') if s in mine]
-        states.append('ignored' if ignored else (ranked or ['missed'])[0])
+        ranked = [kind for kind in ('found', 'confused', 'badly placed') if (g, kind) in about]
+        states.append('ignored' if ignored else [*ranked, 'missed'][0])
     return kinds, states
 
 
-def boxes_on_a_grid():
-    corner, length = st.integers(0, 6), st.integers(1, 6)
-    return st.tuples(corner, corner, length, length).map(
-        lambda v: [10 * v[0], 10 * v[1], 10 * (v[0] + v[2]), 10 * (v[1] + v[3])]
-    )
-
-
-label = st.integers(0, 2)
+corner, length, label = st.integers(0, 6), st.integers(1, 6), st.integers(0, 2)
+boxes_on_a_grid = st.tuples(corner, corner, length, length).map(
+    lambda v: [10 * v[0], 10 * v[1], 10 * (v[0] + v[2]), 10 * (v[1] + v[3])]
+)
 
 
 @settings(max_examples=150, deadline=None)
 @given(
-    gts=st.lists(st.tuples(boxes_on_a_grid(), label, st.booleans()), max_size=6),
-    detections=st.lists(st.tuples(boxes_on_a_grid(), label, st.floats(0, 1, width=32)), max_size=9),
+    gts=st.lists(st.tuples(boxes_on_a_grid, label, st.booleans()), max_size=6),
+    detections=st.lists(st.tuples(boxes_on_a_grid, label, st.floats(0, 1, width=32)), max_size=9),
 )
 def test_any_image_as_by_the_naive_loop(gts, detections):
     result = make_result(gts, detections)

@@ -14,16 +14,15 @@ from mmengine.fileio import dump
 from mmengine.structures import InstanceData
 
 from ssd_plugin.datasets.shapes import CLASSES, write_voc_shapes
+from tests.support.commands import ROOT
 from tests.support.detections import make_result, naive_ap, naive_voc_curve
 
-ROOT = Path(__file__).resolve().parents[2]
 
-
-def as_instances(rows, with_scores=False):
-    """Boxes and labels (and scores) of rows (x1, y1, x2, y2, label[, score])."""
-    rows = torch.tensor(rows, dtype=torch.float64).reshape(-1, 6 if with_scores else 5)
+def as_instances(rows, columns=5):
+    """Boxes and labels (and scores, with 6 columns) of rows (x1, y1, x2, y2, label[, score])."""
+    rows = torch.tensor(rows, dtype=torch.float64).reshape(-1, columns)
     found = InstanceData(bboxes=rows[:, :4].float(), labels=rows[:, 4].long())
-    if with_scores:
+    if columns == 6:
         found.scores = rows[:, 5].float()
     return found
 
@@ -33,12 +32,8 @@ def evaluate(images, classes, **options):
     evaluator = Evaluator(dict(type='VOCDetMetric', **options))
     evaluator.dataset_meta = dict(classes=classes)
     for gts, difficult, detections in images:
-        sample = dict(
-            gt_instances=as_instances(gts),
-            ignored_instances=as_instances(difficult),
-            pred_instances=as_instances(detections, with_scores=True),
-        )
-        evaluator.process([sample])
+        sample = dict(gt_instances=as_instances(gts), ignored_instances=as_instances(difficult))
+        evaluator.process([dict(sample, pred_instances=as_instances(detections, 6))])
     return evaluator.evaluate(len(images))
 
 
@@ -47,14 +42,12 @@ def evaluate(images, classes, **options):
 
 def naive_aps(images, labels, eleven_points, **rule):
     """AP of each class by the naive loop; None without ground truth."""
-    results = [
-        make_result(
-            [(row[:4], row[4], False) for row in gts]
-            + [(row[:4], row[4], True) for row in difficult],
-            [(row[:4], row[4], row[5]) for row in found],
-        )
-        for gts, difficult, found in images
-    ]
+    results = []
+    for gts, difficult, found in images:
+        truth = [
+            (row[:4], row[4], ignored) for ignored in (0, 1) for row in (gts, difficult)[ignored]
+        ]
+        results.append(make_result(truth, [(row[:4], row[4], row[5]) for row in found]))
     curves = [naive_voc_curve(results, label, **rule) for label in labels]
     return [None if curve is None else naive_ap(curve, eleven_points) for curve in curves]
 
@@ -75,24 +68,25 @@ BY_HAND = [
 ]
 
 
-def test_average_precision_of_a_case_by_hand():
-    """Precision is 1 at a recall of 1/4, and 2 of 4 at 1/2; the second half is never found."""
-    area = evaluate(BY_HAND, ('dog',), eval_mode='area')
-    assert area['pascal_voc/mAP'] == pytest.approx(1 / 4 * 1 + 1 / 4 * 2 / 4)
-    points = evaluate(BY_HAND, ('dog',), eval_mode='11points')
-    assert points['pascal_voc/mAP'] == pytest.approx((3 * 1 + 3 * 2 / 4) / 11)
-    for eleven_points, result in ((False, area), (True, points)):
-        (naive,) = naive_aps(BY_HAND, [0], eleven_points)
-        assert result['pascal_voc/AP/dog'] == result['pascal_voc/mAP'] == pytest.approx(naive)
+# Ten rows of pixels and five of them: half of the object, or 9 x 4 of 9 x 9.
+HALF = [([[0, 0, 9, 9, 0]], [], [[0, 0, 9, 4, 0, 0.9]])]
 
 
-@pytest.mark.parametrize(('legacy', 'expected'), [(True, 1), (False, 0)])
-def test_the_last_pixel_is_part_of_a_box_in_voc_s_files_only(legacy, expected):
-    """Ten rows of pixels and five of them: half of the object, or 9 x 4 of 9 x 9."""
-    images = [([[0, 0, 9, 9, 0]], [], [[0, 0, 9, 4, 0, 0.9]])]
-    result = evaluate(images, ('dog',), eval_mode='area', use_legacy_coordinate=legacy)
-    assert result['pascal_voc/mAP'] == expected
-    assert naive_aps(images, [0], False, extra=int(legacy)) == [expected]
+@pytest.mark.parametrize(
+    'images, mode, legacy, expected',
+    [
+        # Precision is 1 at a recall of 1/4, and 2 of 4 at 1/2; the second half is never found.
+        (BY_HAND, 'area', True, 1 / 4 * 1 + 1 / 4 * 2 / 4),
+        (BY_HAND, '11points', True, (3 * 1 + 3 * 2 / 4) / 11),
+        (HALF, 'area', True, 1),  # the last pixel is part of a box in VOC's files,
+        (HALF, 'area', False, 0),  # and only there
+    ],
+)
+def test_average_precision_of_cases_by_hand(images, mode, legacy, expected):
+    result = evaluate(images, ('dog',), eval_mode=mode, use_legacy_coordinate=legacy)
+    assert result['pascal_voc/AP/dog'] == result['pascal_voc/mAP'] == pytest.approx(expected)
+    naive = naive_aps(images, [0], mode == '11points', extra=int(legacy))
+    assert naive == [pytest.approx(expected)]
 
 
 edge = st.integers(0, 12)
@@ -100,9 +94,7 @@ boxes = st.tuples(edge, edge, edge, edge).map(
     lambda v: [min(v[0], v[2]), min(v[1], v[3]), max(v[0], v[2]) + 1, max(v[1], v[3]) + 1]
 )
 rows = st.tuples(boxes, st.integers(0, 2)).map(lambda v: [*v[0], v[1]])
-image = st.tuples(
-    st.lists(rows, max_size=4), st.lists(rows, max_size=2), st.lists(rows, max_size=6)
-)
+image = st.tuples(*(st.lists(rows, max_size=most) for most in (4, 2, 6)))
 
 
 @settings(deadline=None, max_examples=40)
@@ -117,16 +109,10 @@ def test_average_precisions_are_the_naive_loop_s(images, order, eleven_points, l
     total = sum(len(found) for *_, found in images)
     scores = iter(order.sample(range(total), total))  # no two are equal
     images = [
-        (objects, difficult, [[*row, (1 + next(scores)) / 64] for row in found])
-        for objects, difficult, found in images
+        (*truth, [[*row, (1 + next(scores)) / 64] for row in found]) for *truth, found in images
     ]
-    result = evaluate(
-        images,
-        ('a', 'b', 'c'),
-        eval_mode='11points' if eleven_points else 'area',
-        use_legacy_coordinate=legacy,
-        iou_thrs=iou_thr,
-    )
+    options = dict(eval_mode='11points' if eleven_points else 'area', iou_thrs=iou_thr)
+    result = evaluate(images, ('a', 'b', 'c'), use_legacy_coordinate=legacy, **options)
     aps = naive_aps(images, range(3), eleven_points, extra=int(legacy), iou_thr=iou_thr)
     expected = {f'pascal_voc/AP/{n}': ap for n, ap in zip('abc', aps) if ap is not None}
     mean = sum(expected.values()) / len(expected) if expected else 0
@@ -167,8 +153,9 @@ def write_voc(root, names=NAMES):
         path.write_text(text)
 
 
-def dataset_of(cfg, **changes):
-    """The evaluation data set of a config."""
+def dataset_of(cfg, root, classes=NAMES):
+    """The evaluation data set of a config, in another folder."""
+    changes = dict(data_root=str(root), metainfo=dict(classes=classes))
     return DATASETS.build(dict(cfg.val_dataloader.dataset, **changes))
 
 
@@ -178,8 +165,7 @@ def evaluate_on(dataset, evaluators, detect):
     evaluator.dataset_meta = dataset.metainfo
     for number in range(len(dataset)):
         sample = dataset[number]['data_samples']
-        rows = detect(number, sample)
-        sample.pred_instances = as_instances(rows, with_scores=True)
+        sample.pred_instances = as_instances(detect(number, sample), 6)
         evaluator.process([sample])
     return evaluator.evaluate(len(dataset))
 
@@ -213,7 +199,7 @@ def test_a_folder_named_voc2007_keeps_its_own_class_names(names, tmp_path, log):
     """MMDetection's metric prints VOC's there, and has none beyond the twentieth."""
     write_voc(tmp_path / 'VOC2007', names)
     cfg = Config.fromfile(ROOT / 'configs/ssd300_voc.py')
-    dataset = dataset_of(cfg, data_root=str(tmp_path), metainfo=dict(classes=names))
+    dataset = dataset_of(cfg, tmp_path, names)
     assert dataset.metainfo['dataset_type'] == 'VOC2007'
     result = evaluate_on(dataset, cfg.val_evaluator, perfect)
     table = [line.split('|')[1].strip() for line in log[-1].splitlines() if line[:1] == '|']
@@ -228,15 +214,12 @@ def test_two_years_are_evaluated_together(tmp_path):
     for year in ('VOC2007', 'VOC2012'):
         write_voc(tmp_path / year)
     cfg = Config.fromfile(ROOT / 'configs/ssd300_voc.py')
+    year_2007 = cfg.val_dataloader.dataset
+    year_2012 = dict(year_2007, ann_file='VOC2012/ImageSets/Main/test.txt')
+    year_2012['data_prefix'] = dict(sub_data_root='VOC2012/')
     years = [
-        dict(
-            cfg.val_dataloader.dataset,
-            data_root=str(tmp_path),
-            ann_file=f'{year}/ImageSets/Main/test.txt',
-            data_prefix=dict(sub_data_root=f'{year}/'),
-            metainfo=dict(classes=NAMES),
-        )
-        for year in ('VOC2007', 'VOC2012')
+        dict(year, data_root=str(tmp_path), metainfo=dict(classes=NAMES))
+        for year in (year_2007, year_2012)
     ]
     both = dict(type='ConcatDataset', ignore_keys=['dataset_type'], datasets=years)
     dataset = DATASETS.build(both)
@@ -258,11 +241,17 @@ def test_the_first_recipe_is_the_base_config_s():
     assert code in (ROOT / 'configs/_base_/datasets/voc0712.py').read_text()
 
 
-def test_coco_s_metric_takes_voc_s_files(tmp_path):
-    """Difficult objects need not be found; detections inside one are not counted."""
+@pytest.fixture
+def coco_metric_on_voc(tmp_path):
+    """A config with COCO's metric, and VOC's files as its data set."""
     write_voc(tmp_path / 'VOC2007')
     cfg = recipe("COCO's average precision for VOC's files", tmp_path)
-    dataset = dataset_of(cfg, data_root=str(tmp_path), metainfo=dict(classes=NAMES))
+    return cfg, dataset_of(cfg, tmp_path)
+
+
+def test_coco_s_metric_takes_voc_s_files(coco_metric_on_voc):
+    """Difficult objects need not be found; detections inside one are not counted."""
+    cfg, dataset = coco_metric_on_voc
     ignored = perfect(3, dataset[0]['data_samples'], 'ignored_instances')
     assert len(ignored) == 1
 
@@ -280,11 +269,9 @@ def test_coco_s_metric_takes_voc_s_files(tmp_path):
     assert results(nothing)['coco/bbox_mAP'] < 1
 
 
-def test_coco_s_metric_agrees_with_a_file_in_coco_s_format(tmp_path):
+def test_coco_s_metric_agrees_with_a_file_in_coco_s_format(coco_metric_on_voc, tmp_path):
     """The same objects written as COCO's json, and detections that are off by some pixels."""
-    write_voc(tmp_path / 'VOC2007')
-    cfg = recipe("COCO's average precision for VOC's files", tmp_path)
-    dataset = dataset_of(cfg, data_root=str(tmp_path), metainfo=dict(classes=NAMES))
+    cfg, dataset = coco_metric_on_voc
     coco = write_coco(dataset, tmp_path / 'coco.json')
 
     def shifted(number, sample):
@@ -294,17 +281,12 @@ def test_coco_s_metric_agrees_with_a_file_in_coco_s_format(tmp_path):
         return rows.tolist()
 
     ours = evaluate_on(dataset, cfg.val_evaluator, shifted)
-    other = DATASETS.build(
-        dict(
-            type='CocoDataset',
-            ann_file=str(coco),
-            data_prefix=dict(img=str(tmp_path / 'VOC2007/JPEGImages')),
-            metainfo=dict(classes=NAMES),
-            test_mode=True,
-            pipeline=cfg.test_pipeline,
-        )
+    images = dict(img=str(tmp_path / 'VOC2007/JPEGImages'))
+    other = dict(type='CocoDataset', ann_file=str(coco), data_prefix=images, test_mode=True)
+    other.update(metainfo=dict(classes=NAMES), pipeline=cfg.test_pipeline)
+    theirs = evaluate_on(
+        DATASETS.build(other), dict(type='CocoMetric', ann_file=str(coco)), shifted
     )
-    theirs = evaluate_on(other, dict(type='CocoMetric', ann_file=str(coco)), shifted)
     assert 0.1 < theirs['coco/bbox_mAP'] < 0.9
     assert {key: ours[key] for key in theirs} == theirs
 
@@ -318,16 +300,9 @@ def write_coco(dataset, path):
         images.append(dict(id=number, file_name=name, width=info['width'], height=info['height']))
         for instance in info['instances']:
             x1, y1, x2, y2 = instance['bbox']
-            annotations.append(
-                dict(
-                    id=len(annotations) + 1,
-                    image_id=number,
-                    category_id=instance['bbox_label'] + 1,
-                    bbox=[x1, y1, x2 - x1, y2 - y1],
-                    area=(x2 - x1) * (y2 - y1),
-                    iscrowd=instance['ignore_flag'],
-                )
-            )
+            what = dict(category_id=instance['bbox_label'] + 1, iscrowd=instance['ignore_flag'])
+            where = dict(bbox=[x1, y1, x2 - x1, y2 - y1], area=(x2 - x1) * (y2 - y1))
+            annotations.append(dict(id=len(annotations) + 1, image_id=number, **what, **where))
     categories = [dict(id=i + 1, name=name) for i, name in enumerate(dataset.metainfo['classes'])]
     dump(dict(images=images, annotations=annotations, categories=categories), path)
     return path
@@ -336,15 +311,14 @@ def write_coco(dataset, path):
 def test_voc_s_metric_takes_coco_s_files(tmp_path):
     """Crowds need not be found, and a detection of one counts neither way."""
     write_voc(tmp_path / 'VOC2007')
-    voc = Config.fromfile(ROOT / 'configs/ssd300_voc.py')
-    voc = dataset_of(voc, data_root=str(tmp_path), metainfo=dict(classes=NAMES))
+    voc = dataset_of(Config.fromfile(ROOT / 'configs/ssd300_voc.py'), tmp_path)
     (tmp_path / 'annotations').mkdir()
     write_coco(voc, tmp_path / 'annotations/instances_val2017.json')
     (tmp_path / 'val2017').symlink_to(tmp_path / 'VOC2007/JPEGImages')
 
     cfg = recipe("VOC's average precision for COCO's files", tmp_path)
     assert [evaluator.type for evaluator in cfg.val_evaluator] == ['CocoMetric', 'VOCDetMetric']
-    dataset = dataset_of(cfg, data_root=str(tmp_path), metainfo=dict(classes=NAMES))
+    dataset = dataset_of(cfg, tmp_path)
     crowds = perfect(3, dataset[0]['data_samples'], 'ignored_instances')
     assert len(crowds) == 1
     for extra in ([], crowds):

@@ -25,23 +25,20 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_folder_means_its_own_images(folder):
-    assert find_inputs(['a']) == ['a/1.jpg', 'a/2.PNG']
-
-
-def test_a_pattern_reaches_folders_of_any_depth(folder):
-    assert find_inputs(['**/*.jpg']) == ['a/1.jpg', 'a/below/1.jpg', 'b/1.jpg']
-    assert find_inputs(['a/*']) == ['a/1.jpg', 'a/2.PNG']
-    assert find_inputs(['?/[0-9].jpg']) == ['a/1.jpg', 'b/1.jpg']
-
-
-def test_each_file_is_taken_once_in_the_order_of_the_arguments(folder):
-    assert find_inputs(['b/1.jpg', 'a', 'a/*.jpg', 'b']) == ['b/1.jpg', 'a/1.jpg', 'a/2.PNG']
-
-
-def test_a_file_is_taken_for_what_it_is_named(folder):
-    os.rename('a/1.jpg', 'a/[1].dat')
-    assert find_inputs(['a/[1].dat']) == ['a/[1].dat']
+@pytest.mark.parametrize(
+    'arguments, found',
+    [
+        (['a'], ['a/1.jpg', 'a/2.PNG']),  # of a folder its own images
+        (['**/*.jpg'], ['a/1.jpg', 'a/below/1.jpg', 'b/1.jpg']),  # in folders of any depth
+        (['a/*'], ['a/1.jpg', 'a/2.PNG']),
+        (['?/[0-9].jpg'], ['a/1.jpg', 'b/1.jpg']),
+        (['b/1.jpg', 'a', 'a/*.jpg', 'b'], ['b/1.jpg', 'a/1.jpg', 'a/2.PNG']),  # each once
+        (['b/[1].dat'], ['b/[1].dat']),  # a file is no pattern, and may have any suffix
+    ],
+)
+def test_arguments_name_files_folders_and_patterns(arguments, found, folder):
+    Path('b/[1].dat').touch()
+    assert find_inputs(arguments) == found
 
 
 def test_patterns_leave_out_what_an_earlier_run_has_drawn(folder):
@@ -66,17 +63,16 @@ def test_an_argument_that_names_nothing_is_an_error(argument, said, folder):
 
 
 def test_images_are_named_below_the_folder_that_all_are_in(folder):
-    names = [image.name for image in read_inputs(['a/1.jpg', 'b/1.jpg'])]
-    assert names == ['a/1.jpg', 'b/1.jpg']
-    names = [image.name for image in read_inputs(['a/2.PNG', str(folder / 'a/below/1.jpg')])]
-    assert names == ['2.PNG', 'below/1.jpg']
-    assert [image.name for image in read_inputs(['a/1.jpg'])] == ['1.jpg']
-
-
-def test_images_are_decoded_as_opencv_does(folder):
-    (image,) = read_inputs(['a/2.PNG'])
-    assert np.array_equal(image.pixels, cv2.imread('a/2.PNG'))
-    assert (image.path, image.frame) == ('a/2.PNG', None)
+    for paths, names in (
+        (['a/1.jpg', 'b/1.jpg'], ['a/1.jpg', 'b/1.jpg']),
+        (['a/2.PNG', str(folder / 'a/below/1.jpg')], ['2.PNG', 'below/1.jpg']),
+        (['a/2.PNG'], ['2.PNG']),
+    ):
+        images = list(read_inputs(paths))
+        assert [image.name for image in images] == names
+        assert [(image.path, image.frame) for image in images] == [(path, None) for path in paths]
+        for image in images:  # decoded as OpenCV does
+            assert np.array_equal(image.pixels, cv2.imread(image.path))
 
 
 def test_what_can_not_be_read_is_named_and_the_rest_is_read(folder):
@@ -85,11 +81,10 @@ def test_what_can_not_be_read_is_named_and_the_rest_is_read(folder):
     Path('text.mp4').write_text('not a video')
     Path('half.jpg').write_bytes(Path('a/1.jpg').read_bytes()[:900])
     bad = ['empty.jpg', 'text.jpg', 'text.mp4', 'half.jpg']
-    items = list(read_inputs(['a/1.jpg', *bad, 'b/1.jpg']))
-    assert [item.path for item in items if isinstance(item, DataFault)] == bad
-    read = [item.path for item in items if not isinstance(item, DataFault)]
-    assert read == ['a/1.jpg', 'b/1.jpg']
-    assert all(item.detail for item in items if isinstance(item, DataFault))
+    first, *faults, last = read_inputs(['a/1.jpg', *bad, 'b/1.jpg'])
+    assert (first.name, last.name) == ('a/1.jpg', 'b/1.jpg')
+    assert [fault.path for fault in faults] == bad
+    assert all(isinstance(fault, DataFault) and fault.detail for fault in faults)
 
 
 @pytest.mark.parametrize('name', ['clip.mp4', 'clip.avi'])

@@ -3,43 +3,40 @@
 import pytest
 
 from ssd_plugin.errors import InputError
-from ssd_plugin.visualization.curves import draw_curves, read_log, read_work_dir
+from ssd_plugin.visualization.curves import draw_curves, read_work_dir
 from tests.support.logs import train, val, write_log
 
+FIRST, EVALUATED = [train(10, 5.0), train(20, 4.0)], val(1, 0.2)
+# A killed run may have trained an epoch, and be killed in its evaluation or after it.
+AGAIN = [val(1, 0.3), train(25, 3.0), val(2, 0.5)]
+BOTH_AGAIN = [(10, 5.0), (20, 4.0), (25, 3.0)], [(20, 0.3), (25, 0.5)]
+LOGS = {  # the runs in a work directory, and the losses and mAPs read
+    'an evaluation stands at the iteration before it': (
+        [[*FIRST, EVALUATED, train(30, 3.5), val(2, 0.4)]],
+        ([(10, 5.0), (20, 4.0), (30, 3.5)], [(20, 0.2), (30, 0.4)]),
+    ),
+    'a resumed run goes on where it began, and a test does not count': (
+        [
+            [*FIRST, EVALUATED, train(30, 9.0)],
+            [val(0, 0.9)],
+            [train(25, 3.0), train(35, 2.5), val(2, 0.5)],
+        ],
+        ([(10, 5.0), (20, 4.0), (25, 3.0), (35, 2.5)], [(20, 0.2), (35, 0.5)]),
+    ),
+    'an evaluation made again': ([[*FIRST, EVALUATED, train(30, 9.0)], AGAIN], BOTH_AGAIN),
+    'an evaluation made up for': ([[*FIRST, train(30, 9.0)], AGAIN], BOTH_AGAIN),
+    'a new start replaces the run before': (
+        [[*FIRST, EVALUATED], [train(10, 6.0)]], ([(10, 6.0)], []),
+    ),
+}  # fmt: skip
 
-def test_evaluations_stand_at_the_iteration_before_them(tmp_path):
-    entries = [train(10, 5.0), train(20, 4.0), val(1, 0.2), train(30, 3.5), val(2, 0.4)]
-    series = read_log(write_log(tmp_path, '1', entries))
-    assert series['loss'] == [(10, 5.0), (20, 4.0), (30, 3.5)]
-    assert series['pascal_voc/mAP'] == [(20, 0.2), (30, 0.4)]
 
-
-def test_a_resumed_run_goes_on_where_it_began_and_tests_do_not_count(tmp_path):
-    write_log(tmp_path, '1', [train(10, 5.0), train(20, 4.0), val(1, 0.2), train(30, 9.0)])
-    write_log(tmp_path, '2', [val(0, 0.9)])
-    write_log(tmp_path, '3', [train(25, 3.0), train(35, 2.5), val(2, 0.5)])
+@pytest.mark.parametrize('runs, expected', LOGS.values(), ids=LOGS)
+def test_runs_are_joined_over_iterations(runs, expected, tmp_path):
+    for number, entries in enumerate(runs):
+        write_log(tmp_path, str(number), entries)
     series = read_work_dir(tmp_path)
-    assert series['loss'] == [(10, 5.0), (20, 4.0), (25, 3.0), (35, 2.5)]
-    assert series['pascal_voc/mAP'] == [(20, 0.2), (35, 0.5)]
-
-
-@pytest.mark.parametrize('evaluated_before', [True, False])
-def test_an_evaluation_made_again_on_resumption_stands_where_it_was_due(tmp_path, evaluated_before):
-    """A killed run may have trained an epoch, and be killed in its evaluation or after it."""
-    first = [train(10, 5.0), train(20, 4.0), *([val(1, 0.2)] if evaluated_before else [])]
-    write_log(tmp_path, '1', [*first, train(30, 9.0)])
-    write_log(tmp_path, '2', [val(1, 0.3), train(25, 3.0), val(2, 0.5)])
-    series = read_work_dir(tmp_path)
-    assert series['pascal_voc/mAP'] == [(20, 0.3), (25, 0.5)]
-    assert series['loss'] == [(10, 5.0), (20, 4.0), (25, 3.0)]
-
-
-def test_a_new_start_replaces_the_run_before(tmp_path):
-    write_log(tmp_path, '1', [train(10, 5.0), train(20, 4.0), val(1, 0.2)])
-    write_log(tmp_path, '2', [train(10, 6.0)])
-    series = read_work_dir(tmp_path)
-    assert series['loss'] == [(10, 6.0)]
-    assert series['pascal_voc/mAP'] == []
+    assert (series['loss'], series['pascal_voc/mAP']) == expected
 
 
 def test_where_nothing_was_trained_it_says_so(tmp_path):

@@ -8,16 +8,9 @@ from matplotlib.figure import Figure
 
 from ssd_plugin.evaluation.errors import count_by_class, diagnose, total
 from ssd_plugin.evaluation.pr import Curve
+from ssd_plugin.visualization import style
 from ssd_plugin.visualization.errors import draw_counts, draw_sheet, marks
 from ssd_plugin.visualization.pr import draw_pr
-from ssd_plugin.visualization.style import (
-    BLUE,
-    Stroke,
-    draw_boxes,
-    label_places,
-    show_image,
-    strokes,
-)
 from tests.support.detections import image_with_everything, make_result
 
 CLASSES = ('cat', 'dog', 'cow')
@@ -30,7 +23,7 @@ def texts_of(artists):
 def test_labels_cover_neither_each_other_nor_leave_the_image():
     boxes = [[10, 30, 60, 80], [12, 30, 62, 80], [10, 32, 60, 82], [0, 0, 20, 20], [90, 90, 99, 99]]
     width, height = 30, 8
-    places = label_places(boxes, [(width, height)] * len(boxes), (100, 100))
+    places = style.label_places(boxes, [(width, height)] * len(boxes), (100, 100))
     for i, (x, y) in enumerate(places):
         assert 0 <= x <= 100 - width and 0 <= y <= 100 - height
         assert all(abs(x - a) >= width or abs(y - b) >= height for a, b in places[:i])
@@ -38,7 +31,7 @@ def test_labels_cover_neither_each_other_nor_leave_the_image():
 
 
 def test_strokes_differ_by_colour_then_by_dashes():
-    many = strokes(30)
+    many = style.strokes(30)
     assert len({stroke.color for stroke in many[:7]}) == 7
     assert len({(stroke.color, str(stroke.dashes)) for stroke in many[:21]}) == 21
     assert many[21] == many[0]
@@ -47,8 +40,8 @@ def test_strokes_differ_by_colour_then_by_dashes():
 def test_boxes_are_drawn_where_they_are():
     figure = Figure(figsize=(2, 1), dpi=100)
     axes = figure.add_axes((0, 0, 1, 1))
-    show_image(axes, np.zeros((50, 100, 3), np.uint8))
-    draw_boxes(axes, [[20, 10, 70, 40]], Stroke(BLUE, width=1), rim=False)
+    style.show_image(axes, np.zeros((50, 100, 3), np.uint8))
+    style.draw_boxes(axes, [[20, 10, 70, 40]], style.Stroke(style.BLUE, width=1), rim=False)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     image = np.asarray(canvas.buffer_rgba())  # two pixels for each of the image's
