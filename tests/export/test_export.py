@@ -1,7 +1,7 @@
 """The exported graph against the detector: the same detections, by ONNX Runtime and PyTorch."""
 
-import builtins
 import json
+import sys
 
 import numpy as np
 import onnx
@@ -40,8 +40,8 @@ def assert_same_detections(path, detector, images, least=1):
         assert (scores[number:] == 0).all() and (boxes[number:] == 0).all()
         np.testing.assert_allclose(scores[:number], one.scores, atol=1e-4)
         assert sorted(labels[:number]) == sorted(one.labels.tolist())
-        found = [torch.from_numpy(values[:number]) for values in (boxes, scores, labels)]
-        found = InstanceData(**dict(zip(('bboxes', 'scores', 'labels'), found)))
+        boxes, scores, labels = map(torch.from_numpy, (boxes, scores, labels))
+        found = InstanceData(bboxes=boxes, scores=scores, labels=labels)[:number]
         difference = compare(one, found, detector.bbox_head.test_cfg)
         assert difference.is_small and difference.borderline == 0, difference
 
@@ -102,8 +102,7 @@ def test_images_without_detections(tmp_path):
     boxes, scores, labels = run(path, drawn_images(2, DEMO_SIZE))
     assert boxes.shape == (2, 200, 4) and not boxes.any() and not scores.any()
     assert (labels == -1).all()
-    found = OnnxDetector(path).detect(torch.zeros(2, 3, 160, 160))
-    assert [len(one) for one in found] == [0, 0]
+    assert [len(one) for one in OnnxDetector(path).detect(torch.zeros(2, 3, 160, 160))] == [0, 0]
 
 
 def test_without_nms_the_file_answers_boxes_and_scores_of_all_priors(demo, tmp_path):
@@ -139,21 +138,9 @@ def test_the_file_says_what_it_is(demo):
     onnx.checker.check_model(model, full_check=True)
     assert OnnxDetector(demo[1]).dataset_meta == dict(classes=('a', 'b', 'c', 'd', 'é'))
     meta = {entry.key: entry.value for entry in model.metadata_props}
-    assert json.loads(meta['classes']) == ['a', 'b', 'c', 'd', 'é']
-    assert json.loads(meta['input_size']) == [160, 160]
-    assert meta['channel_order'] == 'BGR'
-    assert meta['config'] == 'config.py' and meta['ssd_plugin'] == __version__
-    shapes = {
-        value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
-        for value in (*model.graph.input, *model.graph.output)
-    }
-    assert shapes == dict(
-        images=['batch', 3, 160, 160], boxes=['batch', 200, 4], scores=['batch', 200],
-        labels=['batch', 200],
-    )  # fmt: skip
-
-
-# --- in place of the model -------------------------------------------------------------------
+    assert json.loads(meta.pop('classes')) == ['a', 'b', 'c', 'd', 'é']
+    assert json.loads(meta.pop('input_size')) == [160, 160]
+    assert meta == dict(channel_order='BGR', config='config.py', ssd_plugin=__version__)
 
 
 def test_it_takes_the_place_of_the_model_in_a_test_step(demo):
@@ -201,19 +188,9 @@ def test_a_file_that_can_not_be_used_is_one_clear_error(demo, tmp_path):
 
 
 def test_without_onnx_runtime_it_says_what_to_install(demo, monkeypatch):
-    real_import = builtins.__import__
-
-    def without_it(name, *args, **kwargs):
-        if name == 'onnxruntime':
-            raise ImportError(name)
-        return real_import(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, '__import__', without_it)
+    monkeypatch.setitem(sys.modules, 'onnxruntime', None)  # importing it fails
     with pytest.raises(MissingPackageError, match=r"pip install 'ssd-plugin\[export\]'"):
         OnnxDetector(demo[1])
-
-
-# --- its parts -------------------------------------------------------------------------------
 
 
 def test_suppression_is_the_naive_one_in_every_group():
@@ -231,18 +208,16 @@ def test_suppression_is_the_naive_one_in_every_group():
 def test_the_graph_in_pytorch_detects_the_same(demo):
     detector, _ = demo
     images = drawn_images(2, DEMO_SIZE)
+    inputs = torch.stack([image['inputs'] for image in images])
     with torch.no_grad():
-        _, scores, labels = Detections(detector, DEMO_SIZE)(
-            torch.stack([image['inputs'] for image in images])
-        )
+        _, scores, labels = Detections(detector, DEMO_SIZE)(inputs)
     for one, ours, label in zip(predict(detector, images), scores, labels):
         torch.testing.assert_close(ours[label >= 0], one.scores, atol=1e-5, rtol=0)
 
 
 def test_other_heads_and_other_suppression_are_refused():
-    soft = dict(type='soft_nms', iou_threshold=0.45)
-    cfg = read_config('demo_shapes', **{'test_cfg.nms': soft})
-    detector = lively_detector(cfg, DEMO_SIZE)
+    detector = lively_detector(read_config('demo_shapes'), DEMO_SIZE)
+    detector.bbox_head.test_cfg.nms.type = 'soft_nms'
     with pytest.raises(ConfigError, match='model.test_cfg.nms is .*soft_nms.*--no-nms'):
         Detections(detector, DEMO_SIZE)
     detector.bbox_head = torch.nn.Identity()

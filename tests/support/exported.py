@@ -28,13 +28,9 @@ def drawn_images(count, size, dtype=torch.uint8):
         image = draw_image(np.random.default_rng(number))[0]
         height, width = image.shape[:2]
         inputs = torch.from_numpy(cv2.resize(image, size)).permute(2, 0, 1).to(dtype)
-        sample = DetDataSample(
-            metainfo=dict(
-                ori_shape=(height, width),
-                img_shape=size[::-1],
-                scale_factor=(size[0] / width, size[1] / height),
-            )
-        )
+        shapes = dict(ori_shape=(height, width), img_shape=size[::-1])
+        scale_factor = size[0] / width, size[1] / height
+        sample = DetDataSample(metainfo=dict(shapes, scale_factor=scale_factor))
         images.append(dict(inputs=inputs, data_samples=sample))
     return images
 
