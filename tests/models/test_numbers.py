@@ -20,7 +20,6 @@ from tests.support.helpers import (
     image_metas,
     instances,
     mined,
-    naive_predict,
     tiny_boxes,
     tiny_head,
     to_flat,
@@ -291,24 +290,18 @@ def predict(scores, deltas, head=None):
 
 
 @pytest.mark.parametrize(('part', 'value'), [('scores', NAN), ('scores', INF), ('deltas', NAN)])
-@settings(examples(5), derandomize=True)  # One in some thousand has a tie that rounding decides.
+@examples(10)
 @given(seed=seeds, share=st.sampled_from([0.003, 0.2, 0.9]))
 def test_a_prior_with_non_finite_outputs_finds_nothing_and_hides_nothing(part, value, seed, share):
-    """The others find what they would without it."""
+    """The detections are those of the same outputs with such priors as sure background."""
     scores = numbers(1, 368, 4, seed=seed, scale=3)
     deltas = numbers(1, 368, 4, seed=seed + 1)
     lost = torch.rand(1, 368, generator=torch.Generator().manual_seed(seed)) < share
     without = scores.clone()
     without[lost] = torch.tensor([0.0, 0, 0, 100])  # background
-    expected = naive_predict(without[0], deltas[0])
     damaged = dict(scores=scores.clone(), deltas=deltas.clone())
     damaged[part][..., seed % 4][lost] = value
-    found = predict(**damaged)
-    assert len(found) == len(expected)
-    for mine, other in zip(found, expected):
-        assert mine[0] == pytest.approx(other[0], abs=1e-5)
-        assert mine[1] == other[1]
-        assert mine[2] == pytest.approx(other[2], abs=1e-3)
+    assert predict(**damaged) == predict(without, deltas)
 
 
 @pytest.mark.parametrize(
