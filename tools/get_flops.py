@@ -24,7 +24,7 @@ def main() -> None:
     # isort: split
     from rich.table import Table
 
-    from ssd_plugin.analysis.complexity import measure_complexity
+    from ssd_plugin.analysis.prior_grid import measure_complexity
 
     rows = []
     for path, cfg in configs:

@@ -1,4 +1,7 @@
-"""The priors of a config's detector, on the feature maps that its network has."""
+"""A config's detector before it is trained: its priors and feature maps, and what it costs.
+
+Nothing is computed: the detector is on PyTorch's meta device, where tensors have shapes only.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from ssd_plugin.datasets.config import input_size
 from ssd_plugin.errors import ConfigError
@@ -41,11 +45,28 @@ def prior_grid(cfg: Config) -> PriorGrid:
     return PriorGrid(generator, featmap_sizes(model, size), size)
 
 
-def build_on_meta(cfg: Config) -> tuple[BaseDetector, tuple[int, int]]:
-    """A config's detector on PyTorch's meta device, where tensors have shapes only.
+class Complexity(NamedTuple):
+    """Size and cost of a detector, for one image of its input size."""
 
-    Also returns the (w, h) of its network input in pixels.
-    """
+    input_size: tuple[int, int]  # (w, h) in pixels
+    num_priors: int  # P
+    num_parameters: int
+    num_macs: int  # of convolutions and matrix products; without NMS and element-wise operations
+
+
+def measure_complexity(cfg: Config) -> Complexity:
+    """Count the priors, parameters and operations of a config's detector, untrained."""
+    model, size = build_on_meta(cfg)
+    with FlopCounterMode(display=False) as counter:
+        sizes = featmap_sizes(model, size)
+    num_macs = counter.get_total_flops() // 2  # a multiplication and an addition count as two
+    priors = model.bbox_head.prior_generator.grid_priors(sizes, device='cpu')
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    return Complexity(size, sum(map(len, priors)), num_parameters, num_macs)
+
+
+def build_on_meta(cfg: Config) -> tuple[BaseDetector, tuple[int, int]]:
+    """A config's detector on the meta device, and the (w, h) of its network input in pixels."""
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     size = input_size(cfg)
     return MODELS.build(cfg.model).eval().to('meta'), size

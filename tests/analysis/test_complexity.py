@@ -10,7 +10,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from torch import nn
 
-from ssd_plugin.analysis.complexity import measure_complexity
+from ssd_plugin.analysis.prior_grid import measure_complexity
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = sorted(path.stem for path in (ROOT / 'configs').glob('*.py'))

@@ -40,11 +40,11 @@ def make_contestants(inputs: Inputs) -> dict[str, Callable[[], list]]:
     """
     device = inputs.cls_scores[0].device
     ours, theirs = our_head().to(device).eval(), mmdet_head().to(device).eval()
-    maps = dict(cls_scores=inputs.cls_scores, bbox_preds=inputs.bbox_preds)
+    maps = inputs.cls_scores, inputs.bbox_preds
     return {
-        OURS: lambda: ours.predict_by_feat(**maps, batch_img_metas=inputs.metas),
-        MMDET: lambda: theirs.predict_by_feat(**maps, batch_img_metas=inputs.metas),
-        TORCHVISION: TorchvisionHead(inputs.input_size, **maps).detect,
+        OURS: lambda: ours.predict_by_feat(*maps, batch_img_metas=inputs.metas),
+        MMDET: lambda: theirs.predict_by_feat(*maps, batch_img_metas=inputs.metas),
+        TORCHVISION: TorchvisionHead(inputs.input_size, *maps).detect,
     }
 
 
