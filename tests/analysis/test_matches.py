@@ -51,9 +51,7 @@ def test_matches_and_negatives_are_those_of_the_method(model):
     assert found.priors == pytest.approx(np.array(priors))
     assert np.bincount(found.levels).tolist() == [1600, 400, 100, 36]
 
-    batch = model.data_preprocessor(
-        dict(inputs=[item['inputs']], data_samples=[item['data_samples']])
-    )
+    batch = model.data_preprocessor({key: [value] for key, value in item.items()})
     scores = to_flat(model.bbox_head(model.extract_feat(batch['inputs']))[0], 6)[0]
     losses = -scores.log_softmax(-1)[:, -1]
     positive = [g > 0 for g in gt_inds]
@@ -63,8 +61,7 @@ def test_matches_and_negatives_are_those_of_the_method(model):
 
 def test_a_loss_that_does_not_mine_has_no_hard_negatives():
     found = match(build(loss_cls=dict(type='FocalLoss')), make_item([[20, 20, 60, 70]], [0]))
-    assert found.mined is None
-    assert (found.gt_inds > 0).sum() > 0
+    assert found.mined is None and (found.gt_inds > 0).any()
 
 
 def test_a_sample_without_boxes(model):

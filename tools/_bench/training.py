@@ -110,11 +110,10 @@ class SteppedTrainLoop(IterBasedTrainLoop):
 
     def observed_format(self, batch: dict) -> tuple[torch.dtype, torch.memory_format]:
         """The dtype and the memory format of the features within the model."""
-        seen = []
+        seen: list[Tensor] = []
         second = [m for m in self.runner.model.modules() if isinstance(m, nn.Conv2d)][1]
-        hook = second.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
-        self.step_on(batch)
-        hook.remove()
+        with second.register_forward_pre_hook(lambda module, args: seen.append(args[0])):
+            self.step_on(batch)
         last = seen[0].is_contiguous(memory_format=torch.channels_last)
         return seen[0].dtype, torch.channels_last if last else torch.contiguous_format
 

@@ -135,16 +135,11 @@ def best_iou(sides: np.ndarray, distances: np.ndarray, shapes: np.ndarray) -> np
 
     ``distances`` (2, N) are those of :func:`distance_to_grid`.
     """
-    width, height = (_overlap(*axis) for axis in zip(sides, distances, shapes))  # (A, N)
+    sides, shapes = sides[:, None], shapes[:, :, None]  # (2, 1, N), (2, A, 1)
+    length = (sides / 2 - distances[:, None]) + shapes / 2  # shared along each axis, (2, A, N)
+    np.minimum(length, np.minimum(sides, shapes), out=length)
+    width, height = np.maximum(length, 0, out=length)
     inter = np.multiply(width, height, out=width)
-    areas = sides[0] * sides[1] + (shapes[0] * shapes[1])[:, None]
+    areas = sides[0] * sides[1] + shapes[0] * shapes[1]
     areas -= inter
     return np.divide(inter, areas, out=inter).max(0)
-
-
-def _overlap(sides: np.ndarray, distances: np.ndarray, shapes: np.ndarray) -> np.ndarray:
-    """Length along one axis that N boxes and A priors share, (A, N)."""
-    shapes = shapes[:, None]
-    length = (sides / 2 - distances) + shapes / 2
-    np.minimum(length, np.minimum(sides, shapes), out=length)
-    return np.maximum(length, 0, out=length)

@@ -61,13 +61,11 @@ def test_data_sets_inside_wrappers_count_once(tree):
 
 
 def test_coco_files(tmp_path):
-    objects = [dict(id=1, category_id=3, bbox=[5, 20, 10, 40], area=400, iscrowd=0)]
-    objects += [dict(id=2, category_id=9, bbox=[0, 0, 50, 90], area=99, iscrowd=1)]
-    annotation = dict(
-        images=[dict(id=7, file_name='a.jpg', width=50, height=200)],
-        categories=[dict(id=3, name='cat'), dict(id=9, name='dog')],
-        annotations=[dict(annotation, image_id=7) for annotation in objects],
-    )
+    cat = dict(id=1, category_id=3, bbox=[5, 20, 10, 40], area=400, iscrowd=0, image_id=7)
+    crowd = dict(cat, id=2, category_id=9, bbox=[0, 0, 50, 90], area=99, iscrowd=1)
+    images = [dict(id=7, file_name='a.jpg', width=50, height=200)]
+    categories = [dict(id=3, name='cat'), dict(id=9, name='dog')]
+    annotation = dict(images=images, categories=categories, annotations=[cat, crowd])
     (tmp_path / 'train.json').write_text(json.dumps(annotation))
     config = dict(type='CocoDataset', ann_file='train.json', data_prefix=dict(img=''))
     config.update(data_root=str(tmp_path), metainfo=dict(classes=CLASSES))
