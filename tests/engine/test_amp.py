@@ -8,6 +8,7 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.model import BaseModel
+from mmengine.optim.optimizer import amp_optimizer_wrapper
 from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 
@@ -106,113 +107,94 @@ def test_checkpoints_pass_between_wrappers(source, target, scaled):
     assert resumed.base_param_settings.keys() == wrapper.base_param_settings.keys()
 
 
-def amp_config(**changes):
-    return Config(dict(optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1), **changes)))
+def enabled(monkeypatch, device='cuda', capability=(8, 0), optimizer='SGD', **changes):
+    """A config with mixed precision turned on for a device."""
+    monkeypatch.setattr(amp, 'get_device', lambda: device)
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda: capability)
+    if isinstance(optimizer, str):
+        optimizer = dict(type=optimizer)
+    cfg = Config(dict(optim_wrapper=dict(type='OptimWrapper', optimizer=dict(optimizer, lr=0.1))))
+    cfg.merge_from_dict(changes)
+    amp.enable_amp(cfg)
+    return cfg
 
 
 def test_the_cpu_gets_our_wrapper_and_no_settings_of_the_other(monkeypatch):
-    monkeypatch.setattr(amp, 'get_device', lambda: 'cpu')
-    cfg = amp_config(type='AmpOptimWrapper', loss_scale=512.0, dtype='float16', clip_grad=None)
-    amp.enable_amp(cfg)
+    theirs = dict(type='AmpOptimWrapper', loss_scale=512.0, dtype='float16', clip_grad=None)
+    cfg = enabled(monkeypatch, 'cpu', optim_wrapper=theirs)
     expected = dict(type='CPUAmpOptimWrapper', optimizer=dict(type='SGD', lr=0.1), clip_grad=None)
     assert cfg.optim_wrapper.to_dict() == expected
-
-
-def on_a_gpu(monkeypatch, capability=(8, 0)):
-    monkeypatch.setattr(amp, 'get_device', lambda: 'cuda')
-    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda: capability)
-
-
-def built_amp_wrapper(cfg, monkeypatch):
-    """MMEngine's wrapper from a config, where it thinks that there is a GPU."""
-    monkeypatch.setattr(
-        'mmengine.optim.optimizer.amp_optimizer_wrapper.is_cuda_available', lambda: True
-    )
-    options = cfg.optim_wrapper.to_dict()
-    kind = options['optimizer'].pop('type')
-    options['optimizer'] = getattr(torch.optim, kind)([torch.zeros(1)], **options['optimizer'])
-    return OPTIM_WRAPPERS.build(options)
-
-
-@pytest.mark.filterwarnings('ignore::FutureWarning')
-def test_a_gpu_with_bfloat16_needs_no_loss_scale(monkeypatch):
-    on_a_gpu(monkeypatch)
-    cfg = amp_config(type='OptimWrapper', loss_scale=dict(init_scale=512.0))
-    amp.enable_amp(cfg)
-    wrapper = built_amp_wrapper(cfg, monkeypatch)
-    assert type(wrapper).__name__ == 'AmpOptimWrapper'
-    assert wrapper.cast_dtype == torch.bfloat16
-    assert not wrapper.loss_scaler.is_enabled()
+    assert cfg.get('val_cfg') is None, 'training without evaluation stays without'
 
 
 @pytest.mark.filterwarnings('ignore::FutureWarning', 'ignore:torch.cuda.amp.GradScaler is enabled')
 @pytest.mark.parametrize(
-    ('capability', 'said', 'dtype'),
-    [((7, 5), {}, None), ((8, 0), dict(dtype='float16'), torch.float16)],
+    ('capability', 'said', 'dtype', 'scales'),
+    [
+        ((8, 0), dict(loss_scale=dict(init_scale=512.0)), torch.bfloat16, False),
+        ((7, 5), {}, None, True),
+        ((8, 0), dict(dtype='float16'), torch.float16, True),
+    ],
 )
-def test_float16_has_a_dynamic_loss_scale_and_no_fused_optimizer(
-    monkeypatch, capability, said, dtype
+def test_a_gpu_scales_its_loss_in_float16_alone_and_then_fuses_no_optimizer(
+    monkeypatch, capability, said, dtype, scales
 ):
     """Where a loss scaler skips its first step, PyTorch's fused SGD has garbage for momentum."""
-    on_a_gpu(monkeypatch, capability)
-    cfg = amp_config(type='OptimWrapper', **said)
-    amp.enable_amp(cfg)
-    assert cfg.optim_wrapper.loss_scale == 'dynamic'
-    assert 'fused' not in cfg.optim_wrapper.optimizer
-    assert built_amp_wrapper(cfg, monkeypatch).cast_dtype == dtype
+    cfg = enabled(monkeypatch, capability=capability, optim_wrapper=said)
+    assert (cfg.optim_wrapper.loss_scale == 'dynamic') is scales
+    assert not (scales and 'fused' in cfg.optim_wrapper.optimizer)
+    # MMEngine builds its wrapper only where it thinks that there is a GPU.
+    monkeypatch.setattr(amp_optimizer_wrapper, 'is_cuda_available', lambda: True)
+    options = cfg.optim_wrapper.to_dict()
+    options['optimizer'].pop('type')
+    options['optimizer'] = torch.optim.SGD([torch.zeros(1)], **options['optimizer'])
+    wrapper = OPTIM_WRAPPERS.build(options)
+    assert type(wrapper).__name__ == 'AmpOptimWrapper'
+    assert wrapper.cast_dtype == dtype
+    assert scales or not wrapper.loss_scaler.is_enabled()
 
 
 @pytest.mark.parametrize(
     ('optimizer', 'fused'),
     [
-        (dict(type='SGD'), True if torch.__version__ >= (2, 3) else None),
-        (dict(type='AdamW'), True),
-        (dict(type='RMSprop'), None),
+        ('SGD', True if torch.__version__ >= (2, 3) else None),
+        ('AdamW', True),
+        ('RMSprop', None),
         (dict(type='AdamW', fused=False), False),  # what the config says stays
     ],
 )
 def test_on_a_gpu_the_optimizer_is_fused_where_it_can_be(monkeypatch, optimizer, fused):
-    on_a_gpu(monkeypatch)
-    cfg = amp_config(type='OptimWrapper')
-    cfg.optim_wrapper.optimizer = dict(optimizer, lr=0.1)
-    amp.enable_amp(cfg)
+    cfg = enabled(monkeypatch, optimizer=optimizer)
     assert cfg.optim_wrapper.optimizer.get('fused') is fused
 
 
 @pytest.mark.parametrize(('instructions', 'warns'), [('AVX2', True), ('AVX512', False)])
 def test_a_cpu_that_is_slow_in_bfloat16_is_told(monkeypatch, recwarn, instructions, warns):
-    monkeypatch.setattr(amp, 'get_device', lambda: 'cpu')
     monkeypatch.setattr(torch.backends.cpu, 'get_cpu_capability', lambda: instructions)
-    amp.enable_amp(amp_config(type='OptimWrapper'))
+    enabled(monkeypatch, 'cpu')
     assert any('without --amp' in str(warning.message) for warning in recwarn) is warns
 
 
-def evaluated_config(head):
-    cfg = amp_config(type='OptimWrapper')
-    cfg.model = dict(bbox_head=dict(type=head))
-    cfg.val_cfg = dict(type='ValLoop')
-    return cfg
-
-
-def test_its_evaluations_are_in_mixed_precision_and_its_model_has_channels_last():
-    cfg = evaluated_config('SSDMultiBoxHead')
-    cfg.custom_hooks = [dict(type='DataFaultHook')]
-    amp.enable_amp(cfg)
-    amp.enable_amp(cfg)
-    assert cfg.val_cfg.fp16 is True
-    hooks = [dict(type='DataFaultHook'), dict(type='ChannelsLastHook')]
+@pytest.mark.parametrize(
+    ('device', 'head', 'coarse'),
+    [
+        ('cpu', 'SSDMultiBoxHead', False),
+        ('cuda', 'SSDMultiBoxHead', False),
+        ('cpu', 'RetinaHead', True),
+        ('cuda', 'RetinaHead', False),
+    ],
+)
+def test_evaluations_are_in_mixed_precision_but_of_other_heads_on_a_cpu(
+    monkeypatch, recwarn, device, head, coarse
+):
+    hooks = [dict(type='DataFaultHook')]
+    changes = dict(model=dict(bbox_head=dict(type=head)), val_cfg=dict(type='ValLoop'))
+    cfg = enabled(monkeypatch, device, custom_hooks=hooks, **changes)
+    amp.enable_amp(cfg)  # a second time
+    assert cfg.val_cfg.get('fp16', False) is not coarse
+    assert any('stays in float32' in str(warning.message) for warning in recwarn) is coarse
+    hooks.append(dict(type='ChannelsLastHook'))
     assert [hook.to_dict() for hook in cfg.custom_hooks] == hooks
-
-
-@pytest.mark.parametrize('device', ['cpu', 'cuda'])
-def test_other_heads_are_evaluated_in_float32_on_a_cpu(monkeypatch, recwarn, device):
-    on_a_gpu(monkeypatch)
-    monkeypatch.setattr(amp, 'get_device', lambda: device)
-    cfg = evaluated_config('RetinaHead')
-    amp.enable_amp(cfg)
-    assert cfg.val_cfg.get('fp16', False) is (device == 'cuda')
-    said = any('stays in float32' in str(warning.message) for warning in recwarn)
-    assert said is (device == 'cpu')
 
 
 @pytest.mark.parametrize(
@@ -233,10 +215,3 @@ def test_the_boxes_that_heads_give_in_mixed_precision(config, dtype):
         found = head.predict(maps, [sample], rescale=False)[0]
     assert len(found.bboxes)
     assert found.bboxes.dtype == dtype
-
-
-def test_training_without_evaluation_stays_without():
-    cfg = amp_config(type='OptimWrapper')
-    cfg.val_cfg = None
-    amp.enable_amp(cfg)
-    assert cfg.val_cfg is None

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from tests.support.commands import ROOT, run_warm, start_warm
+from tests.support.tiny_training import BY_ITERATION, write_training
 
 TRAIN, DIGEST = ROOT / 'tools' / 'train.py', ROOT / 'tools' / 'state_digest.py'
 LAST = 'iter_15.pth'
@@ -23,8 +24,7 @@ LAST = 'iter_15.pth'
 def train_with_kills(config: Path, work_dir: Path, workers: int, kills: list[float]) -> list[str]:
     """Train, killed these many seconds after each start, and resumed to the end.
 
-    Returns:
-        What each of the processes printed.
+    Returns what each of the processes printed.
     """
     said = []
     for seconds in [*kills, None]:
@@ -47,16 +47,13 @@ def digest(checkpoint: Path) -> str:
 
 
 def main() -> None:
-    from tests.support.tiny_training import BY_ITERATION, write_training
-
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--runs', type=int, default=10)
     parser.add_argument('--kills', type=int, default=4, help='of each run')
-    parser.add_argument('--seed', type=int, default=None, help='of the moments; random if not set')
+    parser.add_argument('--seed', type=int, default=random.randrange(2**32), help='of the moments')
     args = parser.parse_args()
-    seed = random.randrange(2**32) if args.seed is None else args.seed
-    moments = random.Random(seed)
-    print(f'seed {seed}')
+    moments = random.Random(args.seed)
+    print(f'seed {args.seed}')
     differing = 0
     run_warm(DIGEST, '--help', cwd=ROOT)  # the first command waits for the imports
     with tempfile.TemporaryDirectory() as folder:

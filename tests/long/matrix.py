@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shlex
 import subprocess
 import sys
@@ -34,21 +33,16 @@ PACKAGES = ('torch', 'torchvision', 'numpy', 'mmcv', 'mmengine', 'mmdet')
 OUTCOMES = {'skipped': 'skipped', 'failure': 'failed', 'error': 'failed'}
 # Distributions of these packages that are not called like them.
 OTHER_NAMES = {
-    'mmcv-lite': 'mmcv',
-    'onedl-mmcv': 'mmcv',
-    'onedl-mmengine': 'mmengine',
+    'mmcv-lite': 'mmcv', 'onedl-mmcv': 'mmcv', 'onedl-mmengine': 'mmengine',
     'onedl-mmdetection': 'mmdet',
-}
+}  # fmt: skip
 
 
 class VersionSet(NamedTuple):
-    """Versions to test with.
-
-    ``installs`` are the arguments of `uv pip install`, of one call after the other.
-    """
+    """Versions to test with."""
 
     python: str
-    installs: tuple[tuple[str, ...], ...]
+    installs: tuple[tuple[str, ...], ...]  # arguments of one `uv pip install` after the other
 
 
 # Oldest: what setup.py and the README promise. setuptools, wheel and ninja build mmcv.
@@ -98,11 +92,7 @@ def report_file(name: str) -> Path:
 
 
 def install(name: str) -> None:
-    """Make a set's environment, unless it is there and complete.
-
-    Raises:
-        subprocess.CalledProcessError: A step failed; the set's log has its output.
-    """
+    """Make a set's environment, unless it is there and complete."""
     if ready_mark(name).exists():
         return
     chosen = SETS[name]
@@ -114,11 +104,7 @@ def install(name: str) -> None:
 
 
 def run_tests(name: str, paths: Sequence[str]) -> None:
-    """Run the tests in those files and folders, unless the set has been tested.
-
-    Raises:
-        subprocess.CalledProcessError: pytest did not get to its end.
-    """
+    """Run the tests in those files and folders, unless the set has been tested to the end."""
     if report_file(name).exists():
         return
     try:
@@ -133,12 +119,14 @@ def run_tests(name: str, paths: Sequence[str]) -> None:
 
 
 def call(name: str, *command: str | Path) -> None:
-    """Run a command at the root of the project, with its output in the set's log."""
+    """Run a command at the root of the project, with its output in the set's log.
+
+    Raises:
+        subprocess.CalledProcessError: It failed.
+    """
     with open(FOLDER / f'{name}.log', 'ab') as log:
-        subprocess.run(
-            command, cwd=ROOT, env=os.environ, check=True,
-            stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+        streams = dict(stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        subprocess.run(command, cwd=ROOT, check=True, **streams)
 
 
 def outcomes(name: str) -> Iterator[tuple[str, str, str]]:
@@ -147,11 +135,9 @@ def outcomes(name: str) -> Iterator[tuple[str, str, str]]:
         return
     for case in ElementTree.parse(report_file(name)).iter('testcase'):
         test = f'{case.get("classname")}.{case.get("name")}'.strip('.')
-        found = [part for part in case if part.tag in OUTCOMES]
-        if not found:
-            yield test, 'passed', ''
-        for part in found:
-            yield test, OUTCOMES[part.tag], (part.get('message') or '').partition('\n')[0]
+        for part in [part for part in case if part.tag in OUTCOMES] or [case]:
+            reason = (part.get('message') or '').partition('\n')[0]
+            yield test, OUTCOMES.get(part.tag, 'passed'), reason
 
 
 def versions(name: str) -> dict[str, str]:
@@ -160,11 +146,10 @@ def versions(name: str) -> dict[str, str]:
         [*UV, 'pip', 'list', '--format', 'json', '--python', python_of(name)],
         check=True, capture_output=True, text=True,
     )  # fmt: skip
-    found = {package['name']: package['version'] for package in json.loads(listed.stdout)}
-    for distribution, module in OTHER_NAMES.items():
-        if distribution in found:
-            found[module] = found[distribution]
-    return found
+    return {
+        OTHER_NAMES.get(package['name'], package['name']): package['version']
+        for package in json.loads(listed.stdout)
+    }
 
 
 def row(name: str) -> tuple[str, ...]:
@@ -173,12 +158,8 @@ def row(name: str) -> tuple[str, ...]:
         return name, SETS[name].python, 'not installed'
     found = versions(name)
     counts = Counter(outcome for _, outcome, _ in outcomes(name))
-    return (
-        name,
-        SETS[name].python,
-        *(found.get(package, '') for package in PACKAGES),
-        *(str(counts[outcome]) for outcome in ('passed', 'failed', 'skipped')),
-    )
+    numbers = [str(counts[outcome]) for outcome in ('passed', 'failed', 'skipped')]
+    return name, SETS[name].python, *(found.get(package, '') for package in PACKAGES), *numbers
 
 
 def main() -> None:

@@ -37,16 +37,10 @@ def write_coco(root: Path, classes=CocoDataset.METAINFO['classes']) -> None:
             corners = (re.findall(f'<{k}>(.*?)<', text) for k in ('xmin', 'ymin', 'xmax', 'ymax'))
             for box in zip(*corners):
                 x1, y1, x2, y2 = map(int, box)
-                box = [x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1]
-                annotations.append(
-                    dict(
-                        id=len(annotations) + 1,
-                        image_id=images[-1]['id'],
-                        category_id=len(annotations) % len(categories) + 1,
-                        bbox=box,
-                        area=box[2] * box[3],
-                        iscrowd=0,
-                    )
-                )
+                number, (w, h) = len(annotations), (x2 - x1 + 1, y2 - y1 + 1)
+                annotations.append(dict(
+                    id=number + 1, image_id=images[-1]['id'], iscrowd=0, area=w * h,
+                    category_id=number % len(categories) + 1, bbox=[x1 - 1, y1 - 1, w, h],
+                ))  # fmt: skip
         document = dict(images=images, annotations=annotations, categories=categories)
         (root / f'annotations/instances_{split}.json').write_text(json.dumps(document))

@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import time
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -36,10 +37,8 @@ class Draws(Dataset):
 
 
 def loader(workers=0, sampler=DefaultSampler, kind=SeededBatchSampler, seed=3):
-    plain = DataLoader(
-        Draws(), 3, sampler=sampler(Draws(), shuffle=True, seed=seed), num_workers=workers,
-        collate_fn=list,
-    )  # fmt: skip
+    order = sampler(Draws(), shuffle=True, seed=seed)
+    plain = DataLoader(Draws(), 3, sampler=order, num_workers=workers, collate_fn=list)
     return ResumableDataLoader(plain, kind(plain.batch_sampler, seed, len(plain.dataset)))
 
 
@@ -71,15 +70,16 @@ def test_the_order_is_that_of_mmengines_sampler():
     assert [sample[0] for batch in epoch(loader(), 2) for sample in batch] == list(sampler)
 
 
-def test_an_endless_run_over_a_sampler_without_end_can_be_entered_anywhere():
-    def take(first, number):
-        batches = loader(sampler=InfiniteSampler, kind=EndlessBatchSampler)
-        batches.batch_sampler.go_to(0, first)
-        iterator = iter(batches)
-        return [next(iterator) for _ in range(number)]
+def endless(first, number, sampler):
+    """So many batches from a position on."""
+    batches = loader(sampler=sampler, kind=EndlessBatchSampler)
+    batches.batch_sampler.go_to(0, first)
+    return list(islice(batches, number))
 
-    whole = take(0, 12)
-    assert take(7, 5) == whole[7:]
+
+def test_an_endless_run_over_a_sampler_without_end_can_be_entered_anywhere():
+    whole = endless(0, 12, InfiniteSampler)
+    assert endless(7, 5, InfiniteSampler) == whole[7:]
     samples = [sample for batch in whole for sample in batch]
     assert len({sample[1] for sample in samples}) == 36, 'each pass draws other numbers'
     plain = iter(InfiniteSampler(Draws(), shuffle=True, seed=3))
@@ -87,20 +87,20 @@ def test_an_endless_run_over_a_sampler_without_end_can_be_entered_anywhere():
 
 
 def test_an_endless_run_over_epochs_goes_through_them():
-    endless = loader(kind=EndlessBatchSampler)
-    endless.batch_sampler.go_to(0, 5)
-    iterator = iter(endless)
-    assert [next(iterator) for _ in range(3)] == epoch(loader(), 1)[1:]
+    assert endless(5, 3, DefaultSampler) == epoch(loader(), 1)[1:]
+
+
+def generator_states():
+    numpy = np.random.get_state()[1].tolist()
+    return random.getstate(), numpy, torch.get_rng_state().tolist()
 
 
 def test_loading_leaves_the_generators_of_the_training_process_alone():
     batches = iter(loader())
     next(batches)  # starting an epoch seeds them
-    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    states = generator_states()
     next(batches)
-    assert states == (
-        random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
-    )  # fmt: skip
+    assert states == generator_states()
 
 
 # ------------------------------------------------------------------------------------ files
@@ -139,9 +139,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(damage, tmp_path):
     older, newer = write_checkpoints(tmp_path, 'iter_2.pth', 'iter_4.pth')
     write_checkpoints(tmp_path / '.', 'best_mAP_iter_4.pth')
     (tmp_path / 'last_checkpoint').write_text(str(newer))
-    time_of = newer.stat()
-    newer.write_bytes(DAMAGES[damage](newer.read_bytes()))
-    os.utime(newer, (time_of.st_atime, time_of.st_mtime))
+    newer.write_bytes(DAMAGES[damage](newer.read_bytes()))  # the newest file of all
     found, warnings = find(tmp_path)
     assert found == older
     assert any(str(newer) in line and 'damaged' in line for line in warnings)
@@ -244,9 +242,8 @@ def test_sigterm_saves_and_leaves_and_the_run_ends_alike(whole):
 
 @both_loops
 def test_a_damaged_checkpoint_that_was_asked_for_is_one_line(whole, tmp_path):
-    (tmp_path / 'half.pth').write_bytes((whole[1] / LAST).read_bytes()[:5000])
-    said = run_warm(
-        TRAIN, whole[0], '--resume', tmp_path / 'half.pth', cwd=tmp_path, fails=True
-    )  # fmt: skip
-    assert said.splitlines()[-1].startswith(f'{tmp_path}/half.pth is damaged')
+    half = tmp_path / 'half.pth'
+    half.write_bytes((whole[1] / LAST).read_bytes()[:5000])
+    said = run_warm(TRAIN, whole[0], '--resume', half, cwd=tmp_path, fails=True)
+    assert said.splitlines()[-1].startswith(f'{half} is damaged')
     assert 'Traceback' not in said
