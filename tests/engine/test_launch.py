@@ -1,5 +1,7 @@
 """What becomes of a config before it runs; that processes train together: test_processes.py."""
 
+from contextlib import nullcontext
+
 import pytest
 from mmengine.config import Config
 from mmengine.hooks import RuntimeInfoHook
@@ -9,26 +11,26 @@ from tests.support.commands import ROOT
 
 
 @pytest.fixture
-def joined(monkeypatch):
-    """The backends of the process groups that are made, instead of making them."""
-    backends = []
-    monkeypatch.setattr(launch.dist, 'init_process_group', backends.append)
-    return backends
+def on(monkeypatch):
+    """Does a step for a config as on a device; the backends of the process groups it makes."""
+
+    def call(device, step, **config):
+        backends, cfg = [], Config(config)
+        monkeypatch.setattr(launch.dist, 'init_process_group', backends.append)
+        monkeypatch.setattr(launch, 'get_device', lambda: device)
+        step(cfg)
+        return cfg, backends
+
+    return call
 
 
-def on_device(monkeypatch, device):
-    monkeypatch.setattr(launch, 'get_device', lambda: device)
-
-
-def test_cpu_processes_use_gloo_and_ddp_without_devices(monkeypatch, joined):
-    on_device(monkeypatch, 'cpu')
-    cfg = Config(dict(
-        launcher='pytorch', find_unused_parameters=True,
+def test_cpu_processes_use_gloo_and_ddp_without_devices(on):
+    cfg, backends = on(
+        'cpu', launch.join_cpu_processes, launcher='pytorch', find_unused_parameters=True,
         env_cfg=dict(cudnn_benchmark=True, dist_cfg=dict(backend='nccl')),
         model_wrapper_cfg=dict(type='Other', static_graph=True),
-    ))  # fmt: skip
-    launch.join_cpu_processes(cfg)
-    assert joined == ['gloo']
+    )  # fmt: skip
+    assert backends == ['gloo']
     assert cfg.env_cfg.to_dict() == dict(cudnn_benchmark=True, dist_cfg=dict(backend='gloo'))
     assert cfg.model_wrapper_cfg.to_dict() == dict(
         type='Other', static_graph=True, find_unused_parameters=True, broadcast_buffers=False,
@@ -37,31 +39,23 @@ def test_cpu_processes_use_gloo_and_ddp_without_devices(monkeypatch, joined):
 
 
 @pytest.mark.parametrize('device, launcher', [('cpu', 'none'), ('cuda', 'pytorch')])
-def test_mmengine_does_the_rest(monkeypatch, joined, device, launcher):
-    on_device(monkeypatch, device)
-    cfg = Config(dict(launcher=launcher, env_cfg=dict(dist_cfg=dict(backend='nccl'))))
-    launch.join_cpu_processes(cfg)
-    assert joined == []
-    assert cfg.env_cfg.dist_cfg.backend == 'nccl'
-    assert 'model_wrapper_cfg' not in cfg
+def test_mmengine_does_the_rest(on, device, launcher):
+    config = dict(launcher=launcher, env_cfg=dict(dist_cfg=dict(backend='nccl')))
+    cfg, backends = on(device, launch.join_cpu_processes, **config)
+    assert backends == []
+    assert cfg.to_dict() == config
 
 
 @pytest.mark.parametrize('launcher', ['slurm', 'mpi'])
-def test_launchers_that_need_a_gpu_say_so(monkeypatch, joined, launcher):
-    on_device(monkeypatch, 'cpu')
+def test_launchers_that_need_a_gpu_say_so(on, launcher):
     with pytest.raises(ValueError, match=f'torchrun .*, not {launcher}'):
-        launch.join_cpu_processes(Config(dict(launcher=launcher)))
-    assert joined == []
+        on('cpu', launch.join_cpu_processes, launcher=launcher)
 
 
 @pytest.mark.parametrize('device, pins', [('cpu', None), ('cuda', True)])
-def test_batches_are_pinned_for_an_accelerator_unless_the_config_says(monkeypatch, device, pins):
-    on_device(monkeypatch, device)
-    cfg = Config(dict(
-        train_dataloader=dict(batch_size=2), val_dataloader=dict(pin_memory=False),
-        test_dataloader=None,
-    ))  # fmt: skip
-    launch.pin_batches(cfg)
+def test_batches_are_pinned_for_an_accelerator_unless_the_config_says(on, device, pins):
+    loaders = dict(train_dataloader=dict(batch_size=2), val_dataloader=dict(pin_memory=False))
+    cfg, _ = on(device, launch.pin_batches, **loaders, test_dataloader=None)
     assert cfg.train_dataloader.get('pin_memory') is pins
     assert cfg.val_dataloader.pin_memory is False
     assert cfg.test_dataloader is None
@@ -70,33 +64,23 @@ def test_batches_are_pinned_for_an_accelerator_unless_the_config_says(monkeypatc
 @pytest.mark.parametrize(
     ('device', 'preprocessor', 'head', 'fits'),
     [
-        ('cuda', 'SSDDataPreprocessor', 'SSDMultiBoxHead', True),
-        ('cuda', 'SSDDataPreprocessor', 'mmdet.SSDMultiBoxHead', True),
-        ('cuda', 'DetDataPreprocessor', 'SSDHead', True),
-        ('cpu', 'SSDDataPreprocessor', 'SSDHead', True),
-        ('cuda', 'SSDDataPreprocessor', 'SSDHead', False),
-        ('cuda', 'SSDDataPreprocessor', 'NoSuchHead', False),
+        ('cuda', dict(type='SSDDataPreprocessor'), 'SSDMultiBoxHead', True),
+        ('cuda', dict(type='SSDDataPreprocessor'), 'mmdet.SSDMultiBoxHead', True),
+        ('cuda', dict(type='DetDataPreprocessor'), 'SSDHead', True),
+        ('cuda', None, None, True),
+        ('cpu', dict(type='SSDDataPreprocessor'), 'SSDHead', True),
+        ('cuda', dict(type='SSDDataPreprocessor'), 'SSDHead', False),
+        ('cuda', dict(type='SSDDataPreprocessor'), 'NoSuchHead', False),
+        ('cuda', dict(type='SSDDataPreprocessor'), None, False),
     ],
 )
 def test_a_head_that_wants_its_annotations_elsewhere_is_refused(
-    monkeypatch, device, preprocessor, head, fits
+    on, device, preprocessor, head, fits
 ):
-    on_device(monkeypatch, device)
-    model = dict(data_preprocessor=dict(type=preprocessor), bbox_head=dict(type=head))
-    if fits:
-        launch.check_preprocessor(Config(dict(model=model)))
-    else:
-        with pytest.raises(ValueError, match=f'the head is {head}: set it to DetDataPreprocessor'):
-            launch.check_preprocessor(Config(dict(model=model)))
-
-
-def test_a_model_without_such_a_head_is_refused(monkeypatch):
-    on_device(monkeypatch, 'cuda')
-    cfg = Config(dict(model=dict(data_preprocessor=dict(type='SSDDataPreprocessor'))))
-    with pytest.raises(ValueError, match='the head is None'):
-        launch.check_preprocessor(cfg)
-    cfg.model.data_preprocessor = None
-    launch.check_preprocessor(cfg)
+    model = dict(data_preprocessor=preprocessor, **dict(bbox_head=dict(type=head)) if head else {})
+    said = f'the head is {head}: set it to DetDataPreprocessor'
+    with nullcontext() if fits else pytest.raises(ValueError, match=said):
+        on(device, launch.check_preprocessor, model=model)
 
 
 @pytest.mark.parametrize('runner_type', ['ResumableRunner', 'Runner', None])

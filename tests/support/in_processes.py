@@ -136,7 +136,7 @@ class Loss(nn.Module):
 
 
 def draw_batch(counts):
-    """Feature maps and objects of a batch."""
+    """Feature maps and ground-truth boxes of a batch."""
     from mmengine.structures import InstanceData
 
     feats = [torch.randn(BATCH, c, 32 // s, 32 // s) for c, s in zip(CHANNELS, (8, 16))]

@@ -12,7 +12,13 @@ from torchvision.models.detection import ssd300_vgg16
 from ssd_plugin.datasets.shapes import CLASSES, write_voc_shapes
 from tests.support.commands import ROOT, run_warm
 from tests.support.peers import run_torchvision, torchvision_model
-from tests.support.weights import Payload, assert_same_detections, layout_of, random_state
+from tests.support.weights import (
+    Payload,
+    assert_same,
+    assert_same_detections,
+    layout_of,
+    random_state,
+)
 
 CONVERT = ROOT / 'tools' / 'convert_checkpoint.py'
 CONFIG = """
@@ -76,16 +82,12 @@ def test_there_and_back_on_the_command_line(weights, tmp_path, monkeypatch, caps
     assert convert(monkeypatch, 'auto', weights, here, '--classes', 'cat,dog') is None
     converted = torch.load(here, weights_only=True)
     assert converted['meta'] == dict(
-        source="torchvision's SSD300",
-        config='ssd300_torchvision_coco.py',
-        num_classes=2,
+        source="torchvision's SSD300", config='ssd300_torchvision_coco.py', num_classes=2,
         dataset_meta=dict(classes=('cat', 'dog')),
-    )
+    )  # fmt: skip
     assert convert(monkeypatch, 'mmdet', here, back, '--to', 'torchvision') is None
     assert 'load_state_dict' in capsys.readouterr().out
-    one, other = (torch.load(path, weights_only=True) for path in (weights, back))
-    assert one.keys() == other.keys()
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert_same(*(torch.load(path, weights_only=True) for path in (weights, back)))
 
     again = tmp_path / 'again.pth'
     assert convert(monkeypatch, 'auto', here, again) is None
@@ -122,8 +124,7 @@ def test_a_users_mistake_is_one_line_and_leaves_the_output_alone(
     (tmp_path / 'out.pth').write_text('as it was')
     args, said = USER_ERRORS[case]
     message = convert(monkeypatch, *args)
-    assert said in message
-    assert '\n' not in message
+    assert said in message and '\n' not in message
     assert (tmp_path / 'out.pth').read_text() == 'as it was'
     assert not (tmp_path / 'ran').exists()
     assert not capsys.readouterr().out

@@ -170,11 +170,7 @@ MISTAKES = {
     'classes alone': (TRAIN, ['CONFIG', '--classes', 'a,b'], '--classes needs --data-root'),
     'no data': (TRAIN, ['CONFIG', '--cfg-options', *NOWHERE], 'nothing/ImageSets'),
     'no test data': (TEST, ['CONFIG', 'any.pth', '--cfg-options', *NOWHERE], 'nothing/ImageSets'),
-    'how to get data': (
-        TRAIN,
-        ['CONFIG', '--cfg-options', *NOWHERE],
-        'prepare_data.py shapes DATA',
-    ),
+    'how to get data': (TRAIN, ['CONFIG', '--cfg-options', *NOWHERE], 'prepare_data.py shapes DA'),
     'a fault in the code': (TRAIN, ['faulty.py'], 'ZeroDivisionError'),
 }
 # Runs commands one after the other where neither PyTorch nor MMDetection can be imported.
