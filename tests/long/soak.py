@@ -6,8 +6,8 @@
 Trains the demo's detector on images of random sizes with random numbers of objects, with all
 of SSD's augmentation, two workers, validations and checkpoints; then detects on as many images.
 Compares the medians of the last quarter of the rounds with those of the second, the first being
-for caches to fill. Draws the memory as OUT/soak.png, and writes all figures as OUT/soak.json. The
-exit code is 1 if something grew or was left behind. Reads /proc: Linux only.
+for caches to fill. Writes all figures as OUT/soak.json. The exit code is 1 if something grew or
+was left behind. Reads /proc: Linux only.
 """
 
 from __future__ import annotations
@@ -16,10 +16,15 @@ import argparse
 import gc
 import json
 import multiprocessing
+import os
 import sys
+from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -27,7 +32,6 @@ from rich.console import Console
 from rich.table import Table
 
 import ssd_plugin  # noqa: F401  (first: it prepares what MMDetection needs)
-from tests.long.soak_meter import Check, Meter, Sample, checks, children, draw, open_files
 from tests.support.commands import ROOT
 from tests.support.data_folders import write_boxes
 
@@ -39,11 +43,14 @@ from mmengine.registry import init_default_scope
 from ssd_plugin.datasets.shapes import CLASSES
 from ssd_plugin.engine.launch import build_runner
 from ssd_plugin.inference.inferencer import StreamInferencer
-from ssd_plugin.visualization.style import save
 
 SIDES = (32, 641)  # of images, in pixels
 MOST_OBJECTS = 60
 IMAGES, TEST_IMAGES = 200, 8
+SAMPLES = 200  # of a phase
+MEMORY_LIMIT = 0.02  # by how much the median of the last quarter may exceed that of the second
+TIME_LIMIT = 0.2  # the same for the processors' time, which depends on what else they do
+MIB = 2**20
 
 CONFIG = """
 _base_ = [{base!r}]
@@ -135,6 +142,113 @@ def soak(rounds: int, folder: Path) -> dict[str, list[Sample]]:
     return dict(training=training.samples, detection=detection.samples)
 
 
+# --- what a process and its workers use: in /proc, on Linux only ---------------------------------
+
+
+class Sample(NamedTuple):
+    """The state after a round; memory in RAM in bytes."""
+
+    round: int
+    cpu_seconds: float  # of the process and its workers
+    rss: int
+    workers_rss: int  # together; what they share with the process counts for each
+
+
+class Check(NamedTuple):
+    """One line of the verdict: a figure of the second quarter, and of the last."""
+
+    name: str
+    early: float
+    late: float
+    unit: str
+    limit: float
+
+    @property
+    def growth(self) -> float:
+        """By what part of itself the figure has grown."""
+        return self.late / self.early - 1
+
+    @property
+    def passed(self) -> bool:
+        return self.growth < self.limit
+
+
+def read_process(pid: int | str) -> tuple[float, int]:
+    """A process's time on processors in seconds, and its memory in RAM in bytes.
+
+    Raises:
+        OSError: the process has ended.
+    """
+    text = Path('/proc', str(pid), 'stat').read_text()
+    fields = text.rpartition(')')[2].split()  # from the third on: the second may have spaces
+    seconds = (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
+    return seconds, int(fields[21]) * os.sysconf('SC_PAGE_SIZE')
+
+
+def children() -> set[int]:
+    """The processes that this one has started and that have not ended."""
+    texts = [path.read_text() for path in Path('/proc/self/task').glob('*/children')]
+    return {int(pid) for text in texts for pid in text.split()}
+
+
+def open_files() -> Counter[str]:
+    """What this process has open: paths, and 'pipe:[NUMBER]' and the like."""
+    found: Counter[str] = Counter()
+    for link in Path('/proc/self/fd').iterdir():
+        with suppress(OSError):  # the folder's own, which is closed by now
+            found[os.readlink(link)] += 1
+    return found
+
+
+class Meter:
+    """Takes a sample after every so many of the ``rounds`` of a phase, which begins now."""
+
+    def __init__(self, rounds: int) -> None:
+        self.interval = max(1, rounds // SAMPLES)
+        self.samples: list[Sample] = []
+        self._others = children()  # which have nothing to do with the phase
+
+    def __call__(self, done: int) -> None:
+        """Take a sample if it is time to, after this many rounds."""
+        if done % self.interval:
+            return
+        seconds, rss = read_process('self')
+        workers = []
+        for pid in children() - self._others:
+            with suppress(OSError):  # ended since
+                workers.append(read_process(pid))
+        seconds += sum(worker[0] for worker in workers)
+        self.samples.append(Sample(done, seconds, rss, sum(worker[1] for worker in workers)))
+
+
+def round_time(samples: list[Sample]) -> list[float]:
+    """Milliseconds on processors that a round took, between each sample and the next."""
+    return [
+        1000 * (after.cpu_seconds - before.cpu_seconds) / (after.round - before.round)
+        for before, after in zip(samples, samples[1:])
+    ]
+
+
+def checks(samples: list[Sample]) -> list[Check]:
+    """Compare the last quarter of a phase with its second, by their medians."""
+    quantities = (
+        ('memory', lambda part: [s.rss / MIB for s in part], 'MiB', MEMORY_LIMIT),
+        ("memory of the loader's workers", lambda part: [s.workers_rss / MIB for s in part],
+         'MiB', MEMORY_LIMIT),
+        ('processor time of a round', round_time, 'ms', TIME_LIMIT),
+    )  # fmt: skip
+    quarter = len(samples) // 4
+    early, late = samples[quarter : 2 * quarter], samples[-quarter:]
+    return [
+        Check(name, median(values(early)), median(values(late)), unit, limit)
+        for name, values, unit, limit in quantities
+        if median(values(samples))  # without workers there is nothing to compare
+    ]
+
+
+# --- the command -----------------------------------------------------------------------------
+
+
 def table(found: dict[str, list[Check]], left: dict[str, list[str]]) -> Table:
     """All verdicts."""
     rows = Table('phase', 'what', '2nd quarter', 'last quarter', 'change', 'limit', '')
@@ -167,7 +281,7 @@ def main() -> None:
         left_files = [name for name in open_files() - files if not name.endswith('.log')]
     left = dict(files=left_files, processes=[str(pid) for pid in children() - processes])
     found = {phase: checks(samples) for phase, samples in phases.items()}
-    save(draw(phases), args.out / 'soak.png')
+    args.out.mkdir(parents=True, exist_ok=True)
     report = dict(
         samples={phase: [s._asdict() for s in samples] for phase, samples in phases.items()},
         checks={phase: [c._asdict() for c in lines] for phase, lines in found.items()},

@@ -5,12 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
 from tests.long import soak
-from tests.long.soak_meter import MIB, Meter, Sample, checks, children, open_files
+from tests.long.soak import MIB, Meter, Sample, checks, children, open_files
 from tests.support.commands import SERVER
 
 
@@ -111,8 +110,6 @@ def test_a_short_soak_reports_on_both_phases(tmp_path, monkeypatch, capsys):
     assert all(sample['workers_rss'] for sample in report['samples']['training'])
     assert not any(sample['workers_rss'] for sample in report['samples']['detection'])
     assert report['left'] == dict(files=[], processes=[])
-    height, width = cv2.imread(str(tmp_path / 'soak.png')).shape[:2]
-    assert width > height > 500
     assert 'left behind' in capsys.readouterr().out
 
 

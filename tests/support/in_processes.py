@@ -13,8 +13,13 @@ from unittest.mock import MagicMock
 
 import torch
 import torch.distributed as dist
+from mmdet.registry import MODELS
+from mmengine.hooks import LoggerHook
+from mmengine.registry import init_default_scope
+from mmengine.structures import InstanceData
 from torch import nn
 
+from ssd_plugin.engine.hooks.norm_stats_hook import NormStatsHook
 from tests.support.commands import SERVER, run_script
 
 # --- starting them -------------------------------------------------------------------------------
@@ -90,31 +95,24 @@ OBJECTS = [  # in each image of the batch, step by step
 ]
 SIZE, CLASSES, CHANNELS = 32, 3, (6, 8)
 DECODED = dict(reg_decoded_bbox=True)
+FOCAL, MINING = dict(type='FocalLoss', use_sigmoid=True), dict(type='HardNegativeMiningLoss')
+QUALITY = dict(type='QualityFocalLoss', use_sigmoid=True)
 HEADS = {
     'as the paper': dict(),
     'not mined': dict(loss_cls=dict(type='CrossEntropyLoss')),
-    'focal': dict(loss_cls=dict(type='FocalLoss', use_sigmoid=True)),
-    'focal, mined': dict(
-        loss_cls=dict(type='HardNegativeMiningLoss', loss=dict(type='FocalLoss', use_sigmoid=True))
-    ),
-    'with negatives of empty images': dict(
-        loss_cls=dict(type='HardNegativeMiningLoss', min_negatives=7)
-    ),
-    'quality, GIoU of boxes': dict(
-        loss_cls=dict(type='QualityFocalLoss', use_sigmoid=True),
-        loss_bbox=dict(type='GIoULoss'), **DECODED,
-    ),
+    'focal': dict(loss_cls=FOCAL),
+    'focal, mined': dict(loss_cls=dict(MINING, loss=FOCAL)),
+    'with negatives of empty images': dict(loss_cls=dict(MINING, min_negatives=7)),
+    'quality, GIoU of boxes': dict(loss_cls=QUALITY, loss_bbox=dict(type='GIoULoss'), **DECODED),
     'CIoU of boxes': dict(loss_bbox=dict(type='CIoULoss'), **DECODED),
     'smooth L1 of boxes': dict(loss_bbox=dict(type='SmoothL1Loss'), **DECODED),
-}  # fmt: skip
+}
 
 
 class Loss(nn.Module):
     """A head, whose loss is what DistributedDataParallel calls."""
 
     def __init__(self, settings):
-        from mmdet.registry import MODELS
-
         super().__init__()
         self.head = MODELS.build(
             dict(
@@ -137,8 +135,6 @@ class Loss(nn.Module):
 
 def draw_batch(counts):
     """Feature maps and ground-truth boxes of a batch."""
-    from mmengine.structures import InstanceData
-
     feats = [torch.randn(BATCH, c, 32 // s, 32 // s) for c, s in zip(CHANNELS, (8, 16))]
     instances = []
     for count in counts:
@@ -151,12 +147,9 @@ def draw_batch(counts):
 def train_heads():
     """Five steps of each head with this rank's part of each batch.
 
-    Returns:
-        For each head the gradients of each step, the final weights, the loss of each step, and the
-        sizes of what the forward passes have reduced.
+    For each head: the gradients of each step, the final weights, the loss of each step, and the
+    sizes of what the forward passes have reduced.
     """
-    from mmengine.registry import init_default_scope
-
     init_default_scope('mmdet')
     torch.set_default_dtype(torch.double)  # so that 1e-6 is no matter of rounding
     rank, world_size = dist.get_rank(), dist.get_world_size()
@@ -200,8 +193,6 @@ def _train_head(settings, mine, world_size):
 
 def write_metrics(folder):
     """Have MMEngine's hook write the metrics of a test to a file that is named after the rank."""
-    from mmengine.hooks import LoggerHook
-
     hook, runner = LoggerHook(), MagicMock(test_dataloader=[], log_dir=folder)
     hook.json_log_path = f'{dist.get_rank()}.json'
     runner.log_processor.get_log_after_epoch.return_value = dict(mAP=0.5), 'mAP: 0.5'
@@ -213,8 +204,6 @@ def write_metrics(folder):
 
 def average_norm_stats():
     """A step of layers with BatchNorm: running statistics before and after ``NormStatsHook``."""
-    from ssd_plugin.engine.hooks.norm_stats_hook import NormStatsHook
-
     torch.manual_seed(0)
     norms = [nn.BatchNorm2d(3), nn.BatchNorm2d(3), nn.BatchNorm2d(3, track_running_stats=False)]
     model = nn.Sequential(nn.Conv2d(3, 3, 1), *norms).train()

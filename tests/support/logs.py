@@ -10,6 +10,13 @@ def write_log(work_dir, time, entries):
     return path
 
 
+def logged_losses(work_dir):
+    """The loss of each iteration, by number, of the one run that has been logged there."""
+    (scalars,) = work_dir.rglob('scalars.json')
+    entries = [json.loads(line) for line in scalars.read_text().splitlines()]
+    return {entry['step']: entry['loss'] for entry in entries if 'loss' in entry}
+
+
 def train(step, loss, lr=0.1):
     parts = dict(loss_cls=loss * 0.7, loss_bbox=loss * 0.3)
     return dict(lr=lr, data_time=0.1, loss=loss, **parts, time=1.0, iter=step, step=step)

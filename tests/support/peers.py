@@ -3,8 +3,6 @@
 Letters as in the package: B images, P priors, K scores of a prior, L levels.
 """
 
-import itertools
-import math
 from functools import partial
 
 import numpy as np
@@ -12,6 +10,8 @@ import torch
 from torch import nn
 from torch.nn.functional import conv2d, relu
 from torchvision.ops import box_convert, nms
+
+from tests.support.helpers import MODEL_TABLE, naive_priors
 
 
 def random_image(height=300, width=300, seed=0):
@@ -116,9 +116,7 @@ class SSDPyTorch(nn.Module):
     """
 
     widths = (64, 64, 'M', 128, 128, 'M', 256, 256, 256, 'C', 512, 512, 512, 'M', 512, 512, 512)
-    sizes = (30, 60, 111, 162, 213, 264, 315)
-    steps = (8, 16, 32, 64, 100, 300)
-    ratios = ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,))
+    num_priors = (4, 6, 6, 6, 4, 4)  # of a cell
 
     def __init__(self, num_scores=21):
         super().__init__()
@@ -146,8 +144,7 @@ class SSDPyTorch(nn.Module):
             )
         )  # fmt: skip
         self.loc, self.conf = nn.ModuleList(), nn.ModuleList()
-        for width, ratios in zip((512, 1024, 512, 256, 256, 256), self.ratios):
-            num_priors = 2 + 2 * len(ratios)
+        for width, num_priors in zip((512, 1024, 512, 256, 256, 256), self.num_priors):
             self.loc.append(nn.Conv2d(width, num_priors * 4, 3, padding=1))
             self.conf.append(nn.Conv2d(width, num_priors * num_scores, 3, padding=1))
 
@@ -172,16 +169,8 @@ class SSDPyTorch(nn.Module):
 
     def priors(self):
         """(P, 4) as centre, width and height, in shares of the input."""
-        boxes = []
-        for k, step in enumerate(self.steps):
-            size, larger = self.sizes[k] / 300, math.sqrt(self.sizes[k] * self.sizes[k + 1]) / 300
-            sides = [(size, size), (larger, larger)]
-            for ratio in map(math.sqrt, self.ratios[k]):
-                sides += [(size * ratio, size / ratio), (size / ratio, size * ratio)]
-            for i, j in itertools.product(range(math.ceil(300 / step)), repeat=2):
-                centre = ((j + 0.5) * step / 300, (i + 0.5) * step / 300)
-                boxes += [(*centre, *side) for side in sides]
-        return torch.tensor(boxes).clamp(0, 1)
+        boxes = torch.tensor(sum(naive_priors(MODEL_TABLE['SSD300 VOC']), []), dtype=torch.double)
+        return (box_convert(boxes, 'xyxy', 'cxcywh') / 300).clamp(0, 1).float()
 
     def detect(self, scores, offsets):
         """Boxes in shares of the image, scores and labels from 0, of one image.

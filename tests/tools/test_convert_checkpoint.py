@@ -1,8 +1,6 @@
 """The command, as a user types it: weights there and back, and what it says of a wrong file."""
 
 import pickle
-import runpy
-import sys
 
 import cv2
 import pytest
@@ -59,16 +57,6 @@ def test_a_torchvision_model_detects_the_same_with_our_test_tool(tmp_path):
         assert_same_detections(ours, theirs, most=5e-3)
 
 
-def convert(monkeypatch, *args):
-    """Run the command in this process; what it ends with, if it is an error."""
-    monkeypatch.setattr(sys, 'argv', [str(CONVERT), *map(str, args)])
-    monkeypatch.syspath_prepend(CONVERT.parent)
-    try:
-        runpy.run_path(str(CONVERT), run_name='__main__')
-    except SystemExit as error:
-        return error.code
-
-
 @pytest.fixture
 def weights(tmp_path):
     """A file with weights of torchvision's SSD300 for two classes."""
@@ -77,28 +65,27 @@ def weights(tmp_path):
     return tmp_path / 'in.pth'
 
 
-def test_there_and_back_on_the_command_line(weights, tmp_path, monkeypatch, capsys):
+def test_there_and_back_on_the_command_line(weights, tmp_path, run):
     here, back = tmp_path / 'here.pth', tmp_path / 'back.pth'
-    assert convert(monkeypatch, 'auto', weights, here, '--classes', 'cat,dog') is None
+    run('convert_checkpoint', 'auto', weights, here, '--classes', 'cat,dog')
     converted = torch.load(here, weights_only=True)
     assert converted['meta'] == dict(
         source="torchvision's SSD300", config='ssd300_torchvision_coco.py', num_classes=2,
         dataset_meta=dict(classes=('cat', 'dog')),
     )  # fmt: skip
-    assert convert(monkeypatch, 'mmdet', here, back, '--to', 'torchvision') is None
-    assert 'load_state_dict' in capsys.readouterr().out
+    said = run('convert_checkpoint', 'mmdet', here, back, '--to', 'torchvision')
+    assert 'load_state_dict' in said
     assert_same(*(torch.load(path, weights_only=True) for path in (weights, back)))
 
     again = tmp_path / 'again.pth'
-    assert convert(monkeypatch, 'auto', here, again) is None
+    run('convert_checkpoint', 'auto', here, again)
     assert torch.load(again, weights_only=True)['meta'] == converted['meta']
 
 
-def test_weights_of_a_config_s_own_classes_are_tested_by_a_command(tmp_path, monkeypatch, capsys):
+def test_weights_of_a_config_s_own_classes_are_tested_by_a_command(tmp_path, run):
     torch.save(random_state(layout_of('ssd.pytorch'), 21), tmp_path / 'in.pth')
     out = tmp_path / 'out.pth'
-    assert convert(monkeypatch, 'ssd.pytorch', tmp_path / 'in.pth', out) is None
-    last = capsys.readouterr().out.splitlines()[-1]
+    last = run('convert_checkpoint', 'ssd.pytorch', tmp_path / 'in.pth', out).splitlines()[-1]
     assert last == f'Next: python tools/test.py configs/ssd300_ssdpytorch_voc.py {out}'
 
 
@@ -115,7 +102,7 @@ USER_ERRORS = {
 
 @pytest.mark.parametrize('case', USER_ERRORS)
 def test_a_users_mistake_is_one_line_and_leaves_the_output_alone(
-    case, weights, tmp_path, monkeypatch, capsys
+    case, weights, tmp_path, monkeypatch, capsys, run
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'folder').mkdir()
@@ -123,8 +110,9 @@ def test_a_users_mistake_is_one_line_and_leaves_the_output_alone(
     torch.save(dict(model=Payload(tmp_path / 'ran')), tmp_path / 'code.pth')
     (tmp_path / 'out.pth').write_text('as it was')
     args, said = USER_ERRORS[case]
-    message = convert(monkeypatch, *args)
-    assert said in message and '\n' not in message
+    with pytest.raises(SystemExit) as end:
+        run('convert_checkpoint', *args)
+    assert said in end.value.code and '\n' not in end.value.code
     assert (tmp_path / 'out.pth').read_text() == 'as it was'
     assert not (tmp_path / 'ran').exists()
     assert not capsys.readouterr().out

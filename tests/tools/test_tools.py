@@ -12,6 +12,7 @@ import torch
 
 from tests.support.commands import ROOT, run, run_warm
 from tests.support.in_processes import run_ranks
+from tests.support.logs import logged_losses
 from tests.support.tiny_training import PLAIN, write_training
 from tests.support.weights import assert_same, load
 
@@ -98,14 +99,9 @@ def test_two_processes_train_on_cpus_with_amp_from_a_named_checkpoint(trained, c
 def test_evaluation_agrees_with_training_and_with_mmdetections_tool(trained, config, tmp_path):
     work_dir, training = trained
     checkpoint = work_dir / 'epoch_2.pth'
-    ours = run_warm(
-        TEST, config, checkpoint, '--out', 'ours.pkl', '--show-dir', 'drawn',
-        '--work-dir', tmp_path, cwd=tmp_path,
-    )  # fmt: skip
-    theirs = run_warm(
-        MMDET_TOOLS / 'test.py', config, checkpoint, '--out', 'theirs.pkl',
-        '--work-dir', tmp_path, cwd=tmp_path,
-    )  # fmt: skip
+    options = [config, checkpoint, '--work-dir', tmp_path, '--out']
+    ours = run_warm(TEST, *options, 'ours.pkl', '--show-dir', 'drawn', cwd=tmp_path)
+    theirs = run_warm(MMDET_TOOLS / 'test.py', *options, 'theirs.pkl', cwd=tmp_path)
     assert mean_ap(ours) == mean_ap(theirs) == mean_ap(training)
     our_detections, their_detections = (
         pickle.loads((tmp_path / f'{name}.pkl').read_bytes()) for name in ('ours', 'theirs')
@@ -145,11 +141,15 @@ def test_tensorboard_reads_the_losses_that_the_log_has(trained, config, tmp_path
     (events,) = tmp_path.rglob('events.out.tfevents.*')
     accumulator = EventAccumulator(str(events.parent)).Reload()
     shown = {event.step: event.value for event in accumulator.Scalars('loss')}
-    (scalars,) = tmp_path.rglob('scalars.json')
-    logged = [json.loads(line) for line in scalars.read_text().splitlines()]
-    logged = {entry['step']: entry['loss'] for entry in logged if 'loss' in entry}
     assert len(shown) == 6
-    assert shown == pytest.approx(logged)
+    assert shown == pytest.approx(logged_losses(tmp_path))
+
+
+def test_an_error_of_the_disk_in_training_keeps_its_traceback(config, tmp_path):
+    """Only where inputs are read and checked is a file's error the user's mistake."""
+    (tmp_path / 'epoch_1.pth.unfinished').mkdir()  # where the first checkpoint is to be written
+    said = run_warm(TRAIN, config, '--work-dir', tmp_path, cwd=tmp_path, fails=True)
+    assert 'Traceback' in said and said.strip().splitlines()[-1].startswith('IsADirectoryError')
 
 
 # --- a user's mistakes -----------------------------------------------------------------------

@@ -1,6 +1,5 @@
 """NonFiniteLossHook: a run with a non-finite loss stops, says where, and saves nothing of it."""
 
-import json
 import math
 from functools import partial
 from types import SimpleNamespace
@@ -17,6 +16,7 @@ from ssd_plugin.engine.hooks.nonfinite_loss_hook import weights_are_finite
 from ssd_plugin.errors import NonFiniteLossError
 from tests.support.commands import ROOT, run_warm
 from tests.support.in_processes import call_ranks
+from tests.support.logs import logged_losses
 from tests.support.tiny_training import BATCH_SIZE, write_training
 
 NAN, INF = math.nan, math.inf
@@ -189,9 +189,7 @@ visualizer['vis_backends'] = [dict(type='LocalVisBackend')]
 def test_a_run_that_explodes_ends_with_one_line(tmp_path):
     config = write_training(tmp_path, EXPLODING)
     said = run_warm(ROOT / 'tools/train.py', config, '--work-dir', 'work', cwd=tmp_path, fails=True)
-    (log,) = (tmp_path / 'work').glob('*/vis_data/scalars.json')
-    logged = [json.loads(line) for line in log.read_text().splitlines()]
-    losses = {entry['step']: entry['loss'] for entry in logged if 'loss' in entry}
+    losses = logged_losses(tmp_path / 'work')
     first = min(number for number, loss in losses.items() if not math.isfinite(loss))
     assert 6 <= first < 10  # the sixth iteration is the first with a learning rate to explode
     last = said.strip().splitlines()[-1]
