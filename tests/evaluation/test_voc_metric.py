@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,67 +14,55 @@ from mmengine.evaluator import Evaluator
 from mmengine.fileio import dump
 from mmengine.structures import InstanceData
 
-from ssd_plugin.datasets.shapes import CLASSES, write_voc_shapes
+from ssd_plugin.evaluation.pr import Rule, compute_curves, mean_ap
 from tests.support.commands import ROOT
 from tests.support.detections import make_result, naive_ap, naive_voc_curve
+from tests.support.drawn_data import write_shapes
 
 
-def as_instances(rows, columns=5):
-    """Boxes and labels (and scores, with 6 columns) of rows (x1, y1, x2, y2, label[, score])."""
-    rows = torch.tensor(rows, dtype=torch.float64).reshape(-1, columns)
-    found = InstanceData(bboxes=rows[:, :4].float(), labels=rows[:, 4].long())
-    if columns == 6:
-        found.scores = rows[:, 5].float()
-    return found
+def as_instances(bboxes, labels, **scores):
+    return InstanceData(
+        bboxes=torch.as_tensor(bboxes, dtype=torch.float32).reshape(-1, 4),
+        labels=torch.as_tensor(labels, dtype=torch.int64),
+        **{key: torch.as_tensor(value, dtype=torch.float32) for key, value in scores.items()},
+    )
 
 
-def evaluate(images, classes, **options):
-    """VOCDetMetric on images given as rows: objects, difficult objects, detections."""
+def evaluate(results, classes, **options):
+    """VOCDetMetric on images with ground truth and detections."""
     evaluator = Evaluator(dict(type='VOCDetMetric', **options))
     evaluator.dataset_meta = dict(classes=classes)
-    for gts, difficult, detections in images:
-        sample = dict(gt_instances=as_instances(gts), ignored_instances=as_instances(difficult))
-        evaluator.process([dict(sample, pred_instances=as_instances(detections, 6))])
-    return evaluator.evaluate(len(images))
+    for r in results:
+        kept, ignored = (
+            as_instances(r.gt_bboxes[mask], r.gt_labels[mask])
+            for mask in (~r.gt_ignored, r.gt_ignored)
+        )
+        found = as_instances(r.det_bboxes, r.det_labels, scores=r.det_scores)
+        sample = dict(gt_instances=kept, ignored_instances=ignored, pred_instances=found)
+        evaluator.process([sample])
+    return evaluator.evaluate(len(results))
 
 
 # ------------------------------------------------------------------------------ VOC's rule
 
-
-def naive_aps(images, labels, eleven_points, **rule):
-    """AP of each class by the naive loop; None without ground truth."""
-    results = []
-    for gts, difficult, found in images:
-        truth = [
-            (row[:4], row[4], ignored) for ignored in (0, 1) for row in (gts, difficult)[ignored]
-        ]
-        results.append(make_result(truth, [(row[:4], row[4], row[5]) for row in found]))
-    curves = [naive_voc_curve(results, label, **rule) for label in labels]
-    return [None if curve is None else naive_ap(curve, eleven_points) for curve in curves]
-
-
 # One class. Of five objects one is difficult; the best detection is right, then come another of
 # the same object, one of the difficult object, one of nothing, and one that is right.
 BY_HAND = [
-    (
-        [[10, 10, 49, 49, 0], [100, 10, 139, 49, 0]],
-        [[200, 10, 239, 49, 0]],
-        [[10, 10, 49, 47, 0, 0.9], [12, 10, 49, 49, 0, 0.8], [200, 12, 239, 49, 0, 0.7]],
+    make_result(
+        [([10, 10, 49, 49], 0, 0), ([100, 10, 139, 49], 0, 0), ([200, 10, 239, 49], 0, 1)],
+        [([10, 10, 49, 47], 0, 0.9), ([12, 10, 49, 49], 0, 0.8), ([200, 12, 239, 49], 0, 0.7)],
     ),
-    (
-        [[30, 30, 69, 69, 0], [130, 30, 169, 69, 0]],
-        [],
-        [[80, 30, 119, 69, 0, 0.6], [131, 31, 168, 68, 0, 0.5]],
+    make_result(
+        [([30, 30, 69, 69], 0, 0), ([130, 30, 169, 69], 0, 0)],
+        [([80, 30, 119, 69], 0, 0.6), ([131, 31, 168, 68], 0, 0.5)],
     ),
 ]
-
-
 # Ten rows of pixels and five of them: half of the object, or 9 x 4 of 9 x 9.
-HALF = [([[0, 0, 9, 9, 0]], [], [[0, 0, 9, 4, 0, 0.9]])]
+HALF = [make_result([([0, 0, 9, 9], 0, 0)], [([0, 0, 9, 4], 0, 0.9)])]
 
 
 @pytest.mark.parametrize(
-    'images, mode, legacy, expected',
+    'results, mode, legacy, expected',
     [
         # Precision is 1 at a recall of 1/4, and 2 of 4 at 1/2; the second half is never found.
         (BY_HAND, 'area', True, 1 / 4 * 1 + 1 / 4 * 2 / 4),
@@ -82,48 +71,65 @@ HALF = [([[0, 0, 9, 9, 0]], [], [[0, 0, 9, 4, 0, 0.9]])]
         (HALF, 'area', False, 0),  # and only there
     ],
 )
-def test_average_precision_of_cases_by_hand(images, mode, legacy, expected):
-    result = evaluate(images, ('dog',), eval_mode=mode, use_legacy_coordinate=legacy)
+def test_average_precision_of_cases_by_hand(results, mode, legacy, expected):
+    result = evaluate(results, ('dog',), eval_mode=mode, use_legacy_coordinate=legacy)
     assert result['pascal_voc/AP/dog'] == result['pascal_voc/mAP'] == pytest.approx(expected)
-    naive = naive_aps(images, [0], mode == '11points', extra=int(legacy))
-    assert naive == [pytest.approx(expected)]
+    naive = naive_voc_curve(results, 0, extra=int(legacy))
+    assert naive_ap(naive, mode == '11points') == pytest.approx(expected)
 
 
-edge = st.integers(0, 12)
-boxes = st.tuples(edge, edge, edge, edge).map(
+edge, label = st.integers(0, 12), st.integers(0, 2)
+box = st.tuples(edge, edge, edge, edge).map(
     lambda v: [min(v[0], v[2]), min(v[1], v[3]), max(v[0], v[2]) + 1, max(v[1], v[3]) + 1]
 )
-rows = st.tuples(boxes, st.integers(0, 2)).map(lambda v: [*v[0], v[1]])
-image = st.tuples(*(st.lists(rows, max_size=most) for most in (4, 2, 6)))
+gts = st.lists(st.tuples(box, label, st.booleans()), max_size=4)
+image = st.tuples(gts, st.lists(st.tuples(box, label), max_size=6))
 
 
 @settings(deadline=None, max_examples=40)
 @given(
     images=st.lists(image, min_size=1, max_size=3),
     order=st.randoms(use_true_random=False),
-    eleven_points=st.booleans(),
-    legacy=st.booleans(),
-    iou_thr=st.sampled_from([0.5, 0.75]),
+    rule=st.builds(
+        Rule, st.sampled_from([0.5, 0.75]), st.sampled_from(['area', '11points']), st.booleans()
+    ),
 )
-def test_average_precisions_are_the_naive_loop_s(images, order, eleven_points, legacy, iou_thr):
-    total = sum(len(found) for *_, found in images)
+def test_precision_recall_and_their_averages_are_the_naive_loop_s(images, order, rule):
+    total = sum(len(found) for _, found in images)
     scores = iter(order.sample(range(total), total))  # no two are equal
-    images = [
-        (*truth, [[*row, (1 + next(scores)) / 64] for row in found]) for *truth, found in images
+    results = [
+        make_result(gts, [(*one, (1 + next(scores)) / 64) for one in found])
+        for gts, found in images
     ]
-    options = dict(eval_mode='11points' if eleven_points else 'area', iou_thrs=iou_thr)
-    result = evaluate(images, ('a', 'b', 'c'), use_legacy_coordinate=legacy, **options)
-    aps = naive_aps(images, range(3), eleven_points, extra=int(legacy), iou_thr=iou_thr)
-    expected = {f'pascal_voc/AP/{n}': ap for n, ap in zip('abc', aps) if ap is not None}
-    mean = sum(expected.values()) / len(expected) if expected else 0
-    means = {'pascal_voc/mAP': mean, f'pascal_voc/AP{round(100 * iou_thr)}': mean}
-    assert result == pytest.approx(means | expected, abs=1e-6)
+    naive = {
+        name: naive_voc_curve(results, number, int(rule.use_legacy_coordinate), rule.iou_thr)
+        for number, name in enumerate('abc')
+    }
+    naive = {name: curve for name, curve in naive.items() if curve is not None}
+    eleven_points = rule.eval_mode == '11points'
+    aps = {f'pascal_voc/AP/{name}': naive_ap(c, eleven_points) for name, c in naive.items()}
+    mean = sum(aps.values()) / len(aps) if aps else 0
+    means = {'pascal_voc/mAP': mean, f'pascal_voc/AP{round(100 * rule.iou_thr)}': mean}
+
+    options = dict(rule._asdict(), iou_thrs=rule.iou_thr)
+    del options['iou_thr']
+    result = evaluate(results, ('a', 'b', 'c'), **options)
+    assert result == pytest.approx(means | aps, abs=1e-6)
     assert next(iter(result)) == 'pascal_voc/mAP'  # by which MMEngine saves the best checkpoint
+
+    curves = compute_curves(results, ('a', 'b', 'c'), rule)  # what `show pr` draws
+    assert [curve.name for curve in curves] == list(naive)  # of classes with ground truth
+    for curve, expected, ap in zip(curves, naive.values(), aps.values()):
+        shown = np.column_stack([curve.recall, curve.precision])
+        assert shown == pytest.approx(np.array(expected).reshape(-1, 2), abs=1e-6)
+        assert curve.ap == pytest.approx(ap, abs=1e-6)
+        assert len(curve.scores) == len(expected) and (np.diff(curve.scores) <= 0).all()
+    assert not curves or mean_ap(curves) == pytest.approx(mean, abs=1e-6)
 
 
 def test_over_several_thresholds_a_class_has_its_mean():
-    images = [([[0, 0, 9, 9, 1]], [], [[0, 0, 9, 6, 1, 0.9]])]  # an overlap of 0.7
-    result = evaluate(images, ('dog', 'cat'), eval_mode='area', iou_thrs=[0.5, 0.6, 0.75])
+    results = [make_result([([0, 0, 9, 9], 1, 0)], [([0, 0, 9, 6], 1, 0.9)])]  # overlap 0.7
+    result = evaluate(results, ('dog', 'cat'), eval_mode='area', iou_thrs=[0.5, 0.6, 0.75])
     aps = dict(zip(('AP50', 'AP60', 'AP75'), (1, 1, 0)))
     aps |= {'mAP': 2 / 3, 'AP/cat': 2 / 3}
     assert result == pytest.approx({f'pascal_voc/{key}': ap for key, ap in aps.items()})
@@ -131,8 +137,8 @@ def test_over_several_thresholds_a_class_has_its_mean():
 
 def test_recall_is_mmdetection_s():
     options = dict(metric='recall', proposal_nums=[1, 10], iou_thrs=[0.5])
-    images = [([[0, 0, 9, 9, 0]], [], [[0, 0, 9, 9, 0, 0.9]])]
-    result = evaluate(images, ('dog',), **options)
+    found = make_result([([0, 0, 9, 9], 0, 0)], [([0, 0, 9, 9], 0, 0.9)])
+    result = evaluate([found], ('dog',), **options)
     assert result == {'pascal_voc/recall@1@0.5': 1, 'pascal_voc/recall@10@0.5': 1}
 
 
@@ -143,14 +149,11 @@ NAMES = ('cat', 'dog', 'bird', 'fish', 'frog')
 
 def write_voc(root, names=NAMES):
     """A VOC folder of three test images; the first object of the first one is difficult."""
-    write_voc_shapes(root, num_train=0, num_test=3, seed=1)
-    for path in sorted((root / 'Annotations').glob('*.xml')):
+    write_shapes(root, names, num_train=0, num_test=3)
+    for path in (root / 'Annotations').glob('*.xml'):
         text = path.read_text().replace('<difficult>1<', '<difficult>0<')
-        for shape, name in zip(CLASSES, names):
-            text = text.replace(f'<name>{shape}</name>', f'<name>{name}</name>')
-        if path.stem == '000001':
-            text = text.replace('<difficult>0<', '<difficult>1<', 1)
-        path.write_text(text)
+        number = int(path.stem == '000001')  # how many are replaced
+        path.write_text(text.replace('<difficult>0<', '<difficult>1<', number))
 
 
 def dataset_of(cfg, root, classes=NAMES):
@@ -165,7 +168,8 @@ def evaluate_on(dataset, evaluators, detect):
     evaluator.dataset_meta = dataset.metainfo
     for number in range(len(dataset)):
         sample = dataset[number]['data_samples']
-        sample.pred_instances = as_instances(detect(number, sample), 6)
+        table = torch.tensor(detect(number, sample))
+        sample.pred_instances = as_instances(table[:, :4], table[:, 4], scores=table[:, 5])
         evaluator.process([sample])
     return evaluator.evaluate(len(dataset))
 
@@ -241,17 +245,14 @@ def test_the_first_recipe_is_the_base_config_s():
     assert code in (ROOT / 'configs/_base_/datasets/voc0712.py').read_text()
 
 
-@pytest.fixture
-def coco_metric_on_voc(tmp_path):
-    """A config with COCO's metric, and VOC's files as its data set."""
+def test_coco_s_metric_takes_voc_s_files(tmp_path):
+    """Difficult objects need not be found; detections inside one are not counted.
+
+    It gives the same figures as for the same objects in a file in COCO's format.
+    """
     write_voc(tmp_path / 'VOC2007')
     cfg = recipe("COCO's average precision for VOC's files", tmp_path)
-    return cfg, dataset_of(cfg, tmp_path)
-
-
-def test_coco_s_metric_takes_voc_s_files(coco_metric_on_voc):
-    """Difficult objects need not be found; detections inside one are not counted."""
-    cfg, dataset = coco_metric_on_voc
+    dataset = dataset_of(cfg, tmp_path)
     ignored = perfect(3, dataset[0]['data_samples'], 'ignored_instances')
     assert len(ignored) == 1
 
@@ -268,19 +269,14 @@ def test_coco_s_metric_takes_voc_s_files(coco_metric_on_voc):
     nothing = [[0, 0, 9, 9, label, 0.95]]
     assert results(nothing)['coco/bbox_mAP'] < 1
 
-
-def test_coco_s_metric_agrees_with_a_file_in_coco_s_format(coco_metric_on_voc, tmp_path):
-    """The same objects written as COCO's json, and detections that are off by some pixels."""
-    cfg, dataset = coco_metric_on_voc
-    coco = write_coco(dataset, tmp_path / 'coco.json')
-
-    def shifted(number, sample):
+    def shifted(number, sample):  # by some pixels
         rng = torch.Generator().manual_seed(number)
         rows = torch.tensor(perfect(number, sample))
         rows[:, :4] += torch.randint(-9, 10, (len(rows), 4), generator=rng)
         return rows.tolist()
 
     ours = evaluate_on(dataset, cfg.val_evaluator, shifted)
+    coco = write_coco(dataset, tmp_path / 'coco.json')
     images = dict(img=str(tmp_path / 'VOC2007/JPEGImages'))
     other = dict(type='CocoDataset', ann_file=str(coco), data_prefix=images, test_mode=True)
     other.update(metainfo=dict(classes=NAMES), pipeline=cfg.test_pipeline)

@@ -46,23 +46,16 @@ def test_where_nothing_was_trained_it_says_so(tmp_path):
 
 
 def test_a_line_for_each_run_and_series(tmp_path):
-    write_log(tmp_path / 'a', '1', [train(10, 5.0), train(20, 4.0), val(1, 0.2)])
-    write_log(tmp_path / 'b', '1', [train(10, 6.0), train(20, 3.0)])
+    entries = [train(10, 5.0), train(20, 4.0), val(1, 0.2)]
+    write_log(tmp_path / 'a', '1', [entry | dict(base_lr=0.3) for entry in entries])
+    write_log(tmp_path / 'b', '1', [train(10, 6.0), train(20, 3.0, lr=0.05)])
     runs = {name: read_work_dir(tmp_path / name) for name in 'ab'}
     loss, precision, rate = draw_curves(runs, 'Training').axes
     first = [line.get_ydata()[0] for line in loss.lines]
     assert first == pytest.approx([5, 3.5, 1.5, 6, 4.2, 1.8])
     assert [list(line.get_xydata()[0]) for line in precision.lines] == [[20, 0.2]]
-    assert len(rate.lines) == 2
-    colors = {line.get_color() for line in loss.lines}
-    assert len(colors) == 2
+    # That of the config, where the first parameters have a share of it.
+    assert [list(line.get_ydata()) for line in rate.lines] == [[0.3, 0.3, 0.3], [0.1, 0.05]]
+    assert len({line.get_color() for line in loss.lines}) == 2
     names = [text.get_text() for text in loss.get_legend().get_texts()]
     assert names == ['loss', 'loss_cls', 'loss_bbox']
-
-
-def test_the_learning_rate_is_the_config_s_where_the_first_parameters_have_a_share_of_it(tmp_path):
-    write_log(tmp_path / 'a', '1', [train(10, 5.0, lr=0.02) | dict(base_lr=0.1)])
-    write_log(tmp_path / 'b', '1', [train(10, 5.0, lr=0.05)])
-    runs = {name: read_work_dir(tmp_path / name) for name in 'ab'}
-    rate = draw_curves(runs, 'Training').axes[2]
-    assert [list(line.get_ydata()) for line in rate.lines] == [[0.1], [0.05]]
