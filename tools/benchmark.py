@@ -94,8 +94,8 @@ def main() -> None:
     if args.json:
         settings = {k: v for k, v in vars(args).items() if k not in ('json', 'plot')}
         settings['config'] = args.config and str(args.config)
-        document = dict(environment=facts, settings=settings, acceptance=verdicts)
-        document['cases'] = [report.describe_case(case) for case in cases]
+        described = [report.describe_case(case) for case in cases]
+        document = dict(environment=facts, settings=settings, cases=described, acceptance=verdicts)
         args.json.write_text(json.dumps(document, indent=1) + '\n')
     if args.plot:
         plot.save_plot(args.plot, cases, facts)

@@ -69,24 +69,20 @@ def make_losses(inputs: Inputs) -> dict[str, tuple[Callable[[], Tensor], list[Te
     maps = inputs.cls_scores + inputs.bbox_preds
     device = maps[0].device
     heads = {OURS: our_head(inputs.input_size), MMDET: mmdet_head(inputs.input_size)}
-    losses = {who: (head_loss(head.to(device), inputs), maps) for who, head in heads.items()}
+    losses = {who: (partial(head_loss, h.to(device), inputs), maps) for who, h in heads.items()}
     peer = TorchvisionHead(inputs.input_size, inputs.cls_scores, inputs.bbox_preds)
     targets = [dict(boxes=i.bboxes, labels=i.labels + 1) for i in inputs.gt_instances]
     return losses | {TORCHVISION: (lambda: peer.loss(targets), peer.cls_scores + peer.bbox_preds)}
 
 
-def head_loss(head: Any, inputs: Inputs) -> Callable[[], Tensor]:
-    """A function that computes the loss of one of MMDetection's heads, or of the plugin's."""
-
-    def loss() -> Tensor:
-        parts = head.loss_by_feat(
-            inputs.cls_scores, inputs.bbox_preds, inputs.gt_instances, inputs.metas, inputs.ignored
-        )
-        # A part is a tensor of the batch, or a list with one of each image.
-        terms = [part if isinstance(part, list) else [part] for part in parts.values()]
-        return reduce(operator.add, chain(*terms)).sum()
-
-    return loss
+def head_loss(head: Any, inputs: Inputs) -> Tensor:
+    """The loss of one of MMDetection's heads, or of the plugin's."""
+    parts = head.loss_by_feat(
+        inputs.cls_scores, inputs.bbox_preds, inputs.gt_instances, inputs.metas, inputs.ignored
+    )
+    # A part is a tensor of the batch, or a list with one of each image.
+    terms = [part if isinstance(part, list) else [part] for part in parts.values()]
+    return reduce(operator.add, chain(*terms)).sum()
 
 
 class Inputs(NamedTuple):

@@ -137,13 +137,12 @@ class TorchvisionBackbone(BaseModule):
             raise ValueError(f'frozen_stages={stages} is up to stride {stride}, {where}')
         layers = found.layers[: levels[stride][-1].num_layers]
         # Layers that are not here were dropped, since they come after the maps.
-        modules, parameters = dict(self.named_modules()), dict(self.named_parameters())
-        for name in layers:
-            if name in modules:
-                modules[name].requires_grad_(False)
-            elif name in parameters:  # used without a call of its module
-                parameters[name].requires_grad_(False)
-        return [name for name in layers if name in modules]
+        # A parameter is by itself among them if it is used without a call of its module.
+        here = dict(self.named_parameters()) | dict(self.named_modules())
+        here = {name: here[name] for name in layers if name in here}
+        for part in here.values():
+            part.requires_grad_(False)
+        return [name for name, part in here.items() if isinstance(part, nn.Module)]
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Feature maps (B, out_channels_k, H_k, W_k) of images (B, 3, H, W)."""
