@@ -11,16 +11,13 @@ A, B = dict(type='A'), dict(type='B')
 
 
 @pytest.mark.parametrize('built', [False, True])
-@pytest.mark.parametrize(
-    'wrapper, expected',
-    [
-        (A, [A]),
-        (dict(dataset=A, times=3), [A]),
-        (dict(datasets=[A, B]), [A, B]),
-        (dict(dataset=dict(datasets=[A, dict(dataset=B)])), [A, B]),
-        (dict(dataset=[A, B]), [A, B]),  # which MMEngine concatenates
-    ],
-)
+@pytest.mark.parametrize('wrapper, expected', [
+    (A, [A]),
+    (dict(dataset=A, times=3), [A]),
+    (dict(datasets=[A, B]), [A, B]),
+    (dict(dataset=dict(datasets=[A, dict(dataset=B)])), [A, B]),
+    (dict(dataset=[A, B]), [A, B]),  # which MMEngine concatenates
+])  # fmt: skip
 def test_wrappers_of_any_depth_are_opened(wrapper, expected, built):
     def build(value):
         if isinstance(value, list):
@@ -29,9 +26,9 @@ def test_wrappers_of_any_depth_are_opened(wrapper, expected, built):
             return value
         return SimpleNamespace(**{key: build(item) for key, item in value.items()})
 
-    assert leaf_datasets(build(wrapper) if built else wrapper) == (
-        build(expected) if built else expected
-    )
+    if built:
+        wrapper, expected = build(wrapper), build(expected)
+    assert leaf_datasets(wrapper) == expected
 
 
 def test_the_faults_of_all_data_sets_in_wrappers_are_known():

@@ -19,32 +19,26 @@ def config(dataset, split='train', **keys):
 
 
 def coco(root, **keys):
-    return dict(
-        type='CocoDataset', data_root=str(root), ann_file='annotations/train.json',
-        data_prefix=dict(img='train/'),
-    ) | keys  # fmt: skip
+    files = dict(ann_file='annotations/train.json', data_prefix=dict(img='train/'))
+    return dict(files, type='CocoDataset', data_root=str(root)) | keys
 
 
 def voc(root, **keys):
-    return dict(
-        type='VOCDataset', data_root=str(root), ann_file='VOC2007/ImageSets/Main/trainval.txt',
-        data_prefix=dict(sub_data_root='VOC2007/'),
-    ) | keys  # fmt: skip
+    lists, tree = 'VOC2007/ImageSets/Main/trainval.txt', dict(sub_data_root='VOC2007/')
+    return dict(type='VOCDataset', data_root=str(root), ann_file=lists, data_prefix=tree) | keys
 
 
 @pytest.fixture
 def coco_root(tmp_path):
-    for folder in ('train', 'annotations'):
+    for folder in ('train', 'annotations/train.json'):
         (tmp_path / 'coco' / folder).mkdir(parents=True)
-    (tmp_path / 'coco' / 'annotations' / 'train.json').touch()
     return tmp_path / 'coco'
 
 
 @pytest.fixture
 def voc_root(tmp_path):
-    for folder in ('JPEGImages', 'Annotations', 'ImageSets/Main'):
+    for folder in ('JPEGImages', 'Annotations', 'ImageSets/Main/trainval.txt'):
         (tmp_path / 'VOCdevkit' / 'VOC2007' / folder).mkdir(parents=True)
-    (tmp_path / 'VOCdevkit' / 'VOC2007' / 'ImageSets' / 'Main' / 'trainval.txt').touch()
     return tmp_path / 'VOCdevkit'
 
 
@@ -59,9 +53,8 @@ def missing(cfg, path, splits=('train', 'val', 'test')):
 
 
 def test_data_that_are_there_pass(coco_root, voc_root):
-    check_data(config([coco(coco_root), voc(voc_root)]))
+    check_data(config([coco(coco_root), voc(voc_root)], val_dataloader=None))
     check_data(Config())
-    check_data(config(coco(coco_root), val_dataloader=None))
 
 
 def test_the_message_names_the_split_and_the_command(tmp_path):
@@ -90,25 +83,19 @@ def test_each_path_of_a_voc_tree_is_looked_for(gone, voc_root):
         missing(cfg, tree / gone)
 
 
-def test_folders_of_a_voc_tree_may_have_other_names(voc_root):
-    tree = voc_root / 'VOC2007'
-    (tree / 'JPEGImages').rename(tree / 'images')
-    (tree / 'Annotations').rename(tree / 'xml')
-    check_data(config(voc(voc_root, img_subdir='images', ann_subdir='xml')))
-    missing(config(voc(voc_root, img_subdir='images')), tree / 'Annotations')
+@pytest.mark.parametrize('gone, key', [('JPEGImages', 'img_subdir'), ('Annotations', 'ann_subdir')])
+def test_folders_of_a_voc_tree_may_have_other_names(gone, key, voc_root):
+    (voc_root / 'VOC2007' / gone).rename(voc_root / 'VOC2007' / 'mine')
+    check_data(config(voc(voc_root, **{key: 'mine'})))
+    missing(config(voc(voc_root)), voc_root / 'VOC2007' / gone)
 
 
-@pytest.mark.parametrize(
-    'wrap',
-    [
-        lambda dataset, there: dict(type='RepeatDataset', times=3, dataset=dataset),
-        lambda dataset, there: dict(type='ConcatDataset', datasets=[there, dataset]),
-        lambda dataset, there: dict(
-            type='RepeatDataset', dataset=dict(type='ConcatDataset', datasets=[there, dataset])
-        ),
-        lambda dataset, there: [there, dataset],
-    ],
-)
+@pytest.mark.parametrize('wrap', [
+    lambda dataset, there: dict(dataset=dataset, times=3),
+    lambda dataset, there: dict(datasets=[there, dataset]),
+    lambda dataset, there: dict(dataset=dict(datasets=[there, dataset])),
+    lambda dataset, there: [there, dataset],
+])  # fmt: skip
 def test_wrappers_are_looked_into(wrap, coco_root, tmp_path):
     gone = tmp_path / 'gone'
     check_data(config(wrap(coco(coco_root), coco(coco_root))))
@@ -136,15 +123,12 @@ def test_paths_without_a_root_are_relative_to_the_working_directory(coco_root, m
     missing(config(coco('')), 'annotations/train.json')
 
 
-@pytest.mark.parametrize(
-    'keys',
-    [
-        dict(data_root='s3://bucket/coco'),
-        dict(backend_args=dict(backend='petrel')),
-        dict(ann_file='http://host/train.json', data_prefix=dict(img='s3://bucket/train')),
-        dict(ann_file='', data_prefix=dict(img='train.lmdb')),
-    ],
-)
+@pytest.mark.parametrize('keys', [
+    dict(data_root='s3://bucket/coco'),
+    dict(backend_args=dict(backend='petrel')),
+    dict(ann_file='http://host/train.json', data_prefix=dict(img='s3://bucket/train')),
+    dict(ann_file='', data_prefix=dict(img='train.lmdb')),
+])  # fmt: skip
 def test_other_storage_is_not_looked_for(keys, tmp_path):
     check_data(config(coco(tmp_path / 'gone', **keys)))
 
