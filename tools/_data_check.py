@@ -45,15 +45,13 @@ def _leaves(dataset: Any) -> list:
 
 
 def _needed_paths(dataset: Mapping) -> Iterator[str]:
-    backend = (dataset.get('backend_args') or {}).get('backend', 'local')
-    if backend != 'local':
+    if (dataset.get('backend_args') or {}).get('backend', 'local') != 'local':
         return
-    root = dataset.get('data_root') or ''
     named = dict(dataset.get('data_prefix') or {})
     if dataset.get('ann_file'):
         named = dict(ann_file=dataset['ann_file'], **named)
     for key, path in named.items():
-        path = os.path.join(root, path)  # an absolute path stays as it is
+        path = os.path.join(dataset.get('data_root') or '', path)  # an absolute path stays as it is
         if not path or '://' in path or '.lmdb' in path:
             continue
         yield path

@@ -80,8 +80,7 @@ def fit_for_training(cfg: Config, args: argparse.Namespace) -> Config:
 
 def read_for_testing(args: argparse.Namespace) -> DataSet:
     """Read the part of the user's folder that a trained detector is tested on."""
-    source = recognise(Path(args.data_root))
-    rank, _ = place_among_processes(args.launcher)
+    source, (rank, _) = recognise(Path(args.data_root)), place_among_processes(args.launcher)
     return DataSet(source, [source.parts.evaluated], show_progress=rank == 0)
 
 

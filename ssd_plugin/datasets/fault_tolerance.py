@@ -91,9 +91,8 @@ class FaultTolerance(BaseDetDataset):
         ]
         data = Compose(steps)(dict(info, img=np.zeros((1, 1, 3), np.uint8)))
         for sample in _samples(data):
-            sample.set_metainfo(
-                dict(img_path=info['img_path'], data_faults=[fault], unreadable=True)
-            )
+            meta = dict(img_path=info['img_path'], data_faults=[fault], unreadable=True)
+            sample.set_metainfo(meta)
         return data
 
     def _rand_another(self) -> int:

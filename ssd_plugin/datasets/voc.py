@@ -38,20 +38,16 @@ class CheckedXMLDataset(FaultTolerance, XMLDataset):
             self.faults.append(image)
             return None
         img_path = join(self.sub_data_root, img_info['file_name'])
-        size = image.size or self._decoded_size(img_path)
+        size = image.size
         if size is None:
-            return None
+            pixels = read_image(img_path, self.backend_args)
+            if isinstance(pixels, DataFault):
+                self.faults.append(pixels)
+                return None
+            size = pixels.shape[1], pixels.shape[0]
         self._note_unknown_classes(image)
         info = dict(img_path=img_path, img_id=img_info['img_id'], xml_path=path)
         return dict(info, width=size[0], height=size[1], instances=self._instances(image))
-
-    def _decoded_size(self, img_path: str) -> tuple[int, int] | None:
-        """(w, h) of an image file; None if it cannot be decoded."""
-        image = read_image(img_path, self.backend_args)
-        if isinstance(image, DataFault):
-            self.faults.append(image)
-            return None
-        return image.shape[1], image.shape[0]
 
     def _note_unknown_classes(self, image: AnnotatedImage) -> None:
         """Record the classes that the data set has not, whose boxes are left out."""

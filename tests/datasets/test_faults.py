@@ -1,6 +1,5 @@
 """Faults of data, each in a folder of its own: what docs/data_faults.md says is what happens."""
 
-import json
 import re
 from pathlib import Path
 
@@ -24,20 +23,15 @@ from ssd_plugin.datasets.own_data.summary import DataSet
 from ssd_plugin.datasets.voc import read_annotation
 from ssd_plugin.engine.hooks.data_fault_hook import find_faulty_boxes
 from ssd_plugin.errors import DataRefusedError, SSDPluginError
-from tests.support.data_folders import SIZE, save_json
+from tests.support.data_folders import SIZE, coco_document, save_json
 from tests.support.faulty_data import BOMB, COCO, FAULTS, SOUND, VOC, encode, noise, write_faulty
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 CLASSES = ('cat', 'dog')
-CATEGORIES = [dict(id=1, name='cat'), dict(id=2, name='dog')]
-LOAD, READ, RESIZE, PACK = (
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='Resize', scale=(32, 32), keep_ratio=False),
-    dict(type='PackDetInputs'),
-)
+LOAD, READ = dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True)
+RESIZE, PACK = dict(type='Resize', scale=(32, 32), keep_ratio=False), dict(type='PackDetInputs')
 TRAIN_PIPELINE = [LOAD, READ, RESIZE, PACK]
 TEST_PIPELINE = [LOAD, RESIZE, READ, PACK]
 CANNOT_READ = set()
@@ -48,19 +42,16 @@ if tuple(map(int, cv2.__version__.split('.')[:2])) < (4, 11):
 
 
 def build(folder, test_mode=False, pipeline=None):
-    common = dict(
-        data_root=str(folder.root),
-        metainfo=dict(classes=CLASSES),
-        pipeline=pipeline or (TEST_PIPELINE if test_mode else TRAIN_PIPELINE),
-        test_mode=test_mode,
-        serialize_data=False,  # which collects garbage: it takes longer than all the rest
-    )
+    pipeline = pipeline or (TEST_PIPELINE if test_mode else TRAIN_PIPELINE)
+    common = dict(data_root=str(folder.root), metainfo=dict(classes=CLASSES), pipeline=pipeline)
+    # Serialising collects garbage: it takes longer than all the rest.
+    common.update(test_mode=test_mode, serialize_data=False)
     part = 'val' if test_mode else 'train'
     if isinstance(folder, VOC):
-        data = dict(type='CheckedVOCDataset', ann_file=f'ImageSets/Main/{part}.txt')
-        return DATASETS.build(dict(data, data_prefix=dict(sub_data_root=''), **common))
-    data = dict(type='CheckedCocoDataset', ann_file=f'{part}.json')
-    return DATASETS.build(dict(data, data_prefix=dict(img='images'), **common))
+        files = dict(ann_file=f'ImageSets/Main/{part}.txt', data_prefix=dict(sub_data_root=''))
+        return DATASETS.build(dict(common, type='CheckedVOCDataset', **files))
+    files = dict(ann_file=f'{part}.json', data_prefix=dict(img='images'))
+    return DATASETS.build(dict(common, type='CheckedCocoDataset', **files))
 
 
 def samples_of(dataset):
@@ -122,24 +113,21 @@ def in_evaluation(folder):
         return 'image left out'
     if sample.get('unreadable'):
         return 'counts as empty'
-    return 'object counts' if counted(folder, sample) else 'as in training'
+    return 'object counts' if is_counted(folder, sample) else 'as in training'
 
 
 def evaluate(metric, samples):
     """The figures for samples with one detection each, which is right for the sound images."""
     metric = METRICS.build(metric)
     metric.dataset_meta = dict(classes=CLASSES, dataset_type=None)
+    box, score, label = torch.tensor([[10.0, 10.0, 40.0, 30.0]]), torch.ones(1), torch.tensor([0])
     for sample in samples:
-        sample.pred_instances = InstanceData(
-            bboxes=torch.tensor([[10.0, 10.0, 40.0, 30.0]]),
-            scores=torch.tensor([0.9]),
-            labels=torch.tensor([0]),
-        )
+        sample.pred_instances = InstanceData(bboxes=box, scores=score, labels=label)
     metric.process({}, [sample.to_dict() for sample in samples])
     return metric.evaluate(len(samples))
 
 
-def counted(folder, sample):
+def is_counted(folder, sample):
     """Whether the metric counts an object that training doesn't."""
     if isinstance(folder, VOC):
         return bool(find_faulty_boxes([sample]))
@@ -182,16 +170,13 @@ def rows():
 
 KINDS = {VOC: "VOC's", COCO: "COCO's"}
 ROWS = rows()
-NAMED = pytest.mark.parametrize(
-    'kind, fault', ROWS, ids=[f'{kind.__name__}-{fault}' for kind, fault in ROWS]
-)
 
 
 def test_the_tables_have_a_row_for_each_fault_that_can_be_made():
     assert set(ROWS) == set(FAULTS)
 
 
-@NAMED
+@pytest.mark.parametrize('kind, fault', ROWS, ids=lambda part: getattr(part, '__name__', part))
 def test_what_the_table_says_happens(kind, fault, tmp_path):
     if fault in CANNOT_READ:
         pytest.skip('this OpenCV can not decode it: docs/data_faults.md says what happens then')
@@ -280,13 +265,9 @@ def test_what_a_worker_finds_travels_with_a_sample(tmp_path):
 @pytest.mark.parametrize('kind', KINDS)
 def test_a_data_set_of_which_nothing_is_left_is_refused(kind, tmp_path):
     folder = write_faulty(kind, 'no objects', tmp_path)
-    if kind is VOC:
-        for path in (folder.root / 'Annotations').iterdir():
-            path.write_text('no xml')
-    else:
-        save_json(
-            folder.root / 'train.json', dict(images=[], annotations=[], categories=CATEGORIES)
-        )
+    for path in folder.root.glob('Annotations/*'):
+        path.write_text('no xml')
+    save_json(folder.root / 'train.json', coco_document([]))
     with pytest.raises(DataRefusedError, match='no image is left') as caught:
         build(folder)
     assert '\n' not in str(caught.value)
@@ -294,7 +275,6 @@ def test_a_data_set_of_which_nothing_is_left_is_refused(kind, tmp_path):
 
 def test_a_json_without_a_class_of_the_config_is_refused(tmp_path):
     folder = write_faulty(COCO, 'no objects', tmp_path)
-    document = json.loads((folder.root / 'train.json').read_text())
-    save_json(folder.root / 'train.json', dict(document, categories=CATEGORIES[:1]))
+    save_json(folder.root / 'train.json', coco_document(['a.jpg'], classes=('cat',)))
     with pytest.raises(DataRefusedError, match='has 1 of the 2 classes of the config'):
         build(folder)

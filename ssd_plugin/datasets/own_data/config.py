@@ -69,18 +69,13 @@ def replace_dataset(loader: ConfigDict, dataset: dict, source: Source) -> None:
         if new.get('filter_cfg'):  # min_size goes by annotated sizes, of which some are 0
             new.filter_cfg.pop('min_size', None)
         if old.type in COCO_DATASETS and not old.get('test_mode'):
-            new.pipeline = train_on_difficult(old.pipeline)
+            steps = []
+            for step in old.pipeline:
+                steps.append(step)
+                if step['type'] == 'LoadAnnotations':  # what SSD's recipe for VOC adds
+                    steps.append(ConfigDict(type='TrainOnDifficult'))
+            new.pipeline = steps
     holder.dataset = new
-
-
-def train_on_difficult(pipeline: Sequence[dict]) -> list[dict]:
-    """A pipeline for COCO, with the step that SSD's recipe for VOC adds."""
-    steps = []
-    for step in pipeline:
-        steps.append(step)
-        if step['type'] == 'LoadAnnotations':
-            steps.append(ConfigDict(type='TrainOnDifficult'))
-    return steps
 
 
 def fit_evaluator(evaluator: dict | list | None, source: Source, file: Path) -> dict | list:

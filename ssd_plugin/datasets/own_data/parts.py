@@ -49,10 +49,8 @@ def choose_parts(
         return Parts(names, 'trainval to train on, test to evaluate on, as published results')
     held_out = [part for part in ('val', 'test') if part in unique]
     excluded = {name for part in held_out for name in unique[part]}
-    if 'train' in unique:
-        train = unique['train']
-    else:
-        train = [name for name in unique.get('trainval', everything) if name not in excluded]
+    rest = [name for name in unique.get('trainval', everything) if name not in excluded]
+    train = unique.get('train', rest)
     origin = 'train' if 'train' in unique else 'trainval' if 'trainval' in unique else 'others'
     if not held_out:
         return Parts(divide(train), f'{SHARE:.0%} of the images for val, drawn with seed {SEED}')
@@ -71,7 +69,5 @@ def divide(names: Sequence[str]) -> dict[str, list[str]]:
     """
     drawn = sorted(names, key=lambda name: hashlib.sha256(f'{SEED}/{name}'.encode()).digest())
     val = set(drawn[: max(1, round(SHARE * len(names)))])
-    parts: dict[str, list[str]] = dict(train=[], val=[])
-    for name in names:
-        parts['val' if name in val else 'train'].append(name)
-    return parts
+    train = [name for name in names if name not in val]
+    return dict(train=train, val=[name for name in names if name in val])

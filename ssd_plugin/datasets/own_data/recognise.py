@@ -29,17 +29,13 @@ def recognise(root: Path) -> Source:
     source = find_voc(root) or find_coco(root)
     if source:
         return source
-    below = [folder for folder in subfolders(root) if resembles_data(folder)]
+    # Folders that may be a data set; nothing is read.
+    below = [f for f in subfolders(root) if find_voc(f) or any(map(part_of, json_files(f)))]
     hint = f'. Did you mean {below[0]}?' if below else ''
     raise DataRootError(
         f'{root} is no data set in a known format. Looked for {LOOKED_FOR}. '
         f'Found {describe(root)}{hint}'
     )
-
-
-def resembles_data(folder: Path) -> bool:
-    """Whether a folder may be a data set; nothing is read."""
-    return bool(find_voc(folder)) or any(map(part_of, json_files(folder)))
 
 
 def describe(folder: Path) -> str:

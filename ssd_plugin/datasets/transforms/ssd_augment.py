@@ -178,14 +178,9 @@ class SSDAugment(BaseTransform):
         )
         on_canvas = (bboxes + offset * 2) / (canvas * 2)
         shares = draw_window(generator, on_canvas, self.min_ious, self.min_crop_size)
-        return Plan(
-            distortion,
-            canvas,
-            offset,
-            to_pixels(shares, canvas),
-            INTERPOLATIONS[generator.integers(len(INTERPOLATIONS))],
-            bool(generator.random() < self.flip_prob),
-        )
+        interpolation = INTERPOLATIONS[generator.integers(len(INTERPOLATIONS))]
+        flip = bool(generator.random() < self.flip_prob)
+        return Plan(distortion, canvas, offset, to_pixels(shares, canvas), interpolation, flip)
 
     def apply_to_image(self, image: np.ndarray, plan: Plan) -> np.ndarray:
         """The output image (h, w, 3) uint8 of an image (h, w, 3) uint8, which is not changed."""

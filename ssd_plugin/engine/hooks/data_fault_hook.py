@@ -71,15 +71,15 @@ class DataFaultHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Report what reading the annotations has found."""
-        self._collect_known(runner, 'train')
+        self._start(runner, 'train')
 
     def before_val(self, runner: Runner) -> None:
         """Report what is new: loops that count iterations validate in the middle of an epoch."""
-        self._start_evaluation(runner, 'val')
+        self._start(runner, 'val')
 
     def before_test(self, runner: Runner) -> None:
         """As before a validation."""
-        self._start_evaluation(runner, 'test')
+        self._start(runner, 'test')
 
     def _before_iter(self, runner: Runner, batch_idx: int, data_batch: dict, mode: str) -> None:
         """Collect the faults of a batch; in training, check its labels and count its faulty boxes.
@@ -97,8 +97,7 @@ class DataFaultHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         num_classes = getattr(getattr(model, 'bbox_head', None), 'num_classes', None)
         if num_classes is not None:
-            labels = [sample.gt_instances.labels for sample in samples]
-            check_labels(labels, num_classes, [image_name(sample) for sample in samples])
+            check_labels(samples, num_classes)
         for sample in samples:
             keep_largest(self.num_boxes, {image_name(sample): len(sample.gt_instances)}, int)
         keep_largest(self.faulty_boxes, find_faulty_boxes(samples), Counter.total)
@@ -115,15 +114,13 @@ class DataFaultHook(Hook):
 
     after_test = after_val
 
-    def _start_evaluation(self, runner: Runner, split: str) -> None:
-        self._collect_known(runner, split)
-        detectors = [part for part in runner.model.modules() if isinstance(part, BaseDetector)]
-        self._handles = [part.register_forward_hook(drop_unreadable) for part in detectors]
-
-    def _collect_known(self, runner: Runner, split: str) -> None:
+    def _start(self, runner: Runner, split: str) -> None:
         dataset = getattr(runner, f'{split}_dataloader').dataset
         self.faults.update((split, fault) for fault in known_faults(dataset))
         self._report(runner)
+        if split != 'train':
+            detectors = [part for part in runner.model.modules() if isinstance(part, BaseDetector)]
+            self._handles = [part.register_forward_hook(drop_unreadable) for part in detectors]
 
     def _report(self, runner: Runner) -> None:
         faults: set[tuple[str, DataFault]] = set()
@@ -165,17 +162,15 @@ class DataFaultHook(Hook):
 
 def find_faulty_boxes(samples: Sequence[DetDataSample]) -> dict[str, Counter]:
     """How many boxes cannot be trained on, by image and kind; images without such are left out."""
-    counts = [len(sample.gt_instances) for sample in samples]
     bboxes = torch.cat([get_box_tensor(sample.gt_instances.bboxes) for sample in samples])  # (N, 4)
     # Python repeats the few shapes faster than PyTorch's threads.
-    img_shapes = [s.img_shape[:2] for s, count in zip(samples, counts) for _ in range(count)]
-    faulty = ~valid_gt_mask(bboxes, torch.tensor(img_shapes).view(-1, 2).unbind(1))  # (N,)
-    if not faulty.any():
-        return {}
-    images = [image_name(sample) for sample, count in zip(samples, counts) for _ in range(count)]
+    owners = [sample for sample in samples for _ in range(len(sample.gt_instances))]
+    img_shapes = torch.tensor([sample.img_shape[:2] for sample in owners]).view(-1, 2)
+    faulty = ~valid_gt_mask(bboxes, img_shapes.unbind(1))  # (N,)
     found: dict[str, Counter] = {}
     for index in faulty.nonzero().flatten().tolist():
-        found.setdefault(images[index], Counter())[_kind_of(bboxes[index])] += 1
+        kinds = found.setdefault(image_name(owners[index]), Counter())
+        kinds[_kind_of(bboxes[index])] += 1
     return found
 
 
@@ -202,18 +197,18 @@ def drop_unreadable(model: BaseDetector, inputs: tuple, outputs: object) -> None
             sample.pred_instances = sample.pred_instances[:0]
 
 
-def check_labels(labels: Sequence[Tensor], num_classes: int, images: Sequence[str]) -> None:
+def check_labels(samples: Sequence[DetDataSample], num_classes: int) -> None:
     """Refuse labels, (n,) int64 on the CPU of each image, that are not 0 to ``num_classes`` - 1.
 
     Raises:
         DataRefusedError: If there are such; it names the first image with one.
     """
-    for image, image_labels in zip(images, labels, strict=True):
-        for label in image_labels.tolist():
+    for sample in samples:
+        for label in sample.gt_instances.labels.tolist():
             if not 0 <= label < num_classes:
                 background = f' ({label} is the background)' if label == num_classes else ''
                 raise DataRefusedError(
-                    f'{image}: a ground-truth box has the label {label}, but '
+                    f'{image_name(sample)}: a ground-truth box has the label {label}, but '
                     f'model.bbox_head.num_classes={num_classes} takes labels from 0 to '
                     f'{num_classes - 1}{background}: correct one of them'
                 )

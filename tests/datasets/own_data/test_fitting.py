@@ -29,11 +29,8 @@ ALL_CONFIGS = sorted(CONFIGS.glob('*.py'))
 
 def arguments(config, root, work_dir, **changes):
     config = config if isinstance(config, Path) else CONFIGS / f'{config}.py'
-    args = dict(
-        config=str(config), data_root=str(root), work_dir=str(work_dir), classes=None,
-        cfg_options=None, launcher='none', strict=False,
-    )  # fmt: skip
-    return SimpleNamespace(**args | changes)
+    args = dict(config=str(config), data_root=str(root), work_dir=str(work_dir), classes=None)
+    return SimpleNamespace(**args | dict(cfg_options=None, launcher='none', strict=False) | changes)
 
 
 def fit(config, root, work_dir, **changes):
@@ -70,42 +67,35 @@ def coco(tmp_path_factory):
 
 
 @pytest.mark.parametrize('path', ALL_CONFIGS, ids=lambda path: path.stem)
-def test_every_config_trains_on_a_voc_folder(path, voc, tmp_path):
+def test_every_config_trains_on_a_voc_folder_and_on_a_coco_json(path, voc, coco, tmp_path):
     original, cfg = Config.fromfile(path), fit(path, voc, tmp_path)
-    assert cfg.model.bbox_head.num_classes == 2
-    assert 'prepare_data' not in cfg
+    of_coco = fit(path, coco, tmp_path)
+    assert cfg.model.bbox_head.num_classes == of_coco.model.bbox_head.num_classes == 2
+    assert 'prepare_data' not in cfg and cfg.train_dataloader.batch_size <= 6
     for split, names in (('train', NAMES[:6]), ('val', NAMES[6:8]), ('test', NAMES[8:])):
+        [old, *_] = leaf_datasets(original[f'{split}_dataloader'].dataset)
         dataset = cfg[f'{split}_dataloader'].dataset
         assert (dataset.type, dataset.data_root) == ('VOCListDataset', f'{voc}/')
         assert tuple(dataset.metainfo.classes) == ('cat', 'dog')
         assert Path(dataset.ann_file).read_text().splitlines() == [
             f'JPEGImages/{name}.jpg\tAnnotations/{name}.xml' for name in names
         ]
-        [old, *_] = leaf_datasets(original[f'{split}_dataloader'].dataset)
         assert bool(dataset.get('test_mode')) == bool(old.get('test_mode')) == (split != 'train')
         kept = [step for step in dataset.pipeline if step.type != 'TrainOnDifficult']
         assert kept == [step for step in old.pipeline if step.type != 'TrainOnDifficult']
         assert (len(kept) < len(dataset.pipeline)) == (split == 'train')
         # Some annotations say a size of 0: they are not to be left out for it.
         assert 'min_size' not in (dataset.get('filter_cfg') or {})
+
+        dataset = of_coco[f'{split}_dataloader'].dataset
+        assert (dataset.type, dataset.data_prefix) == ('CheckedCocoDataset', dict(img='images/'))
+        assert dataset.ann_file == f'{coco}/{"train" if split == "train" else "val"}.json'
+        assert dataset.get('filter_cfg') == old.get('filter_cfg')
+        assert dataset.pipeline == kept
     for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
         assert evaluator.type in ('VOCDetMetric', 'VOCMetric')
         assert evaluator.eval_mode == 'area'
-    assert cfg.train_dataloader.batch_size <= 6
-
-
-@pytest.mark.parametrize('path', ALL_CONFIGS, ids=lambda path: path.stem)
-def test_every_config_trains_on_a_coco_json(path, coco, tmp_path):
-    original, cfg = Config.fromfile(path), fit(path, coco, tmp_path)
-    assert cfg.model.bbox_head.num_classes == 2
-    for split, part in (('train', 'train'), ('val', 'val'), ('test', 'val')):
-        dataset = cfg[f'{split}_dataloader'].dataset
-        assert (dataset.type, dataset.data_prefix) == ('CheckedCocoDataset', dict(img='images/'))
-        assert dataset.ann_file == f'{coco}/{part}.json'
-        [old, *_] = leaf_datasets(original[f'{split}_dataloader'].dataset)
-        assert dataset.get('filter_cfg') == old.get('filter_cfg')
-        assert dataset.pipeline == [s for s in old.pipeline if s.type != 'TrainOnDifficult']
-    for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
+    for evaluator in (of_coco.val_evaluator, of_coco.test_evaluator):
         assert (evaluator.type, evaluator.ann_file) == ('CocoMetric', f'{coco}/val.json')
 
 
@@ -118,15 +108,11 @@ def test_evaluators_for_the_same_format_are_kept(voc, coco, tmp_path):
     path = tmp_path / 'two.py'
     path.write_text(f"""
 _base_ = '{CONFIGS / 'ssd300_coco.py'}'
-val_evaluator = [
-    dict(_base_.val_evaluator, classwise=True),
-    dict(type='VOCDetMetric', iou_thrs=[0.5, 0.75]),
-]
-test_evaluator = val_evaluator""")
+mine = dict(type='VOCDetMetric', iou_thrs=[0.5, 0.75])
+test_evaluator = val_evaluator = [dict(_base_.val_evaluator, classwise=True), mine]""")
     first, second = fit(path, coco, tmp_path / 'work').val_evaluator
-    assert first == dict(
-        type='CocoMetric', metric='bbox', classwise=True, ann_file=f'{coco}/val.json'
-    )
+    file = f'{coco}/val.json'
+    assert first == dict(type='CocoMetric', metric='bbox', classwise=True, ann_file=file)
     assert second.iou_thrs == [0.5, 0.75]
     assert fit(path, voc, tmp_path / 'work').val_evaluator.type == 'VOCDetMetric'
 
@@ -206,44 +192,62 @@ def test_objects_to_train_on_are_needed(tmp_path, capsys):
 # --------------------------------------------------------------- batch, learning rate, schedule
 
 
-@pytest.mark.parametrize('name, options, expected', [
-    ('ssd300_voc', {}, '0.001, as the config has it for batches of 32'),
-    ('ssdlite320_mobilenetv2_coco', {}, '0.001875 for batches of 24; the config has 0.015 for '
-     'batches of 192'),
-    ('demo_shapes', {}, '0.06, as the config has it for batches of 8'),
-    ('demo_shapes', {'train_dataloader.batch_size': 4}, '0.03 for batches of 4'),
-    ('demo_shapes', {'optim_wrapper.optimizer.lr': 0.5}, '0.5, as --cfg-options have it'),
-    ('ssd300_voc', {'auto_scale_lr.enable': False}, '0.001, as --cfg-options have it'),
+FEWER = {'train_cfg.max_iters': 1000, 'param_scheduler.1.milestones': [667, 833]}
+
+
+@pytest.mark.parametrize('config, number, options, expected', [
+    ('ssd300_voc', 50, {}, ['Learning rate: 0.001, as the config has it for batches of 32']),
+    ('ssdlite320_mobilenetv2_coco', 50, {},
+     ['Learning rate: 0.001875 for batches of 24; the config has 0.015 for batches of 192']),
+    ('demo_shapes', 50, {}, ['Learning rate: 0.06, as the config has it for batches of 8']),
+    ('demo_shapes', 50, {'train_dataloader.batch_size': 4},
+     ['Learning rate: 0.03 for batches of 4']),
+    ('demo_shapes', 50, {'optim_wrapper.optimizer.lr': 0.5},
+     ['Learning rate: 0.5, as --cfg-options have it']),
+    ('ssd300_voc', 50, {'auto_scale_lr.enable': False},
+     ['Learning rate: 0.001, as --cfg-options have it']),
+    ('ssd300_voc', 6, {},
+     ['Batch: 6 images a process, since there are no more.',
+      'Learning rate: 0.0001875 for batches of 6',
+      '120000 iterations of 6 images, as the config has it: 120000 passes over 6',
+      '--cfg-options train_cfg.max_iters=1000 param_scheduler.1.milestones=[667,833]\n']),
+    ('ssd300_voc', 6, FEWER, ['1000 passes over 6 images.\n']),
+    ('demo_shapes', 9, {}, ["an epoch's last, of one image, is left out",
+                            'Schedule: 26 epochs of 1 iterations']),
 ])  # fmt: skip
-def test_the_learning_rate_goes_with_the_batch(name, options, expected, fifty, tmp_path, capsys):
-    cfg = fit(name, fifty, tmp_path, cfg_options=options)
-    assert f'Learning rate: {expected}' in capsys.readouterr().out
-    assert cfg.get('auto_scale_lr', {}).get('enable', False) is ('--cfg-options' not in expected)
+def test_batch_learning_rate_and_schedule_suit_the_folder(
+    config, number, options, expected, folders, tmp_path, capsys
+):
+    cfg = fit(config, folders[number], tmp_path, cfg_options=options)
+    output = capsys.readouterr().out
+    assert all(sentence in output for sentence in expected), output
+    if number == 6:
+        assert cfg.train_dataloader.batch_size == 6
+        assert cfg.train_cfg.max_iters == options.get('train_cfg.max_iters', 120000)
+        assert (cfg.param_scheduler[1].milestones == [667, 833]) is (options is FEWER)
+    assert cfg.train_dataloader.get('drop_last', False) is (number == 9)
+    scaled = '--cfg-options have it' not in output
+    assert cfg.get('auto_scale_lr', {}).get('enable', False) is scaled
 
 
 @pytest.fixture(scope='module')
-def fifty(tmp_path_factory):
-    """A folder of fifty images."""
-    return write_voc(tmp_path_factory.mktemp('fifty') / 'data', [f'{i}' for i in range(50)])
+def folders(tmp_path_factory, voc):
+    """Folders by how many images there are to train on."""
+    root = tmp_path_factory.mktemp('folders')
+    nine = write_voc(root / 'nine', NAMES[:9], dict(train=NAMES[:9], val=NAMES[:1]))
+    return {6: voc, 9: nine, 50: write_voc(root / 'fifty', [f'{i}' for i in range(50)])}
 
 
-def test_the_batch_is_that_of_all_processes(fifty, tmp_path, capsys, monkeypatch):
+def test_the_batch_is_that_of_all_processes(folders, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv('WORLD_SIZE', '2')
     monkeypatch.setenv('RANK', '0')
-    fit('demo_shapes', fifty, tmp_path, launcher='pytorch')
+    fit('demo_shapes', folders[50], tmp_path, launcher='pytorch')
     output = capsys.readouterr().out
     assert 'Learning rate: 0.12 for batches of 16' in output
     assert '26 epochs of 3 iterations' in output
     monkeypatch.setenv('RANK', '1')
-    fit('demo_shapes', fifty, tmp_path, launcher='pytorch')
+    fit('demo_shapes', folders[50], tmp_path, launcher='pytorch')
     assert capsys.readouterr().out == '', 'one process reports'
-
-
-def test_a_batch_is_no_larger_than_the_data_set(voc, tmp_path, capsys):
-    assert fit('ssd300_voc', voc, tmp_path).train_dataloader.batch_size == 6
-    output = capsys.readouterr().out
-    assert 'Batch: 6 images a process, since there are no more.' in output
-    assert 'Learning rate: 0.0001875 for batches of 6' in output
 
 
 def test_images_without_objects_do_not_count_where_training_leaves_them_out(tmp_path):
@@ -251,26 +255,6 @@ def test_images_without_objects_do_not_count_where_training_leaves_them_out(tmp_
     (root / 'Annotations' / 'image 00.xml').write_text(voc_xml())
     for config, expected in (('ssd300_voc', 7), ('demo_shapes', 8)):
         assert fit(config, root, tmp_path / 'work').train_dataloader.batch_size == expected
-
-
-def test_no_batch_of_one_ends_an_epoch(tmp_path, capsys):
-    root = write_voc(tmp_path / 'data', NAMES[:9], dict(train=NAMES[:9], val=NAMES[:1]))
-    assert fit('demo_shapes', root, tmp_path / 'work').train_dataloader.drop_last is True
-    output = capsys.readouterr().out
-    assert "an epoch's last, of one image, is left out" in output
-    assert 'Schedule: 26 epochs of 1 iterations' in output
-
-
-def test_a_schedule_in_iterations_is_kept_and_a_shorter_one_proposed(voc, tmp_path, capsys):
-    assert fit('ssd300_voc', voc, tmp_path).train_cfg.max_iters == 120000
-    output = capsys.readouterr().out
-    assert '120000 iterations of 6 images, as the config has it: 120000 passes over 6' in output
-    proposal = 'train_cfg.max_iters=1000 param_scheduler.1.milestones=[667,833]'
-    assert f'--cfg-options {proposal}\n' in output
-    options = {'train_cfg.max_iters': 1000, 'param_scheduler.1.milestones': [667, 833]}
-    cfg = fit('ssd300_voc', voc, tmp_path, cfg_options=options)
-    assert cfg.train_cfg.max_iters == 1000 and cfg.param_scheduler[1].milestones == [667, 833]
-    assert '1000 passes over 6 images.\n' in capsys.readouterr().out
 
 
 # ----------------------------------------------------------------------------------- testing
@@ -286,30 +270,24 @@ def checkpoint(tmp_path):
 def test_classes_are_those_of_the_checkpoint(checkpoint, tmp_path):
     nameless = str(tmp_path / 'nameless.pth')
     torch.save(dict(state_dict={}), nameless)
-    for path, wanted in (
-        (checkpoint, None),
-        (checkpoint, ['dog', 'cat']),
-        (nameless, ['dog', 'cat']),
-    ):
-        assert command.classes_of(path, wanted) == ['dog', 'cat']
+    mine = ['dog', 'cat']
+    for path, wanted in ((checkpoint, None), (checkpoint, mine), (nameless, mine)):
+        assert command.classes_of(path, wanted) == mine
     with pytest.raises(DataRootError, match='^--classes has cat, dog, .* dog, cat$'):
         command.classes_of(checkpoint, ['cat', 'dog'])
     with pytest.raises(DataRootError, match="doesn't name its classes"):
         command.classes_of(nameless, None)
 
 
-def test_testing_takes_the_test_part_and_counts_what_the_detector_does_not_know(
-    checkpoint, tmp_path, capsys
-):
+def test_testing_takes_the_test_part_and_counts_unknown_classes(checkpoint, tmp_path, capsys):
     lists = dict(train=NAMES[:4], val=NAMES[4:6], test=NAMES[6:])
     root = write_voc(tmp_path / 'data', NAMES, lists, classes=('cat', 'pig'))
     cfg = fit_test(root, checkpoint, tmp_path / 'work')
     assert cfg.test_dataloader.dataset.metainfo.classes == ('dog', 'cat')
     assert Path(cfg.test_dataloader.dataset.ann_file).read_text().count('\n') == 4
     assert cfg.model.bbox_head.num_classes == 2
-    assert table_rows(capsys.readouterr().out) == [
-        ['images', '4'], ['dog', '0'], ['cat', '2'], ['other classes, left out', '2'],
-    ]  # fmt: skip
+    expected = [['images', '4'], ['dog', '0'], ['cat', '2'], ['other classes, left out', '2']]
+    assert table_rows(capsys.readouterr().out) == expected
 
 
 def test_testing_without_a_test_part_takes_that_for_validation(checkpoint, coco, tmp_path):
@@ -318,12 +296,6 @@ def test_testing_without_a_test_part_takes_that_for_validation(checkpoint, coco,
     assert cfg.test_dataloader.dataset.ann_file == cfg.test_evaluator.ann_file == file
     categories = json.loads(Path(file).read_text())['categories']
     assert [category['name'] for category in categories] == ['dog', 'cat']
-
-
-def test_a_folder_of_other_classes_is_refused(checkpoint, tmp_path):
-    root = write_voc(tmp_path / 'data', NAMES, classes=('pig', 'cow'))
-    with pytest.raises(SystemExit, match='data has cow, pig, and the checkpoint knows dog, cat$'):
-        fit_test(root, checkpoint, tmp_path / 'work')
 
 
 # ------------------------------------------------------------------- what is told and written
