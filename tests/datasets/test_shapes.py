@@ -23,10 +23,10 @@ def names(tree, split):
 def objects(tree, name):
     """(class, box, truncated, difficult) of each object of an annotation, as integers."""
     found = []
-    for element in ET.parse(tree / 'Annotations' / f'{name}.xml').getroot().findall('object'):
-        box = [int(element.find('bndbox').find(c).text) for c in ('xmin', 'ymin', 'xmax', 'ymax')]
-        flags = [int(element.find(flag).text) for flag in ('truncated', 'difficult')]
-        found.append((element.find('name').text, box, *flags))
+    for element in ET.parse(tree / 'Annotations' / f'{name}.xml').iter('object'):
+        box = [int(corner.text) for corner in element.find('bndbox')]
+        flags = [int(element.findtext(flag)) for flag in ('truncated', 'difficult')]
+        found.append((element.findtext('name'), box, *flags))
     return found
 
 
@@ -67,6 +67,7 @@ def test_annotations_have_the_fields_of_voc_and_boxes_lie_in_the_image(tree):
         for element in root.findall('object'):
             fields = [field.tag for field in element]
             assert fields == ['name', 'pose', 'truncated', 'difficult', 'bndbox']
+            assert [corner.tag for corner in element[-1]] == ['xmin', 'ymin', 'xmax', 'ymax']
         height, width = image.shape[:2]
         for _, (x1, y1, x2, y2), *_ in objects(tree, name):  # counted from 1
             assert 1 <= x1 < x2 <= width and 1 <= y1 < y2 <= height
@@ -163,13 +164,9 @@ def test_impossible_arguments_are_refused_before_anything_is_written(wrong, tmp_
 
 def test_mmdetection_reads_the_same_objects(tree):
     for split in ('trainval', 'test'):
-        dataset = VOCDataset(
-            data_root=str(tree),
-            ann_file=f'ImageSets/Main/{split}.txt',
-            data_prefix=dict(sub_data_root=''),
-            metainfo=dict(classes=CLASSES),
-            pipeline=[],
-        )
+        files = dict(ann_file=f'ImageSets/Main/{split}.txt', data_prefix=dict(sub_data_root=''))
+        classes = dict(classes=CLASSES)
+        dataset = VOCDataset(data_root=str(tree), metainfo=classes, pipeline=[], **files)
         assert len(dataset) == len(names(tree, split))
         for i, name in enumerate(names(tree, split)):
             info = dataset.get_data_info(i)

@@ -3,6 +3,8 @@
 import cv2
 import numpy as np
 
+from tests.support.helpers import iou
+
 MEAN = (104, 116, 124)  # BGR, rounded
 
 
@@ -38,12 +40,6 @@ def moved_boxes(boxes, plan, size):
             y1, y2 = (y * size[1] / (bottom - top) for y in (y1, y2))
             staged[i] = [size[0] - x2, y1, size[0] - x1, y2] if plan.flip else [x1, y1, x2, y2]
     return staged
-
-
-def iou(a, b):
-    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    overlap = max(width, 0) * max(height, 0)
-    return overlap / (sum((x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in (a, b)) - overlap)
 
 
 def drawn_window(rng, boxes):

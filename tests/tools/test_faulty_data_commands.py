@@ -16,13 +16,8 @@ TRAIN, TEST = ROOT / 'tools/train.py', ROOT / 'tools/test.py'
 DEMO = ROOT / 'configs/demo_shapes.py'
 CONFIG = f"""
 _base_ = [{str(DEMO)!r}]
-train_dataloader = dict(
-    num_workers=0, persistent_workers=False, dataset=dict(type='CheckedVOCDataset')
-)
-val_dataloader = dict(
-    num_workers=0, persistent_workers=False, dataset=dict(type='CheckedVOCDataset')
-)
-test_dataloader = val_dataloader
+loader = dict(num_workers=0, persistent_workers=False, dataset=dict(type='CheckedVOCDataset'))
+train_dataloader = val_dataloader = test_dataloader = loader
 model = dict(test_cfg=dict(score_thr=0, max_per_img=5))
 train_cfg = dict(max_epochs=1, val_interval=1)
 default_hooks = dict(checkpoint=dict(interval=1), logger=dict(interval=1))
@@ -63,15 +58,14 @@ def trained(damaged):
 
 def test_training_reports_the_damaged_files_and_no_others(damaged, trained):
     folder, done = damaged
+    ways = done.values()
     losses = [float(text) for text in re.findall(r' loss: (\S+)', trained)]
     assert losses and all(0 < loss < 1e4 for loss in losses), trained
     faults = listed(folder / 'work' / 'data_faults.txt')
     of_boxes = [line for line in faults if line[2].startswith('boxes')]
     stems = sorted(Path(path).stem for split, path, *_ in faults if split == 'train')
     assert stems == sorted(path.stem for path in done)
-    assert len(of_boxes) == sum(
-        way.startswith('box ') and 'corner' not in way for way in done.values()
-    )
+    assert len(of_boxes) == sum(way in ('box without width', 'box far outside') for way in ways)
     assert [line[:3] for line in faults if line[0] == 'val'] == [
         ['val', f'data/shapes/JPEGImages/{BAD_TEST_IMAGE}', 'unreadable images']
     ]
@@ -82,10 +76,8 @@ def test_training_reports_the_damaged_files_and_no_others(damaged, trained):
 @pytest.mark.parametrize('options', [['demo.py'], ['concatenated.py', '--tta']])
 def test_evaluation_finds_nothing_in_an_image_that_cannot_be_decoded(options, damaged, trained):
     folder, config = damaged[0], options[0]
-    run_warm(
-        TEST, config, 'work/epoch_1.pth', *options[1:], '--work-dir', config[:-3],
-        '--out', 'found.pkl', cwd=folder,
-    )  # fmt: skip
+    out = ['--work-dir', config[:-3], '--out', 'found.pkl']
+    run_warm(TEST, config, 'work/epoch_1.pth', *options[1:], *out, cwd=folder)
     numbers = [len(result['pred_instances']['scores']) for result in load(folder / 'found.pkl')]
     assert numbers[0] == 0 and all(number > 0 for number in numbers[1:]) and len(numbers) == 4
     assert [line[:3] for line in listed(folder / config[:-3] / 'data_faults.txt')] == [
@@ -113,10 +105,8 @@ def test_strict_passes_sound_data(damaged, trained):
     write_voc_shapes(folder / 'sound/data/shapes', num_train=2, num_test=2)
     (folder / 'sound/demo.py').write_text(CONFIG)
     for root in ([], ['--data-root', 'data/shapes']):
-        output = run_warm(
-            TEST, 'demo.py', '../work/epoch_1.pth', '--strict', *root, cwd=folder / 'sound'
-        )
-        assert 'mAP' in output
+        args = ['demo.py', '../work/epoch_1.pth', '--strict', *root]
+        assert 'mAP' in run_warm(TEST, *args, cwd=folder / 'sound')
     assert not list(folder.glob('sound/work_dirs/**/data_faults.txt'))
 
 
@@ -134,14 +124,13 @@ def test_a_data_set_that_is_refused_ends_training_in_one_line(damaged):
 def test_a_label_of_no_class_ends_training_in_one_line(damaged):
     """Of a data set that takes labels from a file as they are, as MMDetection's BaseDetDataset."""
     folder, label = damaged[0], len(CLASSES)
-    entry = dict(
-        img_path='data/shapes/JPEGImages/000032.jpg', height=90, width=90,
-        instances=[dict(bbox=[10, 10, 30, 40], bbox_label=label, ignore_flag=0)],
-    )  # fmt: skip
+    boxes = [dict(bbox=[10, 10, 30, 40], bbox_label=label, ignore_flag=0)]
+    path = 'data/shapes/JPEGImages/000032.jpg'
+    entry = dict(img_path=path, height=90, width=90, instances=boxes)
     document = dict(metainfo=dict(classes=CLASSES), data_list=[entry] * 8)
     (folder / 'labels.json').write_text(json.dumps(document))
     (folder / 'unchecked.py').write_text(UNCHECKED)
     output = run_warm(TRAIN, 'unchecked.py', '--work-dir', 'refused', cwd=folder, fails=True)
     last = output.strip().splitlines()[-1]
     assert 'Traceback' not in output
-    assert last.startswith(f'{entry["img_path"]}: a ground-truth box has the label {label}, but ')
+    assert last.startswith(f'{path}: a ground-truth box has the label {label}, but ')

@@ -99,12 +99,9 @@ def test_every_config_trains_on_a_voc_folder_and_on_a_coco_json(path, voc, coco,
         assert (evaluator.type, evaluator.ann_file) == ('CocoMetric', f'{coco}/val.json')
 
 
-def test_a_benchmark_keeps_its_own_rule_of_evaluation(tmp_path):
+def test_evaluators_for_the_same_format_are_kept(voc, coco, tmp_path):
     root = write_voc(tmp_path / 'VOC2007', NAMES, dict(trainval=NAMES[:8], test=NAMES[8:]))
     assert fit('ssd300_voc', root, tmp_path / 'work').val_evaluator.eval_mode == '11points'
-
-
-def test_evaluators_for_the_same_format_are_kept(voc, coco, tmp_path):
     path = tmp_path / 'two.py'
     path.write_text(f"""
 _base_ = '{CONFIGS / 'ssd300_coco.py'}'
@@ -136,11 +133,8 @@ def test_a_model_whose_number_of_classes_cannot_be_set_is_refused(voc, tmp_path)
 
 
 def test_options_of_the_user_win(voc, tmp_path):
-    options = {
-        'val_evaluator.eval_mode': '11points',
-        'train_dataloader.dataset.filter_cfg': dict(filter_empty_gt=False),
-        'randomness.seed': 7,
-    }
+    options = {'val_evaluator.eval_mode': '11points', 'randomness.seed': 7}
+    options['train_dataloader.dataset.filter_cfg'] = dict(filter_empty_gt=False)
     cfg = fit('ssd300_voc', voc, tmp_path, cfg_options=options)
     assert cfg.val_evaluator.eval_mode == '11points'
     assert cfg.train_dataloader.dataset.filter_cfg == dict(filter_empty_gt=False)
@@ -169,11 +163,10 @@ def test_the_order_of_the_config_stands_where_its_classes_are_the_same(tmp_path)
         assert cfg.train_dataloader.dataset.metainfo.classes == expected
 
 
-@pytest.mark.parametrize('kind', ['voc', 'coco'])
-def test_classes_that_are_not_there(kind, request, tmp_path):
-    with pytest.raises(SystemExit, match='has no cow, pig; it has cat, dog$'):
-        root = request.getfixturevalue(kind)
-        fit('demo_shapes', root, tmp_path, classes=['cow', 'cat', 'pig'])
+def test_classes_that_are_not_there(voc, coco, tmp_path):
+    for root in (voc, coco):
+        with pytest.raises(SystemExit, match='has no cow, pig; it has cat, dog$'):
+            fit('demo_shapes', root, tmp_path, classes=['cow', 'cat', 'pig'])
 
 
 def test_objects_to_train_on_are_needed(tmp_path, capsys):
@@ -338,22 +331,19 @@ def test_what_was_found_is_told_and_written_down(tmp_path, capsys):
     assert not (written / 'faults.txt').exists()
 
 
-def test_a_config_that_was_fitted_keeps_its_name(voc, tmp_path):
+def test_a_config_that_was_fitted_keeps_its_name_and_may_be_a_base(voc, tmp_path):
     cfg = fit('demo_shapes', voc, tmp_path)
     assert cfg.filename == 'demo_shapes_on_my_pets.py'
     cfg.dump(str(tmp_path / cfg.filename))
     again = fit(tmp_path / cfg.filename, voc, tmp_path)
     assert again.filename == cfg.filename
     assert again.to_dict() == cfg.to_dict()
-
-
-def test_a_config_that_was_fitted_may_be_a_base(voc, tmp_path):
-    """As docs/your_data.md shows it."""
+    # As docs/your_data.md shows it.
     page = (ROOT / 'docs' / 'your_data.md').read_text()
     code = page.split('## Going on with a config')[1].split('```python\n')[1].split('```')[0]
     work_dir = tmp_path / 'work_dirs' / 'demo_shapes'
     work_dir.mkdir(parents=True)
-    fit('demo_shapes', voc, work_dir).dump(str(work_dir / 'demo_shapes_on_shapes.py'))
+    cfg.dump(str(work_dir / 'demo_shapes_on_shapes.py'))
     (tmp_path / 'longer.py').write_text(code)
     cfg = Config.fromfile(tmp_path / 'longer.py', import_custom_modules=False)
     assert (cfg.train_cfg.max_epochs, cfg.train_cfg.type) == (50, 'EpochBasedTrainLoop')

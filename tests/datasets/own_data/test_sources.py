@@ -4,12 +4,10 @@ import json
 import time
 from pathlib import Path
 
-import cv2
 import pytest
 import torch
 from mmdet.evaluation import CocoMetric
 from mmdet.registry import DATASETS
-from PIL import Image
 
 from ssd_plugin.datasets.faults import Kind
 from ssd_plugin.datasets.own_data.parts import choose_parts
@@ -74,9 +72,7 @@ def test_a_voc_style_folder_with_lists(tmp_path):
     lists = dict(train=NAMES[:5], val=NAMES[5:8], trainval=NAMES[:8], test=NAMES[8:])
     data = read(write_voc(tmp_path, NAMES, lists))
     assert (data.source.kind, data.source.description) == ('VOC', 'a VOC-style folder')
-    assert {part: len(images) for part, images in data.images.items()} == dict(
-        train=5, val=3, test=2
-    )
+    assert [len(data.images[part]) for part in ('train', 'val', 'test')] == [5, 3, 2]
     image = data.images['train'][1]
     assert (image.path, image.source) == ('JPEGImages/image 01.jpg', 'Annotations/image 01.xml')
     assert image.size == SIZE
@@ -153,22 +149,18 @@ def test_coco_layouts(layout, tmp_path):
     assert written == tmp_path / val_json and not (tmp_path / 'out').exists()
 
 
-def test_one_json_is_divided(tmp_path):
-    write_coco(tmp_path / 'labels.json', tmp_path / 'images', JPEGS)
+def test_one_json_which_may_name_subfolders_is_divided(tmp_path):
+    names = [f'images/{i % 2}/{name}' for i, name in enumerate(JPEGS)]
+    write_coco(tmp_path / 'labels.json', tmp_path, names)
     data = read(tmp_path)
     assert len(data.images['train']) == 8 and len(data.images['val']) == 2
+    assert used(tmp_path) == sorted(names)
     file = data.source.write('val', data.images['val'], ['cat', 'dog'], tmp_path / 'out')
     written = json.loads(file.read_text())
     assert file == tmp_path / 'out' / 'val.json'
-    assert [f'images/{image["file_name"]}' for image in written['images']] == paths(tmp_path)['val']
+    assert [image['file_name'] for image in written['images']] == paths(tmp_path)['val']
     kept = {image['id'] for image in written['images']}
     assert {annotation['image_id'] for annotation in written['annotations']} == kept
-
-
-def test_a_json_may_name_subfolders(tmp_path):
-    names = ['images/a/0.jpg', 'images/b/0.jpg', 'images/b/1.jpg']
-    write_coco(tmp_path / 'all.json', tmp_path, names)
-    assert used(tmp_path) == names
 
 
 def test_a_test_part_alone_is_a_data_set_but_not_to_train_on(tmp_path):
@@ -176,6 +168,10 @@ def test_a_test_part_alone_is_a_data_set_but_not_to_train_on(tmp_path):
     parts = recognise(tmp_path).parts
     assert parts.evaluated == 'val' and len(parts.names['val']) == 10
     assert 'no images for train: none' in refusal(tmp_path)
+    write_coco(tmp_path / 'train.json', tmp_path / 'images', JPEGS)
+    for path in (tmp_path / 'images').iterdir():
+        path.unlink()
+    assert 'no images for train: 10 missing images (image 00.jpg: ' in refusal(tmp_path)
 
 
 def test_thousands_of_images_are_read_in_seconds(tmp_path):
@@ -191,7 +187,7 @@ def test_thousands_of_images_are_read_in_seconds(tmp_path):
 # ------------------------------------------------------------------------- folders of no use
 
 
-def test_what_was_looked_for_and_found_is_told(tmp_path):
+def test_what_was_looked_for_and_found_is_told_and_what_lies_a_folder_below(tmp_path):
     assert refusal(tmp_path / 'nowhere') == f'no folder {tmp_path / "nowhere"}'
     assert 'Found nothing' in refusal(tmp_path)
     write_image(tmp_path / 'photos' / 'a.jpg')
@@ -203,9 +199,6 @@ def test_what_was_looked_for_and_found_is_told(tmp_path):
     assert 'Found photos/, 2 *.txt, 1 *LICENSE' in message and 'Did you mean' not in message
     write_voc(tmp_path, NAMES[:2], folders=('Annotations', 'photos'))
     assert 'Found Annotations/, photos/' in refusal(tmp_path), 'annotations without images'
-
-
-def test_a_data_set_one_folder_below_is_pointed_to(tmp_path):
     write_voc(tmp_path / 'mine', NAMES[:2])
     assert f'Did you mean {tmp_path / "mine"}?' in refusal(tmp_path)
     write_coco(tmp_path / 'coco' / 'train.json', tmp_path / 'coco', ['a.jpg'])
@@ -233,13 +226,6 @@ def test_which_json_is_for_training_has_to_be_clear(tmp_path):
         save_json(tmp_path / 'annotations' / f'instances_train{year}.json', coco_document([]))
     expected = 'several json files for train: annotations/instances_train2014.json, '
     assert expected in refusal(tmp_path)
-
-
-def test_a_data_set_without_a_usable_image(tmp_path):
-    write_voc(tmp_path, NAMES)
-    for path in (tmp_path / 'JPEGImages').iterdir():
-        path.unlink()
-    assert 'no images for train: 8 missing images (JPEGImages/image 0' in refusal(tmp_path)
 
 
 # ------------------------------------------------------------------------------------ parts
@@ -355,29 +341,16 @@ def test_missing_and_unreadable_images_are_left_out(tmp_path):
     assert notes == ['Without an annotation, and not used: 1 images.']
 
 
-def test_of_two_images_of_a_name_the_jpeg_is_taken(tmp_path):
+def test_of_two_images_of_a_name_the_jpeg_is_taken_and_an_annotation_may_name_another(tmp_path):
     write_voc(tmp_path, NAMES[:2])
     for name in NAMES[:2]:
         write_image(tmp_path / 'JPEGImages' / f'{name}.png')
     assert used(tmp_path) == [f'JPEGImages/{name}' for name in JPEGS[:2]]
-
-
-def test_an_annotation_may_name_its_image(tmp_path):
-    write_voc(tmp_path, NAMES[:2])
-    (tmp_path / 'JPEGImages' / JPEGS[0]).rename(tmp_path / 'JPEGImages' / 'other.png')
+    (tmp_path / 'JPEGImages' / JPEGS[0]).unlink()
+    (tmp_path / 'JPEGImages' / f'{NAMES[0]}.png').rename(tmp_path / 'JPEGImages' / 'other.png')
     xml = voc_xml(voc_object()).replace('<size>', r'<filename>C:\mine\other.png</filename><size>')
     (tmp_path / 'Annotations' / 'image 00.xml').write_text(xml)
     assert used(tmp_path) == ['JPEGImages/image 01.jpg', 'JPEGImages/other.png']
-
-
-def test_the_size_of_an_image_is_that_which_opencv_decodes(tmp_path):
-    write_voc(tmp_path, NAMES[:2])
-    exif = Image.Exif()
-    exif[0x0112] = 6  # displayed turned by a quarter
-    for name in JPEGS[:2]:
-        Image.new('RGB', (80, 60)).save(tmp_path / 'JPEGImages' / name, exif=exif)
-    image = recognise(tmp_path).read('train', NAMES[0])
-    assert image.size == cv2.imread(str(tmp_path / image.path)).shape[1::-1] == (60, 80)
 
 
 def test_faults_of_a_coco_json(tmp_path):
@@ -434,26 +407,24 @@ def labels(dataset):
 
 def test_the_list_of_a_voc_folder_is_read_as_it_was_written(tmp_path):
     root = write_voc(tmp_path / 'data', NAMES, suffix='.png', folders=('annotations', 'images'))
-    (root / 'annotations' / 'image 00.xml').write_text(
-        voc_xml(voc_object('dog', difficult=1), voc_object('cow'), size=(0, 0))
-    )
+    xml = voc_xml(voc_object('dog', difficult=1), voc_object('cow'), size=(0, 0))
+    (root / 'annotations' / 'image 00.xml').write_text(xml)
     data = read(root)
     for part, images in data.images.items():
         file = data.source.write(part, images, ['dog', 'cat'], tmp_path / 'out')
         dataset = build(data.source, part, ['dog', 'cat'], file)
-        assert labels(dataset) == {
-            Path(image.path).name: [(b.name, list(b.bbox)) for b in image.boxes if b.name != 'cow']
-            for image in images
-        }
+        for image in images:
+            expected = [(box.name, list(box.bbox)) for box in image.boxes if box.name != 'cow']
+            assert labels(dataset)[Path(image.path).name] == expected
         for info in infos(dataset):
             assert Path(info['img_path']).is_file()
             first = 'image 00' in info['img_id']
             assert [i['ignore_flag'] for i in info['instances']] == [int(first)]
 
 
-@pytest.mark.parametrize(
-    'classes', [['cat', 'dog', 'cow'], ['cow', 'cat'], ['dog'], ['dog', 'cat']]
-)
+@pytest.mark.parametrize('classes', [
+    ['cat', 'dog', 'cow'], ['cow', 'cat'], ['dog'], ['dog', 'cat'],
+])  # fmt: skip
 def test_labels_and_evaluation_of_a_coco_json_are_of_the_classes_in_their_order(classes, tmp_path):
     """Whatever the order of the categories is, and whether they are all there."""
     document = write_coco(tmp_path / 'all.json', tmp_path, JPEGS, classes=('dog', 'cat', 'dog'))
@@ -473,11 +444,9 @@ def test_labels_and_evaluation_of_a_coco_json_are_of_the_classes_in_their_order(
     metric.dataset_meta = dataset.metainfo
     for info in infos(dataset):  # detections without a fault
         found = info['instances']
-        predictions = dict(
-            bboxes=torch.tensor([i['bbox'] for i in found], dtype=torch.float).reshape(-1, 4),
-            labels=torch.tensor([i['bbox_label'] for i in found], dtype=torch.long),
-            scores=torch.ones(len(found)),
-        )
+        bboxes = torch.tensor([i['bbox'] for i in found], dtype=torch.float).reshape(-1, 4)
+        labels_of = torch.tensor([i['bbox_label'] for i in found], dtype=torch.long)
+        predictions = dict(bboxes=bboxes, labels=labels_of, scores=torch.ones(len(found)))
         sample = dict(img_id=info['img_id'], ori_shape=SIZE[::-1], pred_instances=predictions)
         metric.process({}, [sample])
     results = metric.evaluate(len(dataset))
