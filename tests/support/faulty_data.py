@@ -23,9 +23,8 @@ SOUND = ('first', 'last')  # images before and after the one with the fault
 class Folder:
     """Three images with a box each, of which 'faulty' is the one with a fault.
 
-    ``boxes`` are its boxes, xyxy in pixels from 0, and may be anything that a file may contain;
-    ``size`` and ``names`` are what its annotation says; ``edit`` changes the xml's text or the
-    document before it is written.
+    ``boxes``, xyxy in pixels from 0, may be anything that a file may contain; ``size`` and
+    ``names`` are as annotated; ``edit`` changes the xml's text or the document that is written.
     """
 
     def __init__(self, root: Path) -> None:
@@ -97,13 +96,6 @@ def animation(kind: str, **options) -> bytes:
     return encode(first, kind, save_all=True, append_images=others, duration=50, **options)
 
 
-def turned() -> bytes:
-    """An image that is displayed in `SIZE`, and stored on its side."""
-    exif = Image.Exif()
-    exif[0x0112] = 6  # orientation
-    return encode(noise(SIZE[::-1]), exif=exif)
-
-
 # -------------------------------------------------------------------------------------- faults
 
 
@@ -142,6 +134,9 @@ BOMB = (
     + ''.join(f'<!ENTITY a{i} "{f"&a{i - 1};" * 10}">' for i in range(1, 10))
     + ']><annotation>&a9;</annotation>'
 )
+EXIF = Image.Exif()
+EXIF[0x0112] = 6  # orientation
+ON_ITS_SIDE = encode(noise(SIZE[::-1]), exif=EXIF)  # displayed in `SIZE`
 SIZE_TAGS = '<size><width>80</width><height>60</height><depth>3</depth></size>'
 
 # By the fault's name in docs/data_faults.md. Images carry any content as '.jpg'.
@@ -170,8 +165,8 @@ BOTH = {
     'grey image': has(content=encode(noise().convert('L'))),
     '16-bit image': has(content=encode(Image.new('I;16', SIZE, 40000), 'PNG')),
     'RGBA image': has(content=encode(noise().convert('RGBA'), 'PNG')),
-    'image turned by EXIF, annotated as displayed': has(content=turned()),
-    'image turned by EXIF, annotated as stored': has(content=turned(), size=SIZE[::-1]),
+    'image turned by EXIF, annotated as displayed': has(content=ON_ITS_SIDE),
+    'image turned by EXIF, annotated as stored': has(content=ON_ITS_SIDE, size=SIZE[::-1]),
     'animated GIF': has(content=animation('GIF')),
     'animated PNG': has(content=animation('PNG')),
     'animated WebP': has(content=animation('WEBP', lossless=True)),

@@ -5,20 +5,17 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from mmdet.registry import HOOKS, MODELS
+from mmdet.models import BaseDetector
+from mmdet.registry import HOOKS
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import HorizontalBoxes
-from mmengine.config import Config
 from mmengine.model import MMDistributedDataParallel
 from mmengine.structures import InstanceData
 
 from ssd_plugin.datasets.faults import DataFault
 from ssd_plugin.engine.hooks import data_fault_hook
 from ssd_plugin.errors import DataRefusedError
-from tests.support.commands import ROOT
 from tests.support.data_folders import listed
-
-DEMO = ROOT / 'configs/demo_shapes.py'
 
 GOOD = (10, 10, 30, 40)
 OUTSIDE = (100, 10, 120, 40)  # of images that are 100 wide and 50 high
@@ -163,17 +160,18 @@ def test_ranks_are_summed_and_what_several_have_seen_counts_once(runner, monkeyp
 
 
 def test_detections_are_removed_from_unreadable_images_in_evaluation_alone(runner):
-    def found(**meta):
-        instances = InstanceData(bboxes=torch.rand(3, 4), scores=torch.rand(3))
-        return DetDataSample(metainfo=meta, pred_instances=instances)
+    class Detector(BaseDetector):
+        def forward(self, batch):
+            metas = dict(unreadable=False), dict(unreadable=True)
+            return [DetDataSample(metainfo=m, pred_instances=InstanceData(x=[1])) for m in metas]
 
-    runner.model = MODELS.build(Config.fromfile(DEMO).model)
-    runner.model.forward = lambda *args: [found(), found(unreadable=True)]
-    hook, numbers = build(), []
+        loss = predict = _forward = extract_feat = forward
+
+    runner.model, hook, numbers = Detector(), build(), []
     for step in (lambda _: None, hook.before_val, hook.after_val):
         step(runner)
         numbers.append([len(one.pred_instances) for one in runner.model(None)])
-    assert numbers == [[3, 3], [3, 0], [3, 3]]
+    assert numbers == [[1, 1], [1, 0], [1, 1]]
 
 
 @pytest.mark.parametrize('distributed', [False, True])
