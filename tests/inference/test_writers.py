@@ -39,12 +39,14 @@ def test_pycocotools_loads_the_results_beside_their_images(tmp_path):
     with pytest.raises(ZeroDivisionError), closing(CocoWriter(tmp_path, CLASSES)) as writer:
         writer.write(image('a.jpg'), TWO)
         writer.write(image('b.jpg', (40, 30)), found())
-        writer.write(image('c.jpg'), found((1, 2, 4, 8, 0.5, 2)))
+        writer.write(image('c.mp4', frame=0), found((1, 2, 4, 8, 0.5, 2)))
+        writer.write(image('c.mp4', frame=1), found())
         raise ZeroDivisionError  # after which the files are complete
     coco = COCO(str(tmp_path / 'images.json'))
     results = coco.loadRes(str(tmp_path / 'detections.json'))
     files = {i: entry['file_name'] for i, entry in coco.imgs.items()}
-    assert files == {1: 'in/a.jpg', 2: 'in/b.jpg', 3: 'in/c.jpg'}
+    assert files == {1: 'in/a.jpg', 2: 'in/b.jpg', 3: 'in/c.mp4', 4: 'in/c.mp4'}
+    assert [coco.imgs[i].get('frame_id') for i in files] == [None, None, 0, 1]
     assert (coco.imgs[2]['width'], coco.imgs[2]['height']) == (40, 30)
     read = [
         (files[a['image_id']], coco.cats[a['category_id']]['name'], a['bbox'], a['score'])
@@ -53,17 +55,12 @@ def test_pycocotools_loads_the_results_beside_their_images(tmp_path):
     assert read == [
         ('in/a.jpg', 'dog & co', [10.25, 5, 19.75, 20.5], 0.9),
         ('in/a.jpg', 'cat', [0, 0, pytest.approx(79.9, abs=1e-3), 60], 0.25),
-        ('in/c.jpg', 'a$b', [1, 2, 3, 6], 0.5),
+        ('in/c.mp4', 'a$b', [1, 2, 3, 6], 0.5),
     ]
 
 
-def test_a_frame_has_its_number(tmp_path):
-    with closing(CocoWriter(tmp_path, CLASSES)) as writer:
-        for frame in range(2):
-            writer.write(image('clip.mp4', frame=frame), found())
-    images = json.loads((tmp_path / 'images.json').read_text())['images']
-    frames = [(i['id'], i['file_name'], i['frame_id']) for i in images]
-    assert frames == [(1, 'in/clip.mp4', 0), (2, 'in/clip.mp4', 1)]
+def test_without_detections_the_list_is_empty(tmp_path):
+    CocoWriter(tmp_path, CLASSES).close()
     assert json.loads((tmp_path / 'detections.json').read_text()) == []
 
 
@@ -91,16 +88,14 @@ def images(tmp_path, monkeypatch):
 
 def test_mmdetection_reads_the_boxes_that_were_found(images):
     (source,) = read_inputs(['x/1.jpg'])
-    boxes = [(10.2, 5.4, 30.6, 25), (-3, -2, 90, 70), (79.8, 59.9, 80, 60), (5, 5, 5.2, 9)]
-    VocWriter(Path('voc'), CLASSES).write(source, found(*((*box, 0.9, 1) for box in boxes)))
-    assert read_voc(Path('voc')) == {
-        '1': [
-            ('dog & co', [10, 5, 31, 25]),
-            ('dog & co', [0, 0, 79, 59]),  # within the image of 80 x 60
-            ('dog & co', [78, 58, 79, 59]),  # with an area
-            ('dog & co', [5, 5, 6, 9]),
-        ]
+    boxes = {
+        (10.2, 5.4, 30.6, 25): [10, 5, 31, 25],
+        (-3, -2, 90, 70): [0, 0, 79, 59],  # within the image of 80 x 60
+        (79.8, 59.9, 80, 60): [78, 58, 79, 59],  # with an area
+        (5, 5, 5.2, 9): [5, 5, 6, 9],
     }
+    VocWriter(Path('voc'), CLASSES).write(source, found(*((*box, 0.9, 1) for box in boxes)))
+    assert read_voc(Path('voc')) == {'1': [('dog & co', box) for box in boxes.values()]}
 
 
 def test_each_image_has_a_name_of_its_own_and_its_copy(images):

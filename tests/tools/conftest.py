@@ -13,10 +13,8 @@ from tests.support.exported import lively_detector, read_config
 CONFIG = f"""
 _base_ = [{str(ROOT / 'configs/demo_shapes.py')!r}]
 model = dict(test_cfg=dict(max_per_img=20))
-loader = dict(num_workers=0, persistent_workers=False)
-train_dataloader = dict(**loader)
-val_dataloader = dict(**loader)
-test_dataloader = val_dataloader
+train_dataloader = dict(num_workers=0, persistent_workers=False)
+val_dataloader = test_dataloader = train_dataloader
 """
 
 
