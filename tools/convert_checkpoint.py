@@ -23,16 +23,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', metavar='IN', help='checkpoint file')
     parser.add_argument('out', metavar='OUT', help='file to write')
     parser.add_argument(
-        '--to',
-        choices=['mmdet', 'torchvision'],
-        default='mmdet',
-        help='whose names OUT shall have (mmdet)',
+        '--to', choices=['mmdet', 'torchvision'], default='mmdet', help='whose names OUT shall have'
     )
     parser.add_argument(
-        '--classes',
-        type=common.class_names,
-        metavar='A,B',
-        help='names of the classes, where IN has none',
+        '--classes', type=common.class_names, metavar='A,B', help='class names, where IN has none'
     )
     return parser.parse_args()
 

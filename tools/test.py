@@ -22,9 +22,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', help='also write the detections to this .pkl file')
     parser.add_argument('--show', action='store_true', help='show images with their detections')
     parser.add_argument('--show-dir', help='save such images in WORK_DIR/TIMESTAMP/SHOW_DIR')
-    parser.add_argument(
-        '--wait-time', type=float, default=2, help='seconds that --show shows an image'
-    )
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds of --show per image')
     parser.add_argument('--tta', action='store_true', help='merge detections over augmented views')
     parser.add_argument('--amp', action='store_true', help='mixed precision; on a CPU in bfloat16')
     return common.parse_args(parser)

@@ -19,9 +19,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train a detector.')
     common.add_config(parser)
     common.add_run_options(parser)
-    parser.add_argument(
-        '--amp', action='store_true', help='mixed precision, in bfloat16 where there is'
-    )
+    parser.add_argument('--amp', action='store_true', help='mixed precision, bfloat16 if possible')
     parser.add_argument(
         '--auto-scale-lr',
         action='store_true',
@@ -33,9 +31,7 @@ def parse_args() -> argparse.Namespace:
         const='auto',
         help='go on from this checkpoint, or without a value from the last one in the work dir',
     )
-    parser.add_argument(
-        '--tensorboard', action='store_true', help='log for TensorBoard, too, in the work dir'
-    )
+    parser.add_argument('--tensorboard', action='store_true', help='also log for TensorBoard')
     return common.parse_args(parser)
 
 

@@ -7,12 +7,9 @@ from torch import nn
 
 from ssd_plugin.engine.optim import merge_groups
 
-PARAMWISE = {
-    'biases': dict(bias_lr_mult=2.0, bias_decay_mult=0.0),
-    'norms': dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
-    'by name': dict(custom_keys={'head': dict(lr_mult=0.1), 'head.bias': dict(decay_mult=0.0)}),
-    'none': None,
-}
+BIASES = dict(bias_lr_mult=2.0, bias_decay_mult=0.0)
+NORMS = dict(norm_decay_mult=0.0, bias_decay_mult=0.0)
+BY_NAME = dict(custom_keys={'head': dict(lr_mult=0.1), 'head.bias': dict(decay_mult=0.0)})
 
 
 class Model(nn.Module):
@@ -39,11 +36,9 @@ def settings_of(wrapper, model):
     }
 
 
-@pytest.mark.parametrize(
-    ('case', 'groups'), [('biases', 3), ('norms', 2), ('by name', 3), ('none', 1)]
-)
-def test_each_parameter_keeps_its_settings_and_groups_are_few(case, groups):
-    model, paramwise = Model(), PARAMWISE[case]
+@pytest.mark.parametrize('paramwise, groups', [(BIASES, 3), (NORMS, 2), (BY_NAME, 3), (None, 1)])
+def test_each_parameter_keeps_its_settings_and_groups_are_few(paramwise, groups):
+    model = Model()
     expected = settings_of(built(model, paramwise), model)
     merged = built(model, paramwise, constructor='MergingOptimWrapperConstructor')
     assert settings_of(merged, model) == expected
@@ -55,7 +50,7 @@ def test_a_step_is_that_of_many_groups():
     def trained(**options):
         torch.manual_seed(0)
         model = Model()
-        wrapper = built(model, PARAMWISE['biases'], **options)
+        wrapper = built(model, BIASES, **options)
         for _ in range(3):
             wrapper.update_params(model.head(model.body(torch.ones(2, 3, 4, 4)).mean((2, 3))).sum())
         return list(model.parameters())

@@ -186,8 +186,8 @@ def main() -> None:
     console.print(table)
     for name in args.only:
         for test, outcome, reason in outcomes(name):
+            complete &= outcome != 'failed'
             if outcome != 'passed':
-                complete &= outcome == 'skipped'
                 line = f'{name}: {test} {outcome}: {reason}'
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
     sys.exit(not complete)

@@ -21,11 +21,9 @@ class OnDevice(torch.Tensor):
 @pytest.fixture
 def runner():
     """As much of a runner as the hook sees: ten batches an epoch, a line every fourth."""
-    hub = MessageHub.get_instance('runtime_info')
+    hub, logger = MessageHub.get_instance('runtime_info'), LoggerHook(interval=4)
     hub._log_scalars.clear()
-    return SimpleNamespace(
-        message_hub=hub, hooks=[LoggerHook(interval=4)], train_dataloader=range(10)
-    )
+    return SimpleNamespace(message_hub=hub, hooks=[logger], train_dataloader=range(10))
 
 
 @pytest.fixture
