@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.support.commands import ROOT, run, run_warm
+from tests.support.commands import ROOT, run_warm
 from tests.support.data_folders import (
     JPEGS,
     NAMES,
@@ -127,18 +127,3 @@ def test_a_mistake_of_the_user_is_one_line(args, expected, trained):
     (folder / 'empty').mkdir(exist_ok=True)
     write_voc(folder / 'other', NAMES[:2], classes=('pig',))
     assert expected in run_warm(*args, cwd=folder, fails=True).splitlines()[-1]
-
-
-@pytest.mark.parametrize('tool', [[TRAIN, CONFIG], [TEST, CONFIG, 'checkpoint.pth']])
-@pytest.mark.parametrize('args, expected', [
-    (['--data-root', 'nowhere'], 'no folder nowhere'),
-    (['--classes', 'cat'], '--classes needs --data-root'),
-])  # fmt: skip
-def test_what_the_command_line_shows_is_told_before_anything_is_imported(
-    tool, args, expected, tmp_path
-):
-    for name in ('torch', 'mmdet'):
-        (tmp_path / f'{name}.py').write_text('raise RuntimeError(f"{__name__} was imported")')
-    (tmp_path / 'checkpoint.pth').touch()
-    output = run(*tool, *args, cwd=tmp_path, path=[tmp_path], fails=True)
-    assert output.splitlines() == [expected]
