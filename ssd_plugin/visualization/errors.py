@@ -57,7 +57,7 @@ def _draw_diagnosis(
 ) -> None:
     """Draw one image; ``points`` is how many points a pixel takes."""
     style.show_image(axes, image)
-    drawn = marks(diagnosis, classes)
+    drawn = _marks(diagnosis, classes)
     for kind, box, _ in drawn:
         style.draw_boxes(axes, [box], STROKES[kind], zorder=3 if kind == FOUND else 4)
     labelled = [(box, text, STROKES[kind].color) for kind, box, text in drawn if text]
@@ -71,7 +71,7 @@ def _draw_diagnosis(
     axes.set_title(f'{PureWindowsPath(diagnosis.result.path).name}: {summary}', fontsize=style.FONT)
 
 
-def marks(diagnosis: Diagnosis, classes: Sequence[str]) -> list[tuple[str, np.ndarray, str]]:
+def _marks(diagnosis: Diagnosis, classes: Sequence[str]) -> list[tuple[str, np.ndarray, str]]:
     """Kind, box (4,) and text of all that is drawn in an image; what is right has no text."""
     result = diagnosis.result
     drawn = [

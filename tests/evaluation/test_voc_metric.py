@@ -189,18 +189,11 @@ def with_more(rows):
     return lambda number, sample: perfect(number, sample) + rows * (number == 0)
 
 
-@pytest.fixture
-def log(monkeypatch):
-    """What MMDetection's evaluation prints."""
-    messages = []
-    printer = 'mmdet.evaluation.functional.mean_ap.print_log'
-    monkeypatch.setattr(printer, lambda message, logger=None: messages.append(message))
-    return messages
-
-
 @pytest.mark.parametrize('names', [NAMES, tuple(f'kind {i}' for i in range(25))], ids=len)
-def test_a_folder_named_voc2007_keeps_its_own_class_names(names, tmp_path, log):
+def test_a_folder_named_voc2007_keeps_its_own_class_names(names, tmp_path, monkeypatch):
     """MMDetection's metric prints VOC's there, and has none beyond the twentieth."""
+    log, printer = [], 'mmdet.evaluation.functional.mean_ap.print_log'
+    monkeypatch.setattr(printer, lambda message, logger=None: log.append(message))
     write_voc(tmp_path / 'VOC2007', names)
     cfg = Config.fromfile(ROOT / 'configs/ssd300_voc.py')
     dataset = dataset_of(cfg, tmp_path, names)

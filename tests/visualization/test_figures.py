@@ -2,14 +2,14 @@
 
 import cv2
 import numpy as np
-import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from ssd_plugin.evaluation.errors import count_by_class, diagnose, total
 from ssd_plugin.evaluation.pr import Curve
 from ssd_plugin.visualization import style
-from ssd_plugin.visualization.errors import draw_counts, draw_sheet, marks
+from ssd_plugin.visualization.errors import draw_counts, draw_sheet
 from ssd_plugin.visualization.pr import draw_pr
 from tests.support.detections import image_with_everything, make_result
 
@@ -50,34 +50,25 @@ def test_boxes_are_drawn_where_they_are():
     assert abs(columns.min() - 40) <= 2 and abs(columns.max() - 140) <= 2
 
 
-@pytest.fixture
-def two_images(tmp_path):
-    """Diagnoses of an image with a missed box, and of one with an error of each kind."""
+def test_errors_on_images_and_as_bars(tmp_path):
     path = str(tmp_path / 'all.png')
     cv2.imwrite(path, np.full((160, 200, 3), 200, np.uint8))
     missed = make_result([([0, 0, 40, 40], 2, 0)], [], path)
-    return [diagnose(missed), diagnose(image_with_everything(path))]
-
-
-def test_what_is_written_at_each_mark(two_images):
-    drawn = [(kind, text) for kind, _, text in marks(two_images[1], CLASSES)]
-    assert sorted(drawn) == [
-        ('badly placed', 'cow 0.60, IoU 0.33'),
-        ('confused', 'cow 0.80, is dog'),
-        ('duplicate', 'cat 0.70'),
-        ('false', 'dog 0.50'),
-        ('found', ''),
-        ('missed', 'cat'),
-    ]
-
-
-def test_errors_on_images_and_as_bars(two_images):
-    counts = count_by_class(two_images, 3)
-    sheet = draw_sheet(two_images, total(counts), CLASSES, 'Errors')
+    diagnoses = [diagnose(missed), diagnose(image_with_everything(path))]
+    counts = count_by_class(diagnoses, 3)
+    sheet = draw_sheet(diagnoses, total(counts), CLASSES, 'Errors')
     assert [axes.get_title() for axes in sheet.axes] == [
         'all.png: 1 missed',
         'all.png: 1 confused, 1 badly placed, 1 duplicate, 1 false, 1 missed',
     ]
+    labels = {t.get_text(): t.get_bbox_patch().get_facecolor() for t in sheet.axes[1].texts}
+    assert {text: to_hex(color).upper() for text, color in labels.items()} == {
+        'cow 0.60, IoU 0.33': style.PURPLE,  # badly placed
+        'cow 0.80, is dog': style.BLUE,  # confused
+        'cat 0.70': style.SKY,  # duplicate
+        'dog 0.50': style.RED,  # false
+        'cat': style.ORANGE,  # missed
+    }
     assert {'missed (2 in all)', 'found (1 in all)'} <= {*texts_of(sheet.legends[0].get_texts())}
 
     left, right = draw_counts(counts, CLASSES, 'Counts').axes
