@@ -6,14 +6,13 @@ import pickle
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.support import in_processes
-from tests.support.commands import ROOT, clean_environment, run_script
+from tests.support.commands import ROOT, clean_environment, run_script, wait_until
 from tests.support.in_processes import BATCH, HEADS, OBJECTS, call_ranks, join, run_ranks, start
 from tests.support.tiny_training import BY_ITERATION, write_training
 from tests.support.weights import assert_same, load
@@ -85,13 +84,11 @@ def trained(tmp_path_factory):
 @pytest.mark.parametrize('iteration', [1, 5])
 def test_a_run_with_augmentation_has_the_weights_of_one_process(trained, iteration, world_size):
     """And the momentum, which after the first iteration is the gradient."""
-    alone, together = (
-        load(trained / f'{number}' / f'iter_{iteration}.pth') for number in (1, world_size)
-    )
+    alone, together = (load(trained / f'{n}/iter_{iteration}.pth') for n in (1, world_size))
     assert_same(together['state_dict'], alone['state_dict'], CLOSE)
-    momenta = [state['momentum_buffer'] for state in alone['optimizer']['state'].values()]
-    assert max(momentum.abs().max() for momentum in momenta) > 0.1
-    assert_same(together['optimizer']['state'], alone['optimizer']['state'], CLOSE)
+    states = alone['optimizer']['state']
+    assert max(state['momentum_buffer'].abs().max() for state in states.values()) > 0.1
+    assert_same(together['optimizer']['state'], states, CLOSE)
 
 
 def test_a_run_whose_processes_are_killed_ends_as_one_that_was_not(tmp_path):
@@ -101,9 +98,7 @@ def test_a_run_whose_processes_are_killed_ends_as_one_that_was_not(tmp_path):
     processes = start(
         2, lambda rank: (run_script, [*argv, 'killed'], str(tmp_path), str(tmp_path / f'{rank}'))
     )
-    deadline = time.monotonic() + 60
-    while not (killed / 'iter_4.pth').exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_until((killed / 'iter_4.pth').exists)
     for process in processes:
         process.kill()
     join(processes, timeout=10)

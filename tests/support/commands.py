@@ -6,6 +6,7 @@ import runpy
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,6 +55,13 @@ def start_warm(tool, *args, cwd, output):
     process = SERVER.Process(target=run_script, args=(argv, str(cwd), str(output)))
     process.start()
     return process
+
+
+def wait_until(condition, seconds=60):
+    """Return once a condition holds, or after a time whether it does or not."""
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def run_script(argv, cwd, output):

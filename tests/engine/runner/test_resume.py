@@ -21,7 +21,7 @@ from ssd_plugin.engine.runner.data_order import (
 )
 from ssd_plugin.errors import DamagedCheckpointError
 from tests.long.kill_and_resume import DIGEST, LAST, TRAIN, digest, train_with_kills
-from tests.support.commands import run_warm, start_warm
+from tests.support.commands import run_warm, start_warm, wait_until
 from tests.support.tiny_training import AVERAGED, BY_ITERATION, DYING, write_training
 from tests.support.weights import assert_same, load
 
@@ -225,9 +225,7 @@ def test_sigterm_saves_and_leaves_and_the_run_ends_alike(whole):
         TRAIN, config, '--work-dir', work_dir, '--cfg-options', 'train_dataloader.num_workers=1',
         cwd=folder, output=output,
     )  # fmt: skip
-    deadline = time.monotonic() + 60
-    while not list(work_dir.glob('iter_*.pth')) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_until(lambda: list(work_dir.glob('iter_*.pth')))
     children = Path(f'/proc/{process.pid}/task/{process.pid}/children')
     for pid in (*map(int, children.read_text().split()), process.pid):  # a whole group is told
         os.kill(pid, signal.SIGTERM)
@@ -240,7 +238,7 @@ def test_sigterm_saves_and_leaves_and_the_run_ends_alike(whole):
     assert_ends_alike(work_dir, whole)
 
 
-@both_loops
+@pytest.mark.parametrize('whole', ['epochs'], indirect=True)
 def test_a_damaged_checkpoint_that_was_asked_for_is_one_line(whole, tmp_path):
     half = tmp_path / 'half.pth'
     half.write_bytes((whole[1] / LAST).read_bytes()[:5000])
