@@ -5,20 +5,11 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tests.support.helpers import (
-    INF,
-    NAN,
-    PRIORS,
-    instances,
-    iou,
-    predicted_box,
-    tiny_features,
-    tiny_head,
-)
+from tests.support import helpers as h
 from tests.support.naive_losses import IOU_FORMULAS, box_loss
 
 IOU_LOSSES = [*IOU_FORMULAS, 'EIoULoss', 'SIoULoss', 'BoundedIoULoss']
-HEADS = {name: tiny_head(reg_decoded_bbox=True, loss_bbox=dict(type=name)) for name in IOU_LOSSES}
+HEADS = {name: h.tiny_head(reg_decoded_bbox=True, loss_bbox=dict(type=name)) for name in IOU_LOSSES}
 heads = pytest.mark.parametrize('head', HEADS.values(), ids=HEADS)
 corner, side = st.floats(-10, 60), st.floats(2, 50)
 box = st.tuples(corner, corner, side, side).map(lambda v: [v[0], v[1], v[0] + v[2], v[1] + v[3]])
@@ -29,10 +20,10 @@ delta = st.lists(st.floats(-8, 8), min_size=4, max_size=4)
 @given(prior=box, delta=delta, truth=box, name=st.sampled_from(sorted(IOU_FORMULAS)))
 def test_losses_of_decoded_boxes_are_their_formulas(prior, delta, truth, name):
     """Wherever the boxes lie, and whatever their shapes: values, and gradients to the deltas."""
-    predicted = predicted_box(prior, delta)
+    predicted = h.predicted_box(prior, delta)
     # Formulas have corners, where boxes have edges in common, and CIoU at an IoU of 0.5.
     edges = [(predicted[i], truth[j]) for i in range(4) for j in (i, (i + 2) % 4)]
-    assume(all(abs(a - b) > 1e-3 for a, b in edges) and abs(iou(predicted, truth) - 0.5) > 1e-3)
+    assume(all(abs(a - b) > 1e-3 for a, b in edges) and abs(h.iou(predicted, truth) - 0.5) > 1e-3)
     deltas = torch.tensor([delta], dtype=torch.float64, requires_grad=True)
     priors, bboxes = (torch.tensor([v], dtype=torch.float64) for v in (prior, truth))
     loss = HEADS[name].box_loss(deltas[None], priors, bboxes[None], torch.tensor([[True]]))[0, 0]
@@ -47,7 +38,7 @@ def test_losses_of_decoded_boxes_are_their_formulas(prior, delta, truth, name):
 @heads
 def test_a_prediction_that_is_its_ground_truth_box_has_no_loss_and_a_finite_gradient(head):
     """MMDetection's CIoULoss of one is 0 / 0."""
-    priors, deltas = torch.tensor(PRIORS), torch.zeros(1, 368, 4, requires_grad=True)
+    priors, deltas = torch.tensor(h.PRIORS), torch.zeros(1, 368, 4, requires_grad=True)
     losses = head.box_loss(deltas, priors, priors[None], torch.ones(1, 368, dtype=torch.bool))
     torch.testing.assert_close(losses, torch.zeros(1, 368), rtol=0, atol=2e-5)
     (gradient,) = torch.autograd.grad(losses.sum(), deltas)
@@ -55,14 +46,14 @@ def test_a_prediction_that_is_its_ground_truth_box_has_no_loss_and_a_finite_grad
 
 
 @heads
-@pytest.mark.parametrize('value', [0.0, NAN, INF])
+@pytest.mark.parametrize('value', [0.0, h.NAN, h.INF])
 def test_priors_without_a_box_have_no_say_in_the_gradient_whatever_they_predict(head, value):
     """With deltas of 0 they predict themselves, where MMDetection's CIoULoss would be NaN."""
-    targets = torch.tensor(PRIORS).repeat(3, 1, 1)
+    targets = torch.tensor(h.PRIORS).repeat(3, 1, 1)
     matched = torch.zeros(3, 368, dtype=torch.bool)
     matched[:, ::7] = True
     deltas = torch.where(matched.unsqueeze(-1), torch.rand(3, 368, 4), value).requires_grad_()
-    losses = head.box_loss(deltas, torch.tensor(PRIORS), targets, matched)
+    losses = head.box_loss(deltas, torch.tensor(h.PRIORS), targets, matched)
     assert losses.isfinite().all() and not losses[~matched].any()
     (gradient,) = torch.autograd.grad(losses.sum(), deltas)
     assert gradient.isfinite().all() and gradient[matched].any()
@@ -73,7 +64,9 @@ def test_priors_without_a_box_have_no_say_in_the_gradient_whatever_they_predict(
 def test_an_image_without_boxes_has_a_loss_of_0_and_gradients(head):
     """A distributed run waits for every gradient."""
     head.zero_grad()
-    losses = head.loss_by_feat(*head(tiny_features(1)), [instances([])], [dict(img_shape=(64, 64))])
+    losses = head.loss_by_feat(
+        *head(h.tiny_features(1)), [h.instances([])], [dict(img_shape=(64, 64))]
+    )
     losses['loss_bbox'].backward()
     assert losses['loss_bbox'] == 0
     assert all(p.grad is not None and not p.grad.any() for p in head.reg_convs.parameters())

@@ -12,24 +12,16 @@ from mmengine.runner import autocast
 
 from ssd_plugin.engine.amp import enable_amp
 from ssd_plugin.engine.launch import build_runner
+from tests.support import tiny_detector as tiny
 from tests.support.commands import ROOT, run_warm
 from tests.support.helpers import image_metas, random_batch, tiny_head, to_levels
-from tests.support.tiny_detector import (
-    HEADS,
-    assert_finds_its_boxes,
-    channels_last,
-    losses_and_gradients,
-    step_inputs,
-    tiny_detector,
-    train,
-)
 from tests.support.tiny_training import BY_ITERATION, write_training
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device'),
 ]
-heads = pytest.mark.parametrize('options', HEADS.values(), ids=HEADS)
+heads = pytest.mark.parametrize('options', tiny.HEADS.values(), ids=tiny.HEADS)
 
 
 @contextmanager
@@ -60,23 +52,23 @@ def on_gpu(inputs):
 @pytest.mark.parametrize('memory', [torch.contiguous_format, torch.channels_last])
 def test_losses_and_gradients_are_those_of_the_cpu(options, memory):
     head = tiny_head(**options)
-    inputs = step_inputs(head, memory)
-    expected = losses_and_gradients(head.loss_by_feat, inputs)
-    found = losses_and_gradients(head.cuda().loss_by_feat, on_gpu(inputs))
+    inputs = tiny.step_inputs(head, memory)
+    expected = tiny.losses_and_gradients(head.loss_by_feat, inputs)
+    found = tiny.losses_and_gradients(head.cuda().loss_by_feat, on_gpu(inputs))
     assert all(value.is_cuda for value in found)
     torch.testing.assert_close([f.cpu() for f in found], expected, rtol=1e-4, atol=1e-6)
 
 
 # MMDetection's overlaps of boxes, which are in its IoU losses, copy a number to the device.
-@pytest.mark.parametrize('name', sorted(HEADS.keys() - {'boxes in pixels, and their quality'}))
+@pytest.mark.parametrize('name', sorted(tiny.HEADS.keys() - {'boxes in pixels, and their quality'}))
 def test_no_step_of_the_loss_waits_for_the_gpu(name):
-    head = tiny_head(**HEADS[name]).cuda()
-    inputs = step_inputs(head)
+    head = tiny_head(**tiny.HEADS[name]).cuda()
+    inputs = tiny.step_inputs(head)
     # Annotations are on the host, as SSDDataPreprocessor leaves them.
     inputs = (*on_gpu(inputs)[:2], *inputs[2:])
-    expected = losses_and_gradients(head.loss_by_feat, inputs)  # makes the priors
+    expected = tiny.losses_and_gradients(head.loss_by_feat, inputs)  # makes the priors
     with nothing_waits():
-        found = losses_and_gradients(head.loss_by_feat, inputs)
+        found = tiny.losses_and_gradients(head.loss_by_feat, inputs)
         with pytest.raises(RuntimeError, match='synchroniz'):
             inputs[0][0].sum().item()
     torch.testing.assert_close(found, expected)
@@ -129,18 +121,18 @@ def test_detections_are_those_of_the_cpu():
 
 
 def test_a_step_learns_what_it_learns_on_the_cpu(float32_convolutions):
-    expected = train(tiny_detector(), OptimWrapper, 4)
-    found = train(tiny_detector().cuda(), OptimWrapper, 4)
+    expected = tiny.train(tiny.tiny_detector(), OptimWrapper, 4)
+    found = tiny.train(tiny.tiny_detector().cuda(), OptimWrapper, 4)
     torch.testing.assert_close([f.cpu() for f in found], expected, rtol=1e-2, atol=1e-3)
 
 
 @pytest.mark.parametrize('dtype', ['float16', 'bfloat16'])
 def test_mixed_precision_finds_what_it_was_taught(dtype):
-    model = channels_last(tiny_detector().cuda())
-    losses = train(model, AmpOptimWrapper, 80, dtype=dtype)
+    model = tiny.channels_last(tiny.tiny_detector().cuda())
+    losses = tiny.train(model, AmpOptimWrapper, 80, dtype=dtype)
     assert losses[-1] < 0.1 * losses[0]
     with torch.no_grad(), autocast(enabled=True):
-        assert_finds_its_boxes(model)
+        tiny.assert_finds_its_boxes(model)
 
 
 def test_the_loss_scale_goes_on_where_it_was(tmp_path):

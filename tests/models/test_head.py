@@ -10,26 +10,7 @@ from mmdet.registry import MODELS
 from torch import nn
 
 from ssd_plugin.models.head import flatten_levels
-from tests.support.helpers import (
-    MODEL_TABLE,
-    PRIORS,
-    TINY,
-    TINY_CHANNELS,
-    TINY_TEST_CFG,
-    Batch,
-    image_metas,
-    instances,
-    mined,
-    naive_match,
-    naive_predict,
-    prior_config,
-    random_batch,
-    tiny_boxes,
-    tiny_features,
-    tiny_head,
-    to_flat,
-    to_levels,
-)
+from tests.support import helpers as h
 from tests.support.naive_losses import assert_head_loss, encode, naive_head_loss
 from tests.support.tiny_detector import data, tiny_detector
 
@@ -43,10 +24,10 @@ def both_heads(model, in_channels, num_classes, **arguments):
     """Our head and MMDetection's `SSDHead`, built with the same arguments."""
     coder = dict(type='DeltaXYWHBBoxCoder', target_stds=[0.1, 0.1, 0.2, 0.2])
     arguments.update(in_channels=in_channels, num_classes=num_classes, bbox_coder=coder)
-    theirs = prior_config(model, type='SSDAnchorGenerator', scale_major=False)
+    theirs = h.prior_config(model, type='SSDAnchorGenerator', scale_major=False)
     return (
         MODELS.build(
-            dict(type='SSDMultiBoxHead', anchor_generator=prior_config(model), **arguments)
+            dict(type='SSDMultiBoxHead', anchor_generator=h.prior_config(model), **arguments)
         ),
         MODELS.build(dict(type='SSDHead', anchor_generator=theirs, **arguments)),
     )
@@ -54,10 +35,10 @@ def both_heads(model, in_channels, num_classes, **arguments):
 
 @pytest.mark.parametrize('arguments', [{}, SSDLITE, STACKED, SSDLITE | STACKED])
 def test_a_checkpoint_of_mmdetection_s_head_loads_and_means_the_same(arguments):
-    ours, theirs = both_heads(TINY, TINY_CHANNELS, 3, **arguments)
+    ours, theirs = both_heads(h.TINY, h.TINY_CHANNELS, 3, **arguments)
     theirs.init_weights()
     ours.load_state_dict(theirs.state_dict(), strict=True)
-    features = tiny_features(2)
+    features = h.tiny_features(2)
     for mine, other in zip(ours.eval()(features), theirs.eval()(features)):
         assert len(mine) == 3
         torch.testing.assert_close(list(mine), list(other))
@@ -65,9 +46,9 @@ def test_a_checkpoint_of_mmdetection_s_head_loads_and_means_the_same(arguments):
 
 @pytest.mark.parametrize('name', ['SSD300 VOC', 'SSD300 COCO', 'SSD512 VOC'])
 def test_the_published_models_parameters_have_mmdetection_s_names_and_shapes(name):
-    in_channels = (512, 1024, 512, 256, 256, 256, 256)[: len(MODEL_TABLE[name]['strides'])]
+    in_channels = (512, 1024, 512, 256, 256, 256, 256)[: len(h.MODEL_TABLE[name]['strides'])]
     with torch.device('meta'):
-        heads = both_heads(MODEL_TABLE[name], in_channels, 80 if 'COCO' in name else 20)
+        heads = both_heads(h.MODEL_TABLE[name], in_channels, 80 if 'COCO' in name else 20)
     ours, theirs = ({k: v.shape for k, v in head.state_dict().items()} for head in heads)
     assert ours == theirs
     assert 'cls_convs.0.0.weight' in ours
@@ -75,18 +56,22 @@ def test_the_published_models_parameters_have_mmdetection_s_names_and_shapes(nam
 
 @pytest.mark.parametrize(
     ('loss_cls', 'num_scores'),
-    [(None, 6), (dict(type='FocalLoss'), 5), (mined(type='CrossEntropyLoss', use_sigmoid=True), 5)],
+    [
+        (None, 6),
+        (dict(type='FocalLoss'), 5),
+        (h.mined(type='CrossEntropyLoss', use_sigmoid=True), 5),
+    ],
 )
 def test_the_forward_pass_gives_every_prior_its_scores_and_deltas(loss_cls, num_scores):
     """Sigmoids need no score of the background."""
-    maps = tiny_head(num_classes=5, loss_cls=loss_cls)(tiny_features(2))
+    maps = h.tiny_head(num_classes=5, loss_cls=loss_cls)(h.tiny_features(2))
     for levels, width in zip(maps, (num_scores, 4), strict=True):
         shapes = [(2, per_cell * width, n, n) for per_cell, n in ((4, 8), (6, 4), (4, 2))]
         assert [tuple(level.shape) for level in levels] == shapes
 
 
 def test_initial_weights_are_xavier_s_and_biases_are_0():
-    head = tiny_head()
+    head = h.tiny_head()
     for conv in (m for m in head.modules() if isinstance(m, nn.Conv2d)):
         bound = math.sqrt(6 / ((conv.in_channels + conv.out_channels) * 9))
         assert 0.9 * bound < conv.weight.abs().max() <= bound
@@ -97,7 +82,7 @@ def test_initial_weights_are_xavier_s_and_biases_are_0():
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
 def test_maps_are_flattened_in_the_order_of_the_priors_as_float32(memory, dtype):
     flat = torch.randn(2, 368, 5, generator=torch.Generator().manual_seed(0)).to(dtype)
-    maps = [level.contiguous(memory_format=memory) for level in to_levels(flat)]
+    maps = [level.contiguous(memory_format=memory) for level in h.to_levels(flat)]
     found = flatten_levels(maps, 5)
     assert found.dtype == torch.float32
     assert torch.equal(found, flat.float())
@@ -106,15 +91,15 @@ def test_maps_are_flattened_in_the_order_of_the_priors_as_float32(memory, dtype)
 def test_an_assigner_of_single_images_is_refused():
     assigner = dict(type='MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.5)
     with pytest.raises(TypeError, match='MaxIoUAssigner has no assign_batch, use BatchMaxIoU'):
-        tiny_head(train_cfg=dict(assigner=assigner))
+        h.tiny_head(train_cfg=dict(assigner=assigner))
 
 
 def test_a_level_that_does_not_cover_the_image_is_refused():
-    head, metas = tiny_head(), image_metas(1)
+    head, metas = h.tiny_head(), h.image_metas(1)
     metas[0]['batch_input_shape'] = (64, 128)  # as if the image were twice as wide as the maps
-    outputs = head(tiny_features(1))
+    outputs = head(h.tiny_features(1))
     with pytest.raises(ValueError, match=r'level 0 is 8 cells wide, 64 pixels .* 128 pixels wide'):
-        head.loss_by_feat(*outputs, [instances([[4, 4, 30, 30]])], metas)
+        head.loss_by_feat(*outputs, [h.instances([[4, 4, 30, 30]])], metas)
     with pytest.raises(ValueError, match=r'anchor_generator\.strides\[0\] to 16'):
         head.predict_by_feat(*outputs, metas)
 
@@ -137,22 +122,22 @@ LOSS_CASES = {
 @pytest.mark.parametrize('case', LOSS_CASES.values(), ids=LOSS_CASES)
 def test_the_loss_is_the_naive_loop_over_images(case):
     """With the coder and the losses that are the default."""
-    batch, iof = random_batch(**case), 0.5 if 'ignored' in case else -1
+    batch, iof = h.random_batch(**case), 0.5 if 'ignored' in case else -1
     expected = naive_head_loss(batch, ignore_iof_thr=iof)
     assigner = dict(type='BatchMaxIoUAssigner', ignore_iof_thr=iof)
-    found = batch.head_loss(tiny_head(train_cfg=dict(assigner=assigner)))
+    found = batch.head_loss(h.tiny_head(train_cfg=dict(assigner=assigner)))
     assert_head_loss(found, expected, batch, rtol=2e-5, atol=2e-6)
     if 'ignored' in case:
         assert found['loss_cls'] < naive_head_loss(batch)['loss_cls']
     if case.get('boxes') is ONE_MATCH:
-        assert sum(g > 0 for g in naive_match(PRIORS, batch.boxes[1])[0]) == 1
+        assert sum(g > 0 for g in h.naive_match(h.PRIORS, batch.boxes[1])[0]) == 1
 
 
 def test_weights_of_the_two_losses_multiply():
-    batch = random_batch()
+    batch = h.random_batch()
     loss_bbox = dict(type='SmoothL1Loss', beta=1.0, loss_weight=3.0)
-    head = tiny_head(loss_cls=dict(mined(), loss_weight=0.5), loss_bbox=loss_bbox)
-    plain, weighted = batch.head_loss(tiny_head()), batch.head_loss(head)
+    head = h.tiny_head(loss_cls=dict(h.mined(), loss_weight=0.5), loss_bbox=loss_bbox)
+    plain, weighted = batch.head_loss(h.tiny_head()), batch.head_loss(head)
     torch.testing.assert_close(weighted['loss_cls'], plain['loss_cls'] / 2)
     torch.testing.assert_close(weighted['loss_bbox'], plain['loss_bbox'] * 3)
 
@@ -160,9 +145,9 @@ def test_weights_of_the_two_losses_multiply():
 @pytest.mark.parametrize('boxes', [[], [[7, 7, 17, 17], [13, 13, 35, 35], [28, 28, 64, 64]]])
 def test_the_gradient_reaches_every_parameter_and_is_0_without_boxes(boxes):
     """A distributed run waits for every one of them."""
-    head = tiny_head()
-    truth = [instances(boxes, range(len(boxes)))] * 2
-    losses = head.loss_by_feat(*head(tiny_features(2)), truth, image_metas(2))
+    head = h.tiny_head()
+    truth = [h.instances(boxes, range(len(boxes)))] * 2
+    losses = head.loss_by_feat(*head(h.tiny_features(2)), truth, h.image_metas(2))
     sum(losses.values()).backward()
     assert all((loss > 0) == bool(boxes) for loss in losses.values())
     for name, parameter in head.named_parameters():
@@ -175,13 +160,13 @@ def test_the_gradient_reaches_every_parameter_and_is_0_without_boxes(boxes):
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 def test_losses_under_autocast_are_those_of_the_rounded_scores(dtype):
     """Only the convolutions are rounded: the loss of their outputs is float32's."""
-    head, batch = tiny_head(), random_batch((3, 0))
-    truth = list(map(instances, batch.boxes, batch.labels))
+    head, batch = h.tiny_head(), h.random_batch((3, 0))
+    truth = list(map(h.instances, batch.boxes, batch.labels))
     with torch.autocast('cpu', dtype=dtype):
-        scores, deltas = head(tiny_features(2))
+        scores, deltas = head(h.tiny_features(2))
         assert scores[0].dtype == deltas[0].dtype == dtype
-        losses = head.loss_by_feat(scores, deltas, truth, image_metas(2))
-    flat = dict(scores=to_flat(scores, 4).float(), deltas=to_flat(deltas, 4).float())
+        losses = head.loss_by_feat(scores, deltas, truth, h.image_metas(2))
+    flat = dict(scores=h.to_flat(scores, 4).float(), deltas=h.to_flat(deltas, 4).float())
     expected = naive_head_loss(batch._replace(**flat))
     for name, loss in losses.items():
         torch.testing.assert_close(loss, expected[name], rtol=1e-4, atol=0)
@@ -191,8 +176,8 @@ def test_losses_under_autocast_are_those_of_the_rounded_scores(dtype):
 
 def test_a_head_that_has_detected_in_inference_mode_can_be_trained():
     """What that mode makes can't be kept for a gradient, and priors are kept from call to call."""
-    head = tiny_head(reg_decoded_bbox=True, loss_bbox=dict(type='GIoULoss'))
-    batch = random_batch()
+    head = h.tiny_head(reg_decoded_bbox=True, loss_bbox=dict(type='GIoULoss'))
+    batch = h.random_batch()
     with torch.inference_mode():
         predict(batch.scores, batch.deltas, head=head)
     batch.head_loss(head)['loss_bbox'].backward()
@@ -203,14 +188,14 @@ def test_a_head_that_has_detected_in_inference_mode_can_be_trained():
 
 
 def outputs(batch_size, seed=0, num_scores=4):
-    batch = random_batch((0,) * batch_size, num_scores, seed)
+    batch = h.random_batch((0,) * batch_size, num_scores, seed)
     return batch.scores.detach(), batch.deltas.detach()
 
 
 def predict(scores, deltas, metas=None, head=None, **options):
-    head = tiny_head(num_classes=scores.shape[-1] - 1) if head is None else head
-    metas = image_metas(len(scores)) if metas is None else metas
-    results = head.predict_by_feat(to_levels(scores), to_levels(deltas), metas, **options)
+    head = h.tiny_head(num_classes=scores.shape[-1] - 1) if head is None else head
+    metas = h.image_metas(len(scores)) if metas is None else metas
+    results = head.predict_by_feat(h.to_levels(scores), h.to_levels(deltas), metas, **options)
     assert len(results) == len(scores)
     return results
 
@@ -231,7 +216,7 @@ def assert_detections(result, expected, scale=(1.0, 1.0)):
         (4, torch.float32, None),
         (4, torch.bfloat16, None),
         (3, torch.float32, dict(type='FocalLoss')),
-        (3, torch.float32, mined(type='QualityFocalLoss')),
+        (3, torch.float32, h.mined(type='QualityFocalLoss')),
     ],
 )
 @pytest.mark.parametrize(('sharpness', 'background'), [(0.3, 0), (1, 0), (1, 5)])
@@ -246,22 +231,22 @@ def test_detections_are_those_of_the_naive_loop_over_classes(
     else:
         scores[..., -1] += background
     scores, deltas = scores.to(dtype), deltas.to(dtype)
-    head = tiny_head(3 if loss_cls else num_scores - 1, loss_cls=loss_cls)
+    head = h.tiny_head(3 if loss_cls else num_scores - 1, loss_cls=loss_cls)
     for image, result in enumerate(predict(scores, deltas, head=head)):
-        expected = naive_predict(
+        expected = h.naive_predict(
             scores[image].float(), deltas[image].float(), sigmoid=bool(loss_cls)
         )
         assert 20 < len(expected) <= 200
         assert_detections(result, expected)
 
 
-@pytest.mark.parametrize('loss_cls', [mined(), dict(type='FocalLoss')])
+@pytest.mark.parametrize('loss_cls', [h.mined(), dict(type='FocalLoss')])
 def test_detection_leaves_the_maps_as_they_are_and_has_gradients_where_they_have(loss_cls):
-    head = tiny_head(loss_cls=loss_cls)
-    batch = random_batch((0, 0), head.cls_out_channels, seed=4)
-    maps = [to_levels(flat.detach()) for flat in batch[:2]]
+    head = h.tiny_head(loss_cls=loss_cls)
+    batch = h.random_batch((0, 0), head.cls_out_channels, seed=4)
+    maps = [h.to_levels(flat.detach()) for flat in batch[:2]]
     before = [level.clone() for part in maps for level in part]
-    plain = head.predict_by_feat(*maps, batch_img_metas=image_metas(2))
+    plain = head.predict_by_feat(*maps, batch_img_metas=h.image_metas(2))
     assert all(map(torch.equal, before, [level for part in maps for level in part]))
     differentiable = predict(batch.scores, batch.deltas, head=head)
     for one, other in zip(plain, differentiable, strict=True):
@@ -286,11 +271,11 @@ def test_detection_leaves_the_maps_as_they_are_and_has_gradients_where_they_have
 )
 def test_the_test_config_is_obeyed_whether_the_head_has_it_or_the_call(changes):
     scores, deltas = outputs(1, seed=8)
-    config = dict(TINY_TEST_CFG, **{k: v for k, v in changes.items() if k != 'iou_thr'})
+    config = dict(h.TINY_TEST_CFG, **{k: v for k, v in changes.items() if k != 'iou_thr'})
     config['nms'] = dict(type='nms', iou_threshold=changes.get('iou_thr', 0.45))
-    expected = naive_predict(scores[0], deltas[0], **changes)
-    assert expected != naive_predict(scores[0], deltas[0])
-    assert_detections(predict(scores, deltas, head=tiny_head(test_cfg=config))[0], expected)
+    expected = h.naive_predict(scores[0], deltas[0], **changes)
+    assert expected != h.naive_predict(scores[0], deltas[0])
+    assert_detections(predict(scores, deltas, head=h.tiny_head(test_cfg=config))[0], expected)
     assert_detections(predict(scores, deltas, cfg=config)[0], expected)
 
 
@@ -307,10 +292,10 @@ def test_an_image_without_detections_gives_empty_tensors():
 def test_images_of_a_batch_keep_to_their_own_size_and_scale():
     scores, deltas = outputs(3, seed=5)
     sizes = [((64, 64), (1.0, 1.0)), ((40, 64), (0.5, 0.25)), ((64, 33), (2.0, 1.5))]
-    metas = [image_metas(1, shape, scale)[0] for shape, scale in sizes]
+    metas = [h.image_metas(1, shape, scale)[0] for shape, scale in sizes]
     plain, rescaled = (predict(scores, deltas, metas, rescale=flag) for flag in (False, True))
     for image, (shape, scale) in enumerate(sizes):
-        expected = naive_predict(scores[image], deltas[image], shape=shape)
+        expected = h.naive_predict(scores[image], deltas[image], shape=shape)
         assert_detections(plain[image], expected)
         assert_detections(rescaled[image], expected, scale)
 
@@ -325,7 +310,7 @@ def test_an_overlap_near_the_threshold_is_the_same_anywhere_in_a_batch():
         x, y = 16 * (pair % 4) + rng.uniform(0, 2), 16 * (pair // 4) + rng.uniform(0, 2)
         shift = 8 * (1 - overlap) / (1 + overlap)
         for p, x1 in ((8 * pair, x), (8 * pair + 1, x + shift)):
-            deltas[:, p] = torch.tensor(encode(PRIORS[p], [x1, y, x1 + 8, y + 8]))
+            deltas[:, p] = torch.tensor(encode(h.PRIORS[p], [x1, y, x1 + 8, y + 8]))
             scores[:, p, 79] = 21.0 + p % 2
     for result in predict(scores, deltas):
         assert len(result) == 8 * 2 + 8
@@ -342,27 +327,27 @@ def test_mmcv_s_nms_gets_float32_as_the_compiled_one_needs(monkeypatch):
     monkeypatch.setattr(ext_module, 'nms', strict)
     scores, deltas = outputs(1)
     # An option that only mmcv's NMS knows.
-    config = dict(TINY_TEST_CFG, nms=dict(type='nms', iou_threshold=0.45, split_thr=100000))
+    config = dict(h.TINY_TEST_CFG, nms=dict(type='nms', iou_threshold=0.45, split_thr=100000))
     result = predict(scores, deltas, cfg=config)[0]
     assert seen == [(torch.float32, torch.float32)]
-    assert_detections(result, naive_predict(scores[0], deltas[0]))
+    assert_detections(result, h.naive_predict(scores[0], deltas[0]))
 
 
 def test_what_the_loss_teaches_is_what_detection_reads():
     """Perfect scores and deltas for an image's boxes give exactly these boxes back."""
-    boxes, labels = tiny_boxes(4, 6), [2, 0, 1, 2]
+    boxes, labels = h.tiny_boxes(4, 6), [2, 0, 1, 2]
     scores, deltas = torch.zeros(1, 368, 4), torch.zeros(1, 368, 4)
-    for p, g in enumerate(naive_match(PRIORS, boxes)[0]):
+    for p, g in enumerate(h.naive_match(h.PRIORS, boxes)[0]):
         scores[0, p, labels[g - 1] if g > 0 else 3] = 15.0
         if g > 0:
-            deltas[0, p] = torch.tensor(encode(PRIORS[p], boxes[g - 1]))
+            deltas[0, p] = torch.tensor(encode(h.PRIORS[p], boxes[g - 1]))
     result = predict(scores, deltas)[0]
     found = sorted(zip(result.labels.tolist(), result.bboxes.tolist()))
     expected = sorted(zip(labels, boxes))
     assert [label for label, _ in found] == [label for label, _ in expected]
     for (_, box), (_, truth) in zip(found, expected):
         assert box == pytest.approx(truth, abs=1e-3)
-    losses = Batch(scores, deltas, [boxes], [labels]).head_loss(tiny_head())
+    losses = h.Batch(scores, deltas, [boxes], [labels]).head_loss(h.tiny_head())
     assert losses['loss_bbox'] < 1e-8
 
 

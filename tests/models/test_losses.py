@@ -13,17 +13,8 @@ from torchvision.models.detection.ssd import SSD
 
 from ssd_plugin.models.losses import HardNegativeMiningLoss
 from ssd_plugin.models.targets import get_targets
+from tests.support import helpers as h
 from tests.support import naive_losses as naive
-from tests.support.helpers import (
-    NAN,
-    PRIORS,
-    assert_same_loss,
-    image_metas,
-    instances,
-    mined,
-    random_batch,
-    tiny_head,
-)
 
 INNER = {
     'softmax': (dict(type='CrossEntropyLoss'), naive.cross_entropy),
@@ -42,39 +33,6 @@ def batch(seed, shape, num_scores=4, positives=0.15):
     labels = torch.randint(0, 3, shape, generator=generator)
     labels[torch.rand(shape, generator=generator) >= positives] = 3
     return scores.requires_grad_(), labels
-
-
-# --------------------------------------------------------------------------- the rule, by hand
-
-X, _ = True, False
-CASES = {  # how hard each prior of an image is as a negative, its labels (1: background), the kept
-    'three negatives for each positive of an image': (
-        [[0, 5, 1, 4, 2, 3, 0.5, 0.1, 0.2], [0, 0, 8, 9, 1, 7, 6, 5, 4]],
-        [[0, 1, 1, 1, 1, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1, 1, 1, 1]],
-        [[X, X, _, X, _, X, _, _, _], [X, X, X, X, _, X, X, X, X]],
-    ),
-    # The second image is empty, and its negatives are by far the hardest: none is taken.
-    'no image lends its negatives to another': (
-        [[0, 1, 2, 3, 4, 5], [90, 91, 92, 93, 94, 95]],
-        [[0, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1]],
-        [[X, _, _, X, X, X], [_, _, _, _, _, _]],
-    ),
-    # All of them, not all but one: "P - 1, which looks strange" would drop the easiest here.
-    'at most all negatives': (
-        [[1, 1, 1, 5, 6], [1, 1, 1, 1, 5]],
-        [[0, 0, 1, 1, 1], [0, 0, 0, 0, 0]],
-        [[X, X, X, X, X], [X, X, X, X, X]],
-    ),
-}
-
-
-@pytest.mark.parametrize(('hardness', 'labels', 'kept'), CASES.values(), ids=CASES)
-def test_which_priors_count(hardness, labels, kept):
-    """They are those whose scores, of one class and of background, get a gradient."""
-    hardness = torch.tensor(hardness, dtype=torch.float64)
-    scores = torch.stack([hardness, torch.zeros_like(hardness)], -1).requires_grad_()
-    HardNegativeMiningLoss()(scores, torch.tensor(labels)).backward()
-    assert (scores.grad != 0).any(-1).tolist() == kept
 
 
 def test_equal_losses_do_not_change_the_number_of_negatives_and_the_first_are_taken():
@@ -96,9 +54,6 @@ def test_certain_scores_give_no_nan():
     torch.testing.assert_close(loss, naive.cross_entropy(scores[0, 0], 1))
     loss.backward()
     assert scores.grad.isfinite().all()
-
-
-# --------------------------------------------------------------------------------- the naive loop
 
 
 @pytest.mark.parametrize('name', INNER)
@@ -127,7 +82,7 @@ def test_the_loss_and_its_gradient_are_those_of_the_naive_loop(
     inner, formula = INNER[name]
     scores, labels = batch(seed, shape, 4 if name == 'softmax' else 3, positives)
     chance = torch.rand(shape, generator=torch.Generator().manual_seed(seed)).double()
-    quality = torch.where(labels == 3, NAN, chance)
+    quality = torch.where(labels == 3, h.NAN, chance)
     weights = {
         None: None,
         'zeros and ones': chance.round(),
@@ -150,7 +105,7 @@ def test_the_loss_and_its_gradient_are_those_of_the_naive_loop(
     minable = (labels == 3) & (True if weights is None else weights > 0)
     assert not (hardest & ~minable).any()
     close = dict(rtol=2e-6, atol=1e-7)  # MMDetection's sigmoid cross entropy is float32
-    assert_same_loss(loss(scores, target, weights), expected / max(num_pos, 1), [scores], **close)
+    h.assert_same_loss(loss(scores, target, weights), expected / max(num_pos, 1), [scores], **close)
     for factor in (7.0, torch.tensor(7.0)):
         found = loss(scores, target, weights, avg_factor=factor)
         torch.testing.assert_close(found.double(), expected / 7, **close)
@@ -207,7 +162,7 @@ ANCHORS = dict(
 )  # fmt: skip
 GFL = dict(
     anchor_generator=dict(ANCHORS, ratios=[1.0]),
-    loss_cls=dict(mined(type='QualityFocalLoss'), use_sigmoid=True),
+    loss_cls=dict(h.mined(type='QualityFocalLoss'), use_sigmoid=True),
     loss_bbox=dict(type='GIoULoss'),
 )
 
@@ -216,9 +171,9 @@ GFL = dict(
 @pytest.mark.parametrize(
     ('config', 'formula', 'num_scores'),
     [
-        (dict(type='RetinaHead', loss_cls=mined()), naive.cross_entropy, 4),
+        (dict(type='RetinaHead', loss_cls=h.mined()), naive.cross_entropy, 4),
         (
-            dict(type='RetinaHead', loss_cls=dict(mined(**FOCAL), use_sigmoid=True)),
+            dict(type='RetinaHead', loss_cls=dict(h.mined(**FOCAL), use_sigmoid=True)),
             naive.focal_loss,
             3,
         ),
@@ -239,8 +194,8 @@ def test_other_heads_can_use_it_with_our_matching(config, formula, num_scores):
     seen = []
     head.loss_cls.register_forward_pre_hook(lambda _, *args: seen.append(args), with_kwargs=True)
     maps = head([torch.randn(2, 4, 8, 8)])
-    truth = [instances([[9, 9, 40, 44], [30, 2, 60, 50]], [1, 2]), instances([])]
-    losses = head.loss_by_feat(*maps, truth, image_metas(2))
+    truth = [h.instances([[9, 9, 40, 44], [30, 2, 60, 50]], [1, 2]), h.instances([])]
+    losses = head.loss_by_feat(*maps, truth, h.image_metas(2))
     (((scores, target, *weight), options),) = seen
     labels, quality = target if isinstance(target, tuple) else (target, None)
     assert scores.shape == (64 * 2 * head.num_base_priors, num_scores) and (labels < 3).any()
@@ -262,14 +217,14 @@ def test_other_heads_can_use_it_with_our_matching(config, formula, num_scores):
 # -------------------------------------------------------------------------------------- torchvision
 
 
-def torchvision_losses(scores, deltas, boxes, labels, priors, matches, weights=(10, 10, 5, 5)):
+def torchvision_losses(scores, deltas, boxes, labels, priors, matches):
     """Of torchvision's SSD, which has the background first; in `matches` -1 is background."""
-    config = SimpleNamespace(box_coder=BoxCoder(weights=weights), neg_to_pos_ratio=3.0)
+    config = SimpleNamespace(box_coder=BoxCoder(weights=(10, 10, 5, 5)), neg_to_pos_ratio=3.0)
     cls_logits = torch.cat([scores[..., -1:], scores[..., :-1]], -1)
     targets = [dict(boxes=b, labels=own + 1) for b, own in zip(boxes, labels)]
     outputs = dict(bbox_regression=deltas, cls_logits=cls_logits)
     losses = SSD.compute_loss(config, targets, outputs, [priors] * len(boxes), list(matches))
-    return losses['classification'], losses['bbox_regression']
+    return dict(loss_cls=losses['classification'], loss_bbox=losses['bbox_regression'])
 
 
 @pytest.mark.parametrize('seed', range(3))
@@ -278,31 +233,17 @@ def test_the_head_s_loss_is_torchvision_s(seed):
     boxes = [
         [[4.0, 5, 17, 15], [20, 22, 49, 53], [40, 3, 63, 20]],
         [[1.0, 2, 60, 62]],
+        [],
         [[30.0, 30, 41, 44], [33, 31, 43, 45], [2, 40, 25, 60]],
     ]
-    outputs = random_batch((3, 1, 3), seed=seed, boxes=boxes, labels=[[0, 2, 1], [1], [2, 0, 0]])
-    head, priors = tiny_head(), torch.tensor(PRIORS)
-    ours = outputs.head_loss(head)
-    truth = list(map(instances, boxes, outputs.labels))
-    matches = get_targets(priors, head.assigner, 3, truth, image_metas(3)).gt_inds - 1
-    assert all((match >= 0).any() and 4 * (match >= 0).sum() < len(match) for match in matches)
+    labels = [[0, 2, 1], [1], [], [2, 0, 0]]
+    outputs = h.random_batch((3, 1, 0, 3), seed=seed, boxes=boxes, labels=labels)
+    head, priors = h.tiny_head(), torch.tensor(h.PRIORS)
+    truth = list(map(h.instances, boxes, labels))
+    matches = get_targets(priors, head.assigner, 3, truth, h.image_metas(4)).gt_inds - 1
+    num_positives = (matches >= 0).sum(1)
+    assert ((num_positives > 0) == torch.tensor([True, True, False, True])).all()
+    assert (4 * num_positives < len(priors)).all()  # else torchvision counts positives twice
     targets = [image.bboxes for image in truth], [image.labels for image in truth]
-    theirs = torchvision_losses(outputs.scores, outputs.deltas, *targets, priors, matches)
-    expected = dict(zip(('loss_cls', 'loss_bbox'), theirs))
-    naive.assert_head_loss(ours, expected, outputs, rtol=1e-5, atol=1e-6)
-
-
-@settings(deadline=None, max_examples=30)
-@given(
-    seed=st.integers(0, 10**6), images=st.integers(1, 4), positives=st.sampled_from([0, 0.1, 0.2])
-)
-def test_mining_is_torchvision_s_on_the_same_scores(seed, images, positives):
-    scores, labels = batch(seed, (images, 40), positives=positives)
-    if ((labels < 3).sum(1) > 10).any():  # there torchvision counts positives twice
-        labels[:, 10:] = 3
-    priors = torch.ones(40, 4).cumsum(1)
-    matches = [torch.where(row < 3, torch.arange(40), -1) for row in labels]
-    theirs, _ = torchvision_losses(
-        scores, torch.zeros(images, 40, 4), [priors] * images, labels, priors, matches
-    )
-    assert_same_loss(HardNegativeMiningLoss()(scores, labels), theirs, [scores])
+    expected = torchvision_losses(outputs.scores, outputs.deltas, *targets, priors, matches)
+    naive.assert_head_loss(outputs.head_loss(head), expected, outputs, rtol=1e-5, atol=1e-6)

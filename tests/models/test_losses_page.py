@@ -96,8 +96,7 @@ def test_a_classification_loss_of_the_table(row, min_negatives):
 
 
 @pytest.mark.parametrize(
-    ('name', 'loss'),
-    [('CrossEntropyLoss', naive.cross_entropy), ('FocalLoss', naive.focal_loss)],
+    ('name', 'loss'), [('CrossEntropyLoss', naive.cross_entropy), ('FocalLoss', naive.focal_loss)]
 )
 def test_images_without_boxes_teach_by_their_hardest_negatives(name, loss):
     head = tiny_head(loss_cls=dict(mined(type=name), min_negatives=5))

@@ -12,19 +12,8 @@ from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 from mmdet.registry import MODELS, TASK_UTILS
 
-from tests.support.helpers import (
-    INF,
-    NAN,
-    PRIORS,
-    Batch,
-    image_metas,
-    instances,
-    mined,
-    tiny_boxes,
-    tiny_head,
-    to_flat,
-    to_levels,
-)
+from tests.support import helpers as h
+from tests.support.helpers import INF, NAN, PRIORS
 from tests.support.naive_losses import naive_head_loss, naive_mining_loss
 from tests.support.tiny_detector import HEADS as STEP_HEADS
 from tests.support.tiny_detector import losses_and_gradients
@@ -56,10 +45,25 @@ def numbers(*shape, seed=0, scale=1.0, special=(), share=0.05):
 
 def maps(flat, dtype=torch.float32):
     """What a network answers: levels in its precision, with a gradient."""
-    return [level.to(dtype).detach().requires_grad_() for level in to_levels(flat)]
+    return [level.to(dtype).detach().requires_grad_() for level in h.to_levels(flat)]
 
 
-COORDINATES = (NAN, INF, -INF, 0.0, 1e-45, 1e-38, 1e-7, 3e38, -3e38, 1e30, 1e19, -1e10, 64.0, 300.0)
+COORDINATES = (
+    NAN,
+    INF,
+    -INF,
+    0.0,
+    1e-45,
+    1e-38,
+    1e-7,
+    3e38,
+    -3e38,
+    1e30,
+    1e19,
+    -1e10,
+    64.0,
+    300.0,
+)
 
 
 def any_boxes(count, seed, dtype=torch.float32):
@@ -128,8 +132,8 @@ def test_boxes_of_any_precision_match_as_the_same_numbers_in_float32(dtype, seed
 PAPER = 'as in the paper'
 DELTA_HEADS = {name: options for name, options in STEP_HEADS.items() if 'pixels' not in name} | {
     'nothing mined': dict(loss_cls=dict(type='CrossEntropyLoss')),
-    'quality focal': dict(loss_cls=mined(type='QualityFocalLoss', beta=2.0)),
-    'varifocal': dict(loss_cls=mined(type='VarifocalLoss')),
+    'quality focal': dict(loss_cls=h.mined(type='QualityFocalLoss', beta=2.0)),
+    'varifocal': dict(loss_cls=h.mined(type='VarifocalLoss')),
     'L1': dict(loss_bbox=dict(type='L1Loss')),
     'balanced L1': dict(loss_bbox=dict(type='BalancedL1Loss')),
 }
@@ -140,7 +144,7 @@ HEADS = DELTA_HEADS | STEP_HEADS | BOX_HEADS
 
 @cache
 def head_of(name):
-    return tiny_head(**HEADS[name])
+    return h.tiny_head(**HEADS[name])
 
 
 def outputs(name, batch, dtype, seed, scale, delta_scale, special=(), share=0.05):
@@ -153,8 +157,8 @@ def outputs(name, batch, dtype, seed, scale, delta_scale, special=(), share=0.05
 
 def assert_finite(name, scores, deltas, boxes):
     """The loss, which is not 0 if there is a sound box, and the gradient."""
-    truth = [instances(own, [g % 3 for g in range(len(own))]) for own in boxes]
-    inputs = scores, deltas, truth, image_metas(len(boxes))
+    truth = [h.instances(own, [g % 3 for g in range(len(own))]) for own in boxes]
+    inputs = scores, deltas, truth, h.image_metas(len(boxes))
     found = losses_and_gradients(head_of(name).loss_by_feat, inputs)
     assert all(value.isfinite().all() for value in found)
     return found[:2]
@@ -206,21 +210,21 @@ def test_the_loss_is_the_formula_s_in_float64(dtype, seed, counts, scale):
     mined is a matter of choice. So priors may differ in their gradients if their losses don't.
     """
     scores, deltas = outputs(PAPER, len(counts), dtype, seed, scale, min(scale, 100))
-    boxes = [tiny_boxes(count, seed) for count in counts]
+    boxes = [h.tiny_boxes(count, seed) for count in counts]
     labels = [[g % 3 for g in range(count)] for count in counts]
-    inputs = scores, deltas, list(map(instances, boxes, labels)), image_metas(len(counts))
+    inputs = scores, deltas, list(map(h.instances, boxes, labels)), h.image_metas(len(counts))
     found = losses_and_gradients(head_of(PAPER).loss_by_feat, inputs)
     found, gradients = found[:2], found[2:]
-    exact = [to_flat([m.detach().double() for m in levels], 4) for levels in (scores, deltas)]
+    exact = [h.to_flat([m.detach().double() for m in levels], 4) for levels in (scores, deltas)]
     exact = [flat.requires_grad_() for flat in exact]
-    expected = list(naive_head_loss(Batch(*exact, boxes, labels)).values())
+    expected = list(naive_head_loss(h.Batch(*exact, boxes, labels)).values())
     for value, formula in zip(found, expected):
         assert value.dtype == torch.float32
         assert value.item() == pytest.approx(formula.item(), rel=1e-5, abs=1e-6)
     expected = torch.autograd.grad(sum(expected), exact)
     assert all(gradient.dtype == dtype for gradient in gradients)
     of_scores, of_deltas = (
-        to_flat([level.double() for level in levels], 4)
+        h.to_flat([level.double() for level in levels], 4)
         for levels in (gradients[:3], gradients[3:])
     )
     close = dict(rtol=1e-5 + torch.finfo(dtype).eps, atol=1e-6)
@@ -270,7 +274,7 @@ def test_detections_are_finite_in_the_image_and_sorted(
 ):
     scores, deltas = outputs(name, batch, dtype, seed, score_scale, delta_scale, special, share)
     with torch.no_grad():
-        results = head_of(name).predict_by_feat(scores, deltas, image_metas(batch))
+        results = head_of(name).predict_by_feat(scores, deltas, h.image_metas(batch))
     assert len(results) == batch
     for found in results:
         boxes, scores, labels = found.bboxes, found.scores, found.labels
@@ -283,16 +287,18 @@ def test_detections_are_finite_in_the_image_and_sorted(
         assert ((labels >= 0) & (labels < 3)).all()
 
 
-def predict(scores, deltas, head=None):
-    head = head or head_of(PAPER)
-    found = head.predict_by_feat(to_levels(scores), to_levels(deltas), image_metas(1))[0]
+def predict(scores, deltas, head=None, **options):
+    head, maps = head or head_of(PAPER), map(h.to_levels, (scores, deltas))
+    (found,) = head.predict_by_feat(*maps, h.image_metas(1), **options)
     return list(zip(found.scores.tolist(), found.labels.tolist(), found.bboxes.tolist()))
 
 
 @pytest.mark.parametrize(('part', 'value'), [('scores', NAN), ('scores', INF), ('deltas', NAN)])
 @examples(10)
-@given(seed=seeds, share=st.sampled_from([0.003, 0.2, 0.9]))
-def test_a_prior_with_non_finite_outputs_finds_nothing_and_hides_nothing(part, value, seed, share):
+@given(seed=seeds, share=st.sampled_from([0.003, 0.2, 0.9]), with_nms=st.booleans())
+def test_a_prior_with_non_finite_outputs_finds_nothing_and_hides_nothing(
+    part, value, seed, share, with_nms
+):
     """The detections are those of the same outputs with such priors as sure background."""
     scores = numbers(1, 368, 4, seed=seed, scale=3)
     deltas = numbers(1, 368, 4, seed=seed + 1)
@@ -301,7 +307,8 @@ def test_a_prior_with_non_finite_outputs_finds_nothing_and_hides_nothing(part, v
     without[lost] = torch.tensor([0.0, 0, 0, 100])  # background
     damaged = dict(scores=scores.clone(), deltas=deltas.clone())
     damaged[part][..., seed % 4][lost] = value
-    assert predict(**damaged) == predict(without, deltas)
+    expected = predict(without, deltas, with_nms=with_nms)
+    assert predict(**damaged, with_nms=with_nms) == expected
 
 
 @pytest.mark.parametrize(
@@ -341,7 +348,7 @@ def test_infinite_and_huge_deltas_decode_to_finite_boxes_or_to_none(deltas, clip
     scores[..., 3] = 100.0
     scores[0, 5, 0] = 200.0
     flat[0, 5] = torch.tensor(deltas)
-    found = predict(scores, flat, tiny_head(bbox_coder=coder))
+    found = predict(scores, flat, h.tiny_head(bbox_coder=coder))
     assert len(found) == len(boxes)
     for (_, _, box), expected in zip(found, boxes):
         assert box == pytest.approx(expected, rel=1e-5, abs=1e-3)

@@ -8,22 +8,16 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import autocast
 
 from ssd_plugin.engine.amp import CPUAmpOptimWrapper
-from tests.support.tiny_detector import (
-    BOXES,
-    assert_finds_its_boxes,
-    channels_last,
-    data,
-    labels_of,
-    tiny_detector,
-    train,
-)
+from tests.support import tiny_detector as tiny
 
 
 @torch.no_grad()
 def mean_ap(model):
     """MMDetection's mAP on the three images."""
     detections, annotations = [], []
-    for sample, boxes, labels in zip(model.test_step(data(model)), BOXES, labels_of(model)):
+    for sample, boxes, labels in zip(
+        model.test_step(tiny.data(model)), tiny.BOXES, tiny.labels_of(model)
+    ):
         found = sample.pred_instances
         rows = torch.cat([found.bboxes, found.scores[:, None]], 1).float()
         detections.append([rows[found.labels == c].numpy() for c in range(3)])
@@ -37,23 +31,23 @@ def mean_ap(model):
 )
 def test_a_detector_learns_to_find_what_it_is_shown(num_classes, wrapper):
     """In all four combinations of mixed precision, or none, in training and in evaluation."""
-    model = tiny_detector(num_classes)
+    model = tiny.tiny_detector(num_classes)
     if wrapper is CPUAmpOptimWrapper:
-        model = channels_last(model)
-    losses = train(model, wrapper, 80)
+        model = tiny.channels_last(model)
+    losses = tiny.train(model, wrapper, 80)
     assert losses[-1] < 0.1 * losses[0]
-    assert_finds_its_boxes(model)
+    tiny.assert_finds_its_boxes(model)
     if num_classes == 3:
         assert mean_ap(model) == pytest.approx(1, abs=0.01)
         with autocast(enabled=True):  # as MMEngine's loops do with fp16=True
-            assert mean_ap(channels_last(model)) == pytest.approx(1, abs=0.01)
+            assert mean_ap(tiny.channels_last(model)) == pytest.approx(1, abs=0.01)
 
 
 def test_channels_last_changes_the_layout_of_maps_and_not_their_values():
-    plain, turned = tiny_detector(), channels_last(tiny_detector())
+    plain, turned = tiny.tiny_detector(), tiny.channels_last(tiny.tiny_detector())
     for level in turned(torch.rand(2, 3, 64, 64), None, mode='tensor')[0]:
         assert level.is_contiguous(memory_format=torch.channels_last)
-    found, expected = (train(model, OptimWrapper, 4) for model in (turned, plain))
+    found, expected = (tiny.train(model, OptimWrapper, 4) for model in (turned, plain))
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
     assert turned.state_dict().keys() == plain.state_dict().keys()
 
@@ -63,8 +57,8 @@ def test_channels_last_changes_the_layout_of_maps_and_not_their_values():
 )
 def test_a_compiled_step_learns_as_the_plain_one_does():
     """``compile`` in a config has MMEngine do this, with a backend that needs a compiler."""
-    plain, compiled = tiny_detector(), tiny_detector()
+    plain, compiled = tiny.tiny_detector(), tiny.tiny_detector()
     torch.compiler.reset()
     compiled.train_step = torch.compile(compiled.train_step, backend='aot_eager')
-    found, expected = (train(model, OptimWrapper, 3) for model in (compiled, plain))
+    found, expected = (tiny.train(model, OptimWrapper, 3) for model in (compiled, plain))
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)

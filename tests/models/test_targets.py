@@ -6,25 +6,16 @@ from mmdet.registry import TASK_UTILS
 from mmdet.structures.bbox import HorizontalBoxes
 
 from ssd_plugin.models.targets import get_targets, pad_ground_truth, pad_ignored
-from tests.support.helpers import (
-    INF,
-    NAN,
-    PRIORS,
-    as_boxes,
-    image_metas,
-    instances,
-    naive_match,
-    tiny_boxes,
-)
+from tests.support import helpers as h
 
-GOOD = tiny_boxes(3, 2)
+GOOD = h.tiny_boxes(3, 2)
 COVER = [[2.0, 2, 62, 30], [5, 5, 5, 9]]  # an ignored box, and one without area
 
 
 def targets(truth, ignored=None, metas=None, **options):
     assigner = TASK_UTILS.build(dict(type='BatchMaxIoUAssigner', **options))
-    metas = image_metas(len(truth)) if metas is None else metas
-    return get_targets(torch.tensor(PRIORS), assigner, 3, truth, metas, ignored)
+    metas = h.image_metas(len(truth)) if metas is None else metas
+    return get_targets(torch.tensor(h.PRIORS), assigner, 3, truth, metas, ignored)
 
 
 def assert_same(found, expected):
@@ -35,21 +26,21 @@ def assert_same(found, expected):
 @pytest.mark.parametrize('iof', [-1, 0.5])
 @pytest.mark.parametrize('counts', [(1,), (3, 0, 6), (0, 1), (0, 0)])
 def test_targets_are_those_of_the_naive_matching(counts, iof):
-    boxes = [tiny_boxes(count, seed) for seed, count in enumerate(counts)]
+    boxes = [h.tiny_boxes(count, seed) for seed, count in enumerate(counts)]
     labels = [[g % 3 for g in range(count)] for count in counts]
     ignored = [[], COVER, COVER][: len(counts)]
     found = targets(
-        list(map(instances, boxes, labels)), list(map(instances, ignored)), ignore_iof_thr=iof
+        list(map(h.instances, boxes, labels)), list(map(h.instances, ignored)), ignore_iof_thr=iof
     )
     num_matched = 0
     for b, (own, classes) in enumerate(zip(boxes, labels)):
-        gt_inds, _ = naive_match(PRIORS, own, ignored=ignored[b], ignore_iof_thr=iof)
-        pairs = list(zip(gt_inds, PRIORS))
+        gt_inds, _ = h.naive_match(h.PRIORS, own, ignored=ignored[b], ignore_iof_thr=iof)
+        pairs = list(zip(gt_inds, h.PRIORS))
         assert found.gt_inds[b].tolist() == gt_inds
         assert found.matched[b].tolist() == [g > 0 for g in gt_inds]
         assert found.labels[b].tolist() == [classes[g - 1] if g > 0 else 3 for g in gt_inds]
         assert found.weights[b].tolist() == [float(g >= 0) for g in gt_inds]
-        expected = as_boxes([own[g - 1] if g > 0 else prior for g, prior in pairs])
+        expected = h.as_boxes([own[g - 1] if g > 0 else prior for g, prior in pairs])
         assert torch.equal(found.bboxes[b], expected)
         num_matched += sum(g > 0 for g in gt_inds)
     assert found.avg_factor == max(num_matched, 1)
@@ -58,45 +49,45 @@ def test_targets_are_those_of_the_naive_matching(counts, iof):
 CANNOT_BE_TRAINED_ON = [
     *([10, 10, 10, 30], [10, 10, 30, 10], [20, 20, 20, 20], [0, 0, 0, 0]),  # without area
     *([30, 10, 10, 30], [30, 30, 10, 10]),  # inside out
-    *([NAN, 10, 20, 30], [NAN] * 4, [10, 10, INF, 30], [-INF, -INF, INF, INF]),
+    *([h.NAN, 10, 20, 30], [h.NAN] * 4, [10, 10, h.INF, 30], [-h.INF, -h.INF, h.INF, h.INF]),
     *([-20, 10, -2, 30], [66, 10, 90, 30], [10, -30, 30, -3], [10, 66, 30, 80]),  # outside
 ]
 
 
 def test_boxes_that_cannot_be_trained_on_leave_the_targets_as_they_are_without_them():
     bad = CANNOT_BE_TRAINED_ON
-    expected = targets([instances(GOOD, [0, 1, 2]), instances([]), instances(GOOD[:1], [2])])
+    expected = targets([h.instances(GOOD, [0, 1, 2]), h.instances([]), h.instances(GOOD[:1], [2])])
     assert expected.avg_factor > 1
     images = [(GOOD + bad, [0, 1, 2]), (bad, []), (GOOD[:1] + bad, [2])]
-    found = targets([instances(b, own + [0] * (len(b) - len(own))) for b, own in images])
+    found = targets([h.instances(b, own + [0] * (len(b) - len(own))) for b, own in images])
     assert_same(found, expected)
     # In front of a good box, they only change its number.
-    found = targets([instances(bad + GOOD, [1] * len(bad) + [0, 1, 2])])
+    found = targets([h.instances(bad + GOOD, [1] * len(bad) + [0, 1, 2])])
     for name in ('labels', 'weights', 'bboxes', 'matched'):
         assert torch.equal(getattr(found, name)[0], getattr(expected, name)[0])
 
 
 def test_a_box_in_the_padding_around_its_image_takes_no_part():
     """The first image is smaller than the batch; the second has the same box inside."""
-    metas = image_metas(1, shape=(32, 64)) + image_metas(1)
-    truth = [instances([[4, 40, 20, 60]], [1])] * 2
+    metas = h.image_metas(1, shape=(32, 64)) + h.image_metas(1)
+    truth = [h.instances([[4, 40, 20, 60]], [1])] * 2
     assert targets(truth, metas=metas).matched.any(1).tolist() == [False, True]
     assert not targets(truth[:1], metas=metas[:1]).matched.any()
 
 
 def test_boxes_may_be_mmdetection_s_box_type():
-    truth, ignored = instances(GOOD, [0, 1, 2]), instances(COVER)
+    truth, ignored = h.instances(GOOD, [0, 1, 2]), h.instances(COVER)
     expected = targets([truth], [ignored], ignore_iof_thr=0.5)
     assert not expected.weights.all()
     truth.bboxes, ignored.bboxes = HorizontalBoxes(truth.bboxes), HorizontalBoxes(ignored.bboxes)
     assert_same(targets([truth], [ignored], ignore_iof_thr=0.5), expected)
 
 
-@pytest.mark.parametrize('ignored', [None, [None, None], [instances([]), None]])
+@pytest.mark.parametrize('ignored', [None, [None, None], [h.instances([]), None]])
 def test_images_may_come_without_ignored_boxes(ignored):
     """MMDetection gives None for an image whose sample has none."""
-    truth = [instances(GOOD, [0, 1, 2]), instances(GOOD, [2, 2, 2])]
-    expected = targets(truth, [instances([])] * 2, ignore_iof_thr=0.5)
+    truth = [h.instances(GOOD, [0, 1, 2]), h.instances(GOOD, [2, 2, 2])]
+    expected = targets(truth, [h.instances([])] * 2, ignore_iof_thr=0.5)
     assert_same(targets(truth, ignored, ignore_iof_thr=0.5), expected)
 
 
@@ -108,10 +99,10 @@ def test_any_assigner_of_batches_gets_the_padded_ground_truth_and_the_ignored_bo
             seen.extend(args)
             return TASK_UTILS.build(dict(type='BatchMaxIoUAssigner')).assign_batch(*args)
 
-    truth = [instances([[5, 6, 30, 28]], [2]), instances([])]
-    ignored = [None, instances([[20, 20, 60, 60]])]
-    get_targets(torch.tensor(PRIORS), Another(), 3, truth, image_metas(2), ignored)
-    assert torch.equal(seen[0], torch.tensor(PRIORS))
+    truth = [h.instances([[5, 6, 30, 28]], [2]), h.instances([])]
+    ignored = [None, h.instances([[20, 20, 60, 60]])]
+    get_targets(torch.tensor(h.PRIORS), Another(), 3, truth, h.image_metas(2), ignored)
+    assert torch.equal(seen[0], torch.tensor(h.PRIORS))
     assert seen[1].tolist() == [[[5, 6, 30, 28]], [[0, 0, 0, 0]]]
     assert seen[2].tolist() == [[2], [-1]]
     assert seen[3].tolist() == [[True], [False]]
@@ -120,10 +111,10 @@ def test_any_assigner_of_batches_gets_the_padded_ground_truth_and_the_ignored_bo
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.float64])
 def test_padding_is_float32_and_has_a_box_even_where_there_are_none(dtype):
-    truth = [instances([]), instances([])]
+    truth = [h.instances([]), h.instances([])]
     for image in truth:
         image.bboxes = image.bboxes.to(dtype)
-    bboxes, labels, mask = pad_ground_truth(truth, image_metas(2))
+    bboxes, labels, mask = pad_ground_truth(truth, h.image_metas(2))
     assert bboxes.shape == (2, 1, 4) and bboxes.dtype == torch.float32
     assert labels.tolist() == [[-1], [-1]] and mask.tolist() == [[False], [False]]
     assert pad_ignored(truth, torch.device('cpu')).shape == (2, 0, 4)

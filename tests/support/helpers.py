@@ -343,23 +343,26 @@ def naive_nms(boxes, scores, threshold):
     return kept
 
 
+def naive_detections(scores, boxes, score_thr, nms_pre, iou_thr, max_per_img, class_agnostic=False):
+    """Detections (score, label, box) of one image, best first, from probabilities (P, C)."""
+    found = []
+    for c in range(len(scores[0])):
+        passed = [p for p in range(len(boxes)) if scores[p][c] > score_thr]
+        best = sorted(passed, key=lambda p: -scores[p][c])[:nms_pre]
+        found.append([(scores[p][c], c, boxes[p]) for p in best])
+    kept = []
+    for group in [sum(found, [])] if class_agnostic else found:
+        stay = naive_nms([box for *_, box in group], [score for score, *_ in group], iou_thr)
+        kept += [group[i] for i in stay]
+    return sorted(kept, key=lambda d: -d[0])[:max_per_img]
+
+
 def naive_predict(
     scores, deltas, priors=PRIORS, shape=(64, 64), score_thr=0.01, nms_pre=400, iou_thr=0.45,
     max_per_img=200, sigmoid=False,
 ):  # fmt: skip
-    """Detections (score, label, box) of one image from scores (P, C + 1) and deltas (P, 4).
-
-    With `sigmoid` the scores are (P, C), without background.
-    """
+    """Detections of one image from scores (P, C + 1), with `sigmoid` (P, C), and deltas (P, 4)."""
     scores = scores.double()
-    probabilities = (scores.sigmoid() if sigmoid else scores.softmax(-1)[:, :-1]).tolist()
-    deltas = deltas.tolist()
-    boxes = [clipped(predicted_box(p, d), shape) for p, d in zip(priors, deltas)]
-    found = []
-    for c in range(len(probabilities[0])):
-        candidates = [p for p in range(len(priors)) if probabilities[p][c] > score_thr]
-        candidates = sorted(candidates, key=lambda p: -probabilities[p][c])[:nms_pre]
-        of_class = [probabilities[p][c] for p in candidates]
-        for i in naive_nms([boxes[p] for p in candidates], of_class, iou_thr):
-            found.append((of_class[i], c, boxes[candidates[i]]))
-    return sorted(found, key=lambda d: -d[0])[:max_per_img]
+    scores = (scores.sigmoid() if sigmoid else scores.softmax(-1)[:, :-1]).tolist()
+    boxes = [clipped(predicted_box(p, d), shape) for p, d in zip(priors, deltas.tolist())]
+    return naive_detections(scores, boxes, score_thr, nms_pre, iou_thr, max_per_img)

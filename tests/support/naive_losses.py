@@ -5,15 +5,7 @@ import math
 import torch
 from mmdet.registry import MODELS
 
-from tests.support.helpers import (
-    PRIORS,
-    area,
-    assert_same_loss,
-    intersection,
-    iou,
-    naive_match,
-    predicted_box,
-)
+from tests.support import helpers as h
 
 # -------------------------------------------------------- classification: scores (K,) and a label
 
@@ -51,8 +43,7 @@ weighted_sigmoid_cross_entropy = sum_over_classes(
     lambda c, p: -(2, 1, 3)[c] * torch.log(p), lambda c, p: -torch.log(1 - p)
 )
 focal_loss = sum_over_classes(
-    lambda c, p: -0.25 * (1 - p) ** 2 * torch.log(p),
-    lambda c, p: -0.75 * p**2 * torch.log(1 - p),
+    lambda c, p: -0.25 * (1 - p) ** 2 * torch.log(p), lambda c, p: -0.75 * p**2 * torch.log(1 - p)
 )
 
 
@@ -134,7 +125,7 @@ def pixel_loss(coordinate_loss):
 
 def box_loss(loss_of_boxes):
     """A loss of the predicted box and the ground-truth box."""
-    return lambda prior, delta, box: loss_of_boxes(predicted_box(prior, delta), box)
+    return lambda prior, delta, box: loss_of_boxes(h.predicted_box(prior, delta), box)
 
 
 def mmdetection_loss(name):
@@ -149,7 +140,7 @@ def mmdetection_loss(name):
 
 
 def iou_loss(a, b):
-    return -torch.log(torch.clamp(iou(a, b), min=1e-6))
+    return -torch.log(torch.clamp(h.iou(a, b), min=1e-6))
 
 
 def enclosing(a, b):
@@ -158,8 +149,8 @@ def enclosing(a, b):
 
 def giou_loss(a, b):
     """Formula of arXiv:1902.09630: the IoU less the share of the hull that neither box covers."""
-    hull, union = area(enclosing(a, b)), area(a) + area(b) - intersection(a, b)
-    return 1 - iou(a, b) + (hull - union) / hull
+    hull, union = h.area(enclosing(a, b)), h.area(a) + h.area(b) - h.intersection(a, b)
+    return 1 - h.iou(a, b) + (hull - union) / hull
 
 
 def diou_loss(a, b):
@@ -167,14 +158,14 @@ def diou_loss(a, b):
     hull = enclosing(a, b)
     distance = sum(((a[i] + a[i + 2]) / 2 - (b[i] + b[i + 2]) / 2) ** 2 for i in (0, 1))
     diagonal = sum((hull[i + 2] - hull[i]) ** 2 for i in (0, 1))
-    return 1 - iou(a, b) + distance / diagonal
+    return 1 - h.iou(a, b) + distance / diagonal
 
 
 def ciou_loss(a, b):
     """arXiv:2005.03572, formulas 8 to 12: DIoU and the difference of aspect ratios."""
     angles = [torch.atan((x[2] - x[0]) / torch.as_tensor(x[3] - x[1])) for x in (a, b)]
     v = 4 / math.pi**2 * (angles[1] - angles[0]) ** 2
-    overlap = iou(a, b)
+    overlap = h.iou(a, b)
     alpha = (v / (1 - overlap + v)).detach() if overlap > 0.5 else 0
     return diou_loss(a, b) + alpha * v
 
@@ -198,20 +189,22 @@ def naive_head_loss(
     labels, weights, qualities, matches = [], [], [], []
     for b, (boxes, own) in enumerate(zip(batch.boxes, batch.labels)):
         ignored = batch.ignored[b] if batch.ignored else ()
-        gt_inds, _ = naive_match(PRIORS, boxes, ignored=ignored, ignore_iof_thr=ignore_iof_thr)
+        gt_inds, _ = h.naive_match(h.PRIORS, boxes, ignored=ignored, ignore_iof_thr=ignore_iof_thr)
         labels.append([own[g - 1] if g > 0 else background for g in gt_inds])
         weights.append([float(g >= 0) for g in gt_inds])
-        qualities.append([0.0] * len(PRIORS))
+        qualities.append([0.0] * len(h.PRIORS))
         for p in (p for p, g in enumerate(gt_inds) if g > 0):
             matches.append((b, p, boxes[gt_inds[p] - 1]))
-            predicted = predicted_box(PRIORS[p], deltas[b, p].tolist())
-            qualities[b][p] = float(iou(predicted, matches[-1][2]))
+            predicted = h.predicted_box(h.PRIORS[p], deltas[b, p].tolist())
+            qualities[b][p] = float(h.iou(predicted, matches[-1][2]))
     quality = qualities if loss in LEARN_QUALITY else None
     conf, num_pos = naive_mining_loss(
         scores, torch.tensor(labels), background, torch.tensor(weights),
         min_negatives=min_negatives, loss=loss, quality=quality,
     )  # fmt: skip
-    loc = sum((regression(PRIORS[p], deltas[b, p], box) for b, p, box in matches), deltas.sum() * 0)
+    loc = sum(
+        (regression(h.PRIORS[p], deltas[b, p], box) for b, p, box in matches), deltas.sum() * 0
+    )
     return dict(loss_cls=conf / max(num_pos, 1), loss_bbox=loc / max(num_pos, 1))
 
 
@@ -219,4 +212,4 @@ def assert_head_loss(found, expected, batch, **tolerance):
     """Both losses of a head are the expected ones, and so is what they pass back."""
     assert found.keys() == expected.keys() == {'loss_cls', 'loss_bbox'}
     for name, inputs in (('loss_cls', batch.scores), ('loss_bbox', batch.deltas)):
-        assert_same_loss(found[name], expected[name], [inputs], **tolerance)
+        h.assert_same_loss(found[name], expected[name], [inputs], **tolerance)

@@ -6,17 +6,7 @@ from mmdet.structures import DetDataSample
 from mmengine.registry import HOOKS
 from torch import nn
 
-from tests.support.helpers import (
-    TINY,
-    TINY_CHANNELS,
-    TINY_TEST_CFG,
-    image_metas,
-    instances,
-    mined,
-    prior_config,
-    random_batch,
-    to_levels,
-)
+from tests.support import helpers as h
 
 # Each kind of loss and of matching that a step can have: options of the head.
 HEADS = {
@@ -24,14 +14,14 @@ HEADS = {
     'images without boxes teach': dict(
         loss_cls=dict(type='HardNegativeMiningLoss', min_negatives=5)
     ),
-    'smooth labels': dict(loss_cls=mined(type='torch.nn.CrossEntropyLoss', label_smoothing=0.1)),
-    'sigmoid': dict(loss_cls=mined(type='CrossEntropyLoss', use_sigmoid=True)),
+    'smooth labels': dict(loss_cls=h.mined(type='torch.nn.CrossEntropyLoss', label_smoothing=0.1)),
+    'sigmoid': dict(loss_cls=h.mined(type='CrossEntropyLoss', use_sigmoid=True)),
     'focal': dict(loss_cls=dict(type='FocalLoss')),
-    'focal, mined': dict(loss_cls=mined(type='FocalLoss')),
+    'focal, mined': dict(loss_cls=h.mined(type='FocalLoss')),
     'boxes in pixels, and their quality': dict(
         reg_decoded_bbox=True,
         loss_bbox=dict(type='GIoULoss'),
-        loss_cls=mined(type='VarifocalLoss'),
+        loss_cls=h.mined(type='VarifocalLoss'),
     ),
     'ignored boxes': dict(
         train_cfg=dict(assigner=dict(type='BatchMaxIoUAssigner', ignore_iof_thr=0.5))
@@ -41,13 +31,13 @@ HEADS = {
 
 def step_inputs(head, memory=torch.contiguous_format):
     """What `loss_by_feat` takes: maps with a gradient, and the ground truth of three images."""
-    batch = random_batch(num_scores=head.cls_out_channels)
+    batch = h.random_batch(num_scores=head.cls_out_channels)
     maps = [
-        [m.detach().contiguous(memory_format=memory).requires_grad_() for m in to_levels(flat)]
+        [m.detach().contiguous(memory_format=memory).requires_grad_() for m in h.to_levels(flat)]
         for flat in (batch.scores, batch.deltas)
     ]
-    truth = list(map(instances, batch.boxes, batch.labels))
-    return (*maps, truth, image_metas(3), [instances([[20, 20, 60, 60]])] * 3)
+    truth = list(map(h.instances, batch.boxes, batch.labels))
+    return (*maps, truth, h.image_metas(3), [h.instances([[20, 20, 60, 60]])] * 3)
 
 
 def losses_and_gradients(loss, inputs):
@@ -62,7 +52,7 @@ class ThreeMaps(nn.Module):
 
     def __init__(self):
         super().__init__()
-        widths, strides = (3, *TINY_CHANNELS), (8, 2, 2)
+        widths, strides = (3, *h.TINY_CHANNELS), (8, 2, 2)
         self.convs = nn.ModuleList(
             nn.Conv2d(a, b, s + 1, stride=s, padding=s // 2)
             for a, b, s in zip(widths, widths[1:], strides)
@@ -88,11 +78,11 @@ def tiny_detector(num_classes=3):
         bbox_head=dict(
             type='SSDMultiBoxHead',
             num_classes=num_classes,
-            in_channels=TINY_CHANNELS,
-            anchor_generator=prior_config(TINY),
+            in_channels=h.TINY_CHANNELS,
+            anchor_generator=h.prior_config(h.TINY),
         ),
         train_cfg=dict(assigner=dict(type='BatchMaxIoUAssigner')),
-        test_cfg=TINY_TEST_CFG,
+        test_cfg=h.TINY_TEST_CFG,
     )
     model = MODELS.build(config)
     model.init_weights()
@@ -117,12 +107,12 @@ def labels_of(model):
 def data(model, scale=(1.0, 1.0)):
     """A batch as MMDetection's loader gives it: grey images, with a bright rectangle a box."""
     batch = dict(inputs=[], data_samples=[])
-    for boxes, labels, meta in zip(BOXES, labels_of(model), image_metas(3, scale=scale)):
+    for boxes, labels, meta in zip(BOXES, labels_of(model), h.image_metas(3, scale=scale)):
         image = torch.full((3, 64, 64), 60, dtype=torch.uint8)
         for (x1, y1, x2, y2), label in zip(boxes, labels):
             image[label, y1:y2, x1:x2] = 230
         sample = DetDataSample(metainfo=meta)
-        sample.gt_instances, sample.ignored_instances = instances(boxes, labels), instances([])
+        sample.gt_instances, sample.ignored_instances = h.instances(boxes, labels), h.instances([])
         batch['inputs'].append(image)
         batch['data_samples'].append(sample)
     return batch
