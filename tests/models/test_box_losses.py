@@ -51,22 +51,10 @@ def test_priors_without_a_box_have_no_say_in_the_gradient_whatever_they_predict(
     """With deltas of 0 they predict themselves, where MMDetection's CIoULoss would be NaN."""
     targets = torch.tensor(h.PRIORS).repeat(3, 1, 1)
     matched = torch.zeros(3, 368, dtype=torch.bool)
-    matched[:, ::7] = True
+    matched[:2, ::7] = True  # the third image has no boxes
     deltas = torch.where(matched.unsqueeze(-1), torch.rand(3, 368, 4), value).requires_grad_()
     losses = head.box_loss(deltas, torch.tensor(h.PRIORS), targets, matched)
     assert losses.isfinite().all() and not losses[~matched].any()
     (gradient,) = torch.autograd.grad(losses.sum(), deltas)
     assert gradient.isfinite().all() and gradient[matched].any()
     assert not gradient[~matched].any()
-
-
-@heads
-def test_an_image_without_boxes_has_a_loss_of_0_and_gradients(head):
-    """A distributed run waits for every gradient."""
-    head.zero_grad()
-    losses = head.loss_by_feat(
-        *head(h.tiny_features(1)), [h.instances([])], [dict(img_shape=(64, 64))]
-    )
-    losses['loss_bbox'].backward()
-    assert losses['loss_bbox'] == 0
-    assert all(p.grad is not None and not p.grad.any() for p in head.reg_convs.parameters())

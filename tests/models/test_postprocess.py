@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ssd_plugin.models.postprocess import detect, is_plain_nms
@@ -42,12 +42,14 @@ def distinct_scores(*shape, seed=0):
 @given(
     seed=st.integers(0, 10**6),
     limit=st.sampled_from([-1, 0, 1, 5, 500]),
-    nms_pre=st.sampled_from([-1, 0, 1, 10, 60, 400]),
+    nms_pre=st.sampled_from([-1, 0, 1, 10, 60, 89]),
     score_thr=st.sampled_from([0.0, 0.8, 1.0, 270 / 541, 539 / 541, 540 / 541]),
     with_nms=st.booleans(),
     class_agnostic=st.booleans(),
     far=st.sampled_from([0, 10**5]),
 )
+@example(1, -1, 89, 0.0, False, False, 0)
+@example(1, -1, -1, 100 / 541, False, False, 0)
 def test_detections_are_those_of_plain_loops(
     seed, limit, nms_pre, score_thr, with_nms, class_agnostic, far
 ):

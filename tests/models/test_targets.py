@@ -5,7 +5,7 @@ import torch
 from mmdet.registry import TASK_UTILS
 from mmdet.structures.bbox import HorizontalBoxes
 
-from ssd_plugin.models.targets import get_targets, pad_ground_truth, pad_ignored
+from ssd_plugin.models.targets import get_targets
 from tests.support import helpers as h
 
 GOOD = h.tiny_boxes(3, 2)
@@ -91,30 +91,27 @@ def test_images_may_come_without_ignored_boxes(ignored):
     assert_same(targets(truth, ignored, ignore_iof_thr=0.5), expected)
 
 
-def test_any_assigner_of_batches_gets_the_padded_ground_truth_and_the_ignored_boxes():
+@pytest.mark.parametrize('dtype', [torch.float16, torch.float64])
+def test_any_assigner_of_batches_gets_the_ground_truth_padded_to_one_box_at_least(dtype):
+    """And the ignored boxes, which may be none; both in float32, whatever they come in."""
     seen = []
 
     class Another:
         def assign_batch(self, *args):
-            seen.extend(args)
+            seen.append(args)
             return TASK_UTILS.build(dict(type='BatchMaxIoUAssigner')).assign_batch(*args)
 
-    truth = [h.instances([[5, 6, 30, 28]], [2]), h.instances([])]
-    ignored = [None, h.instances([[20, 20, 60, 60]])]
-    get_targets(torch.tensor(h.PRIORS), Another(), 3, truth, h.image_metas(2), ignored)
-    assert torch.equal(seen[0], torch.tensor(h.PRIORS))
-    assert seen[1].tolist() == [[[5, 6, 30, 28]], [[0, 0, 0, 0]]]
-    assert seen[2].tolist() == [[2], [-1]]
-    assert seen[3].tolist() == [[True], [False]]
-    assert seen[4].tolist() == [[[0, 0, 0, 0]], [[20, 20, 60, 60]]]
-
-
-@pytest.mark.parametrize('dtype', [torch.float16, torch.float64])
-def test_padding_is_float32_and_has_a_box_even_where_there_are_none(dtype):
-    truth = [h.instances([]), h.instances([])]
-    for image in truth:
+    empty, one, other = h.instances([]), h.instances([[5, 6, 30, 28]], [2]), h.instances(COVER[:1])
+    for image in (empty, one, other):
         image.bboxes = image.bboxes.to(dtype)
-    bboxes, labels, mask = pad_ground_truth(truth, h.image_metas(2))
-    assert bboxes.shape == (2, 1, 4) and bboxes.dtype == torch.float32
-    assert labels.tolist() == [[-1], [-1]] and mask.tolist() == [[False], [False]]
-    assert pad_ignored(truth, torch.device('cpu')).shape == (2, 0, 4)
+    for truth, ignored in (([one, empty], [None, other]), ([empty] * 2, [empty] * 2)):
+        get_targets(torch.tensor(h.PRIORS), Another(), 3, truth, h.image_metas(2), ignored)
+    for priors, bboxes, *_, ignored in seen:
+        assert torch.equal(priors, torch.tensor(h.PRIORS))
+        assert bboxes.dtype == ignored.dtype == torch.float32
+    (_, bboxes, labels, mask, ignored), (_, no_bboxes, no_labels, no_mask, none_ignored) = seen
+    assert bboxes.tolist() == [[[5, 6, 30, 28]], [[0, 0, 0, 0]]]
+    assert labels.tolist() == [[2], [-1]] and mask.tolist() == [[True], [False]]
+    assert ignored.tolist() == [[[0, 0, 0, 0]], COVER[:1]]
+    assert no_bboxes.shape == (2, 1, 4) and none_ignored.shape == (2, 0, 4)
+    assert no_labels.tolist() == [[-1], [-1]] and no_mask.tolist() == [[False], [False]]
