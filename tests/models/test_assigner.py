@@ -5,7 +5,6 @@ import torch
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from mmdet.models.task_modules import AssignResult, MaxIoUAssigner
-from mmdet.registry import TASK_UTILS
 from mmengine.structures import InstanceData
 from torch.nn.utils.rnn import pad_sequence
 from torchvision.models.detection._utils import SSDMatcher
@@ -61,13 +60,11 @@ def crowds(draw):
     return boxes
 
 
-def match(boxes, priors, **options):
+def match(boxes, priors, ignored=(), **options):
     """`gt_inds` of one image as a list."""
-    image = InstanceData(priors=as_boxes(priors)), instances(boxes, range(len(boxes)))
+    truth = instances(boxes, range(len(boxes))), instances(ignored)
+    image = InstanceData(priors=as_boxes(priors)), *truth
     return BatchMaxIoUAssigner(**options).assign(*image).gt_inds.tolist()
-
-
-# --------------------------------------------------------------------------------------- by hand
 
 
 def high(*sides):
@@ -106,9 +103,6 @@ def test_matching_by_hand(case):
 def test_a_negative_threshold_above_the_positive_one_is_refused():
     with pytest.raises(ValueError, match='neg_iou_thr 0.6 exceeds pos_iou_thr 0.5'):
         BatchMaxIoUAssigner(neg_iou_thr=0.6)
-
-
-# ------------------------------------------------------------------------------- the naive loop
 
 
 @examples
@@ -150,9 +144,6 @@ def test_a_batch_is_matched_as_its_images_by_the_naive_loop(
         assert result.labels[b].tolist() == expected
 
 
-# ----------------------------------------------------------------------------- greedy matching
-
-
 def greedy_by_loops(table):
     """g + 1 for the prior of box g, from overlaps (G, P)."""
     pairs = [(v, g, p) for g, row in enumerate(table.tolist()) for p, v in enumerate(row)]
@@ -187,9 +178,6 @@ def test_of_real_priors_every_box_of_a_crowd_gets_its_own_greedily(seed, count, 
     assert all(found == own for found, own in zip(matched, own_gt) if own)
 
 
-# --------------------------------------------------------------------- MMDetection and torchvision
-
-
 def assert_same_result(boxes, priors, assigner, pos=0.5, neg=0.5):
     """Ours and MMDetection's assigner give the same for one image; returns the matches."""
     theirs = MaxIoUAssigner(pos, neg, min_pos_iou=0.0, gt_max_assign_all=False)
@@ -216,35 +204,20 @@ def test_matching_is_mmdetection_s_max_iou_assigner_where_the_rules_agree(
     assert_same_result(boxes, GRID, BatchMaxIoUAssigner(pos, neg, bipartite), pos, neg)
 
 
-@pytest.mark.parametrize(
-    'boxes',
-    [
-        [[11.3, 20.9, 94.1, 77.7], [120.5, 31.1, 288.8, 170.4], [41.9, 152.2, 93.6, 297.3]],
-        [[3.7, 2.1, 297.2, 281.9], [203.4, 100.8, 251.6, 149.3]],
-        [[60.2, 60.9, 140.7, 131.5], [101.8, 80.3, 190.1, 187.6], [7.7, 230.4, 290.9, 299.1]],
-    ],
-)
-def test_on_real_priors_all_agree_where_no_two_boxes_want_one_prior(boxes):
+def test_on_real_priors_all_agree_where_no_two_boxes_want_one_prior():
+    boxes = [[11.3, 20.9, 94.1, 77.7], [120.5, 31.1, 288.8, 170.4], [41.9, 152.2, 93.6, 297.3]]
+    boxes += [[3.7, 2.1, 297.2, 281.9], [203.4, 100.8, 251.6, 149.3], [60.2, 60.9, 140.7, 131.5]]
     priors = torch.cat(model_priors('SSD300 VOC'))
     overlaps = box_iou(as_boxes(boxes), priors)
     assert len(set(overlaps.argmax(1).tolist())) == len(boxes)
     for bipartite in (True, False):
         gt_inds = assert_same_result(boxes, priors, BatchMaxIoUAssigner(bipartite=bipartite))
-        assert gt_inds.count_nonzero() > 3
+        assert gt_inds.count_nonzero() > 10
         assert (SSDMatcher(0.5)(overlaps) + 1).clamp(min=0).tolist() == gt_inds.tolist()
 
 
 @examples
 @given(boxes=boxes_or_not, ignored=boxes_or_not)
-def test_assigning_one_image_is_a_batch_of_one(boxes, ignored):
-    assigner = TASK_UTILS.build(dict(type='BatchMaxIoUAssigner', ignore_iof_thr=0.5))
-    result = assigner.assign(
-        InstanceData(priors=as_boxes(GRID)),
-        instances(boxes, range(len(boxes))),
-        InstanceData(bboxes=as_boxes(ignored)),
-    )
-    expected, overlaps = naive_match(GRID, boxes, ignored=ignored, ignore_iof_thr=0.5)
-    assert result.num_gts == len(boxes)
-    assert result.gt_inds.tolist() == expected
-    assert result.labels.tolist() == [g - 1 if g > 0 else -1 for g in expected]
-    torch.testing.assert_close(result.max_overlaps, torch.tensor(overlaps))
+def test_one_image_is_matched_as_in_a_batch(boxes, ignored):
+    expected, _ = naive_match(GRID, boxes, ignored=ignored, ignore_iof_thr=0.5)
+    assert match(boxes, GRID, ignored, ignore_iof_thr=0.5) == expected

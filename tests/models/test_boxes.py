@@ -78,8 +78,6 @@ def test_a_box_can_be_trained_on_if_it_is_valid_and_touches_the_image(box, valid
     assert valid_gt_mask(box, torch.tensor([[10], [20]])).tolist() == [trainable]
 
 
-# ------------------------------------------------------------------------------------- deltas
-
 CODERS = {
     "SSD's": DeltaXYWHBBoxCoder(target_stds=(0.1, 0.1, 0.2, 0.2)),
     'with means': DeltaXYWHBBoxCoder((0.5, -0.25, 0.1, 3.0), (0.3, 0.1, 0.2, 0.7)),

@@ -89,16 +89,11 @@ def test_the_loss_and_its_gradient_are_those_of_the_naive_loop(
         'a quarter for positives': torch.where(labels < 3, 0.25, 1.0).double(),
     }[weights]
     learns_quality = formula in naive.LEARN_QUALITY
-    expected, num_pos = naive.naive_mining_loss(
-        scores.reshape(-1, *scores.shape[-2:]),
-        labels.reshape(-1, shape[-1]),
-        3,
-        None if weights is None else weights.reshape(-1, shape[-1]),
-        ratio,
-        min_negatives,
-        formula,
-        quality.reshape(-1, shape[-1]).tolist() if learns_quality else None,
-    )
+    rows, row_labels = scores.reshape(-1, *scores.shape[-2:]), labels.reshape(-1, shape[-1])
+    row_weights = None if weights is None else weights.reshape(row_labels.shape)
+    row_quality = quality.reshape(row_labels.shape).tolist() if learns_quality else None
+    options = ratio, min_negatives, formula, row_quality
+    expected, num_pos = naive.naive_mining_loss(rows, row_labels, 3, row_weights, *options)
     loss = HardNegativeMiningLoss(inner, ratio, min_negatives)
     target = (labels, quality) if learns_quality else labels
     *_, hardest = loss.select(scores, target, weights)
@@ -154,8 +149,6 @@ def test_the_inner_loss_says_whether_scores_are_sigmoids():
             HardNegativeMiningLoss(loss=inner, use_sigmoid=said)
 
 
-# ----------------------------------------------------------------------- in heads of MMDetection
-
 ANCHORS = dict(
     type='AnchorGenerator', octave_base_scale=4, scales_per_octave=1, ratios=[0.5, 1.0, 2.0],
     strides=[8],
@@ -167,19 +160,16 @@ GFL = dict(
 )
 
 
+SIGMOID_RETINA = dict(type='RetinaHead', loss_cls=dict(h.mined(**FOCAL), use_sigmoid=True))
+HEADS = [  # configs, the loss of a prior, and the number of scores
+    (dict(type='RetinaHead', loss_cls=h.mined()), naive.cross_entropy, 4),
+    (SIGMOID_RETINA, naive.focal_loss, 3),
+    (dict(type='GFLHead', **GFL), naive.quality_focal_loss, 3),
+]
+
+
 @pytest.mark.filterwarnings('ignore:DeprecationWarning. `num_anchors`')
-@pytest.mark.parametrize(
-    ('config', 'formula', 'num_scores'),
-    [
-        (dict(type='RetinaHead', loss_cls=h.mined()), naive.cross_entropy, 4),
-        (
-            dict(type='RetinaHead', loss_cls=dict(h.mined(**FOCAL), use_sigmoid=True)),
-            naive.focal_loss,
-            3,
-        ),
-        (dict(type='GFLHead', **GFL), naive.quality_focal_loss, 3),
-    ],
-)
+@pytest.mark.parametrize(('config', 'formula', 'num_scores'), HEADS)
 def test_other_heads_can_use_it_with_our_matching(config, formula, num_scores):
     """What a head gives its loss for a level, labels or labels and qualities, is mined as one set.
 
@@ -200,21 +190,14 @@ def test_other_heads_can_use_it_with_our_matching(config, formula, num_scores):
     labels, quality = target if isinstance(target, tuple) else (target, None)
     assert scores.shape == (64 * 2 * head.num_base_priors, num_scores) and (labels < 3).any()
     assert quality is None or (quality[labels < 3] > 0).any()
-    expected, num_pos = naive.naive_mining_loss(
-        scores[None],
-        labels[None],
-        3,
-        (weight[0] if weight else options['weight'])[None],
-        loss=formula,
-        quality=None if quality is None else quality[None].tolist(),
-    )
+    weight = weight[0] if weight else options['weight']
+    quality = None if quality is None else quality[None].tolist()
+    one_set = scores[None], labels[None], 3, weight[None]
+    expected, num_pos = naive.naive_mining_loss(*one_set, loss=formula, quality=quality)
     assert num_pos > 0
     torch.testing.assert_close(losses['loss_cls'][0], expected / options['avg_factor'])
     total = sum(map(sum, losses.values()))
     assert total.isfinite() and sum(losses['loss_bbox']) > 0
-
-
-# -------------------------------------------------------------------------------------- torchvision
 
 
 def torchvision_losses(scores, deltas, boxes, labels, priors, matches):

@@ -48,22 +48,7 @@ def maps(flat, dtype=torch.float32):
     return [level.to(dtype).detach().requires_grad_() for level in h.to_levels(flat)]
 
 
-COORDINATES = (
-    NAN,
-    INF,
-    -INF,
-    0.0,
-    1e-45,
-    1e-38,
-    1e-7,
-    3e38,
-    -3e38,
-    1e30,
-    1e19,
-    -1e10,
-    64.0,
-    300.0,
-)
+COORDINATES = (NAN, INF, -INF, 0.0, 1e-45, 1e-38, 1e-7, 3e38, -3e38, 1e30, 1e19, -1e10, 64.0, 300.0)
 
 
 def any_boxes(count, seed, dtype=torch.float32):

@@ -87,15 +87,10 @@ def test_ssd300_can_have_torchvision_s_priors():
 
 def test_ssdlite320_can_have_torchvision_s_priors():
     sides = [20, 10, 5, 3, 2, 1]
-    ours = priors_of(
-        *((n, n) for n in sides),
-        input_size=320,
-        strides=[320 / n for n in sides],
-        ratios=[[2, 3]] * 6,
-        min_sizes=[64, 112, 160, 208, 256, 304],
-        max_sizes=[112, 160, 208, 256, 304, 320],
-        clip_sides=True,
-    )
+    min_sizes = [64, 112, 160, 208, 256, 304]
+    sizes = dict(input_size=320, min_sizes=min_sizes, max_sizes=[*min_sizes[1:], 320])
+    config = dict(sizes, strides=[320 / n for n in sides], ratios=[[2, 3]] * 6, clip_sides=True)
+    ours = priors_of(*((n, n) for n in sides), **config)
     theirs = DefaultBoxGenerator([[2, 3]] * 6, min_ratio=0.2, max_ratio=0.95)
     theirs = torchvision_boxes(theirs, 320, sides)
     assert len(theirs) == 3234
@@ -122,14 +117,8 @@ def test_clipping_of_corners_or_of_sides_knows_width_from_height():
     cells=st.tuples(st.integers(1, 9), st.integers(1, 9)),
 )
 def test_centres_lie_at_their_offset_in_each_cell_row_by_row(stride, offset, cells):
-    first, second = priors_of(
-        (1, 1),
-        cells,
-        strides=[(4, 4), stride],
-        min_sizes=[8, 8],
-        max_sizes=[8, 8],
-        center_offset=[0.5, offset],
-    )
+    config = dict(strides=[(4, 4), stride], min_sizes=[8, 8], max_sizes=[8, 8])
+    first, second = priors_of((1, 1), cells, **config, center_offset=[0.5, offset])
     torch.testing.assert_close(first[0], torch.tensor([-2.0, -2, 6, 6]))
     expected = [
         [(j + offset) * stride[0], (i + offset) * stride[1]]
@@ -148,13 +137,8 @@ def test_centres_lie_at_their_offset_in_each_cell_row_by_row(stride, offset, cel
     sides=st.tuples(st.integers(64, 1024), st.integers(64, 1024)),
 )
 def test_the_linear_rule_spreads_scales_evenly_over_the_shorter_side(levels, low, high, sides):
-    boxes = priors_of(
-        *[(1, 1)] * levels,
-        dtype=torch.float64,
-        strides=[8] * levels,
-        basesize_ratio_range=(low, high),
-        input_size=sides,
-    )
+    config = dict(strides=[8] * levels, basesize_ratio_range=(low, high), input_size=sides)
+    boxes = priors_of(*[(1, 1)] * levels, dtype=torch.float64, **config)
     found = widths_and_heights(torch.cat(boxes))[:, 0].reshape(levels, 2)
     step = (high - low) / max(levels - 1, 1)
     sizes = [min(sides) * (low + step * k) for k in range(levels + 1)]
@@ -205,13 +189,10 @@ def test_arguments_that_do_not_fit_are_refused(changes, message):
 
 
 def test_a_generator_prints_its_arguments():
-    arguments = dict(ratios=[[2], [3]], min_sizes=[10, 22], max_sizes=[22, 40], clip=True)
-    text = repr(SSDPriorGenerator(strides=[8, 16], input_size=64, **arguments))
-    assert text == (
-        'SSDPriorGenerator(strides=[(8, 8), (16, 16)], ratios=[[2], [3]], min_sizes=[10, 22], '
-        'max_sizes=[22, 40], input_size=(64, 64), center_offset=(0.5, 0.5), clip=True, '
-        'clip_sides=False)'
-    )
+    generator = SSDPriorGenerator([8, 16], [[2], [3]], [10, 22], [22, 40], input_size=64, clip=True)
+    text = 'SSDPriorGenerator(strides=[(8, 8), (16, 16)], ratios=[[2], [3]], min_sizes=[10, 22], '
+    text += 'max_sizes=[22, 40], input_size=(64, 64), center_offset=(0.5, 0.5), clip=True, '
+    assert repr(generator) == text + 'clip_sides=False)'
 
 
 def test_the_wrong_number_of_maps_is_refused():

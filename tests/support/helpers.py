@@ -161,13 +161,8 @@ def random_batch(counts=(3, 0, 6), num_scores=4, seed=0, spread=1.0, **fields):
     generator = torch.Generator().manual_seed(seed)
     scores = 2 * torch.randn(len(counts), 368, num_scores, generator=generator)
     deltas = spread * torch.randn(len(counts), 368, 4, generator=generator)
-    fields = (
-        dict(
-            boxes=[tiny_boxes(count, seed + i) for i, count in enumerate(counts)],
-            labels=[[g % 3 for g in range(count)] for count in counts],
-        )
-        | fields
-    )
+    boxes = [tiny_boxes(count, seed + i) for i, count in enumerate(counts)]
+    fields = dict(boxes=boxes, labels=[[g % 3 for g in range(count)] for count in counts]) | fields
     return Batch(scores.requires_grad_(), deltas.requires_grad_(), **fields)
 
 
