@@ -35,12 +35,6 @@ def nothing_waits():
         torch.cuda.set_sync_debug_mode('default')
 
 
-@pytest.fixture
-def float32_convolutions(monkeypatch):
-    """Without TF32, which has three decimals."""
-    monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', False)
-
-
 def on_gpu(inputs):
     """The inputs of a step on the GPU, in the same memory format."""
     scores, deltas, truth, metas, ignored = inputs
@@ -120,7 +114,8 @@ def test_detections_are_those_of_the_cpu():
         torch.testing.assert_close(one.bboxes.cpu(), other.bboxes, rtol=1e-4, atol=1e-3)
 
 
-def test_a_step_learns_what_it_learns_on_the_cpu(float32_convolutions):
+def test_a_step_learns_what_it_learns_on_the_cpu(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', False)  # It has three decimals.
     expected = tiny.train(tiny.tiny_detector(), OptimWrapper, 4)
     found = tiny.train(tiny.tiny_detector().cuda(), OptimWrapper, 4)
     torch.testing.assert_close([f.cpu() for f in found], expected, rtol=1e-2, atol=1e-3)

@@ -14,8 +14,6 @@ from tests.support import helpers as h
 from tests.support.naive_losses import assert_head_loss, encode, naive_head_loss
 from tests.support.tiny_detector import data, tiny_detector
 
-# ------------------------------------------------------------------- MMDetection's checkpoints fit
-
 SSDLITE = dict(use_depthwise=True, norm_cfg=dict(type='BN', eps=0.001), act_cfg=dict(type='ReLU6'))
 STACKED = dict(stacked_convs=2, feat_channels=16, act_cfg=dict(type='ReLU'))
 
@@ -51,13 +49,11 @@ def test_the_published_models_parameters_have_mmdetection_s_names_and_shapes(nam
     assert 'cls_convs.0.0.weight' in ours
 
 
+SIGMOID = h.mined(type='CrossEntropyLoss', use_sigmoid=True)
+
+
 @pytest.mark.parametrize(
-    ('loss_cls', 'num_scores'),
-    [
-        (None, 6),
-        (dict(type='FocalLoss'), 5),
-        (h.mined(type='CrossEntropyLoss', use_sigmoid=True), 5),
-    ],
+    ('loss_cls', 'num_scores'), [(None, 6), (dict(type='FocalLoss'), 5), (SIGMOID, 5)]
 )
 def test_the_forward_pass_gives_every_prior_its_scores_and_deltas(loss_cls, num_scores):
     """Sigmoids need no score of the background."""
@@ -101,17 +97,12 @@ def test_a_level_that_does_not_cover_the_image_is_refused():
         head.predict_by_feat(*outputs, metas)
 
 
-# ---------------------------------------------------------------------------------- the loss
-
-ONE_MATCH = [[], [[20.5, 21.0, 24.0, 23.0]]]
+ONE_MATCH = dict(boxes=[[], [[20.5, 21.0, 24.0, 23.0]]], labels=[[], [1]])
+IGNORED = [[[2.0, 2, 62, 30], [5, 5, 5, 9]], [[0.0, 0, 64, 64]]]
 LOSS_CASES = {
     'an empty one among others': dict(counts=(3, 0, 6)),
-    'an empty one first, and one matched prior': dict(
-        counts=(0, 1), boxes=ONE_MATCH, labels=[[], [1]]
-    ),
-    'ignored boxes': dict(
-        counts=(2, 0), ignored=[[[2.0, 2, 62, 30], [5, 5, 5, 9]], [[0.0, 0, 64, 64]]]
-    ),
+    'an empty one first, and one matched prior': dict(ONE_MATCH, counts=(0, 1)),
+    'ignored boxes': dict(counts=(2, 0), ignored=IGNORED),
 }
 
 
@@ -125,7 +116,7 @@ def test_the_loss_is_the_naive_loop_over_images(case):
     assert_head_loss(found, expected, batch, rtol=2e-5, atol=2e-6)
     if 'ignored' in case:
         assert found['loss_cls'] < naive_head_loss(batch)['loss_cls']
-    if case.get('boxes') is ONE_MATCH:
+    if case.get('boxes') is ONE_MATCH['boxes']:
         assert sum(g > 0 for g in h.naive_match(h.PRIORS, batch.boxes[1])[0]) == 1
 
 
@@ -178,9 +169,6 @@ def test_a_head_that_has_detected_in_inference_mode_can_be_trained():
         predict(batch.scores, batch.deltas, head=head)
     batch.head_loss(head)['loss_bbox'].backward()
     assert batch.deltas.grad.abs().sum() > 0
-
-
-# ---------------------------------------------------------------------------------- detections
 
 
 def outputs(batch_size, seed=0, num_scores=4):

@@ -66,9 +66,6 @@ def any_boxes(count, seed, dtype=torch.float32):
     return torch.where((torch.arange(count) % 3 > 0)[:, None], in_order, boxes).to(dtype)
 
 
-# ------------------------------------------------------------------------------------ matching
-
-
 def assign(*args, **options):
     return TASK_UTILS.build(dict(type='BatchMaxIoUAssigner', **options)).assign_batch(*args)
 
@@ -111,8 +108,6 @@ def test_boxes_of_any_precision_match_as_the_same_numbers_in_float32(dtype, seed
     assert torch.equal(found.gt_inds, expected.gt_inds)
     assert torch.equal(found.labels, expected.labels)
 
-
-# --------------------------------------------------------------------------- loss and gradient
 
 PAPER = 'as in the paper'
 DELTA_HEADS = {name: options for name, options in STEP_HEADS.items() if 'pixels' not in name} | {
@@ -237,8 +232,6 @@ def test_mining_sums_scores_of_few_digits_with_many(dtype, reduction):
     (gradient,) = torch.autograd.grad(found, scores)
     assert gradient.isfinite().all()
 
-
-# ---------------------------------------------------------------------------------- detections
 
 SPECIAL = (NAN, INF, -INF, 1e4, -1e4, 3e38, -3e38)
 

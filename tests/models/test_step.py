@@ -1,29 +1,12 @@
 """A tiny detector learns its images, and what makes its step faster changes nothing of that."""
 
-import numpy as np
 import pytest
 import torch
-from mmdet.evaluation import eval_map
 from mmengine.optim import OptimWrapper
 from mmengine.runner import autocast
 
 from ssd_plugin.engine.amp import CPUAmpOptimWrapper
 from tests.support import tiny_detector as tiny
-
-
-@torch.no_grad()
-def mean_ap(model):
-    """MMDetection's mAP on the three images."""
-    detections, annotations = [], []
-    for sample, boxes, labels in zip(
-        model.test_step(tiny.data(model)), tiny.BOXES, tiny.labels_of(model)
-    ):
-        found = sample.pred_instances
-        rows = torch.cat([found.bboxes, found.scores[:, None]], 1).float()
-        detections.append([rows[found.labels == c].numpy() for c in range(3)])
-        truth = dict(bboxes=np.float32(boxes).reshape(-1, 4), labels=np.int64(labels))
-        annotations.append(truth)
-    return eval_map(detections, annotations, logger='silent')[0]
 
 
 @pytest.mark.parametrize(
@@ -37,10 +20,8 @@ def test_a_detector_learns_to_find_what_it_is_shown(num_classes, wrapper):
     losses = tiny.train(model, wrapper, 80)
     assert losses[-1] < 0.1 * losses[0]
     tiny.assert_finds_its_boxes(model)
-    if num_classes == 3:
-        assert mean_ap(model) == pytest.approx(1, abs=0.01)
-        with autocast(enabled=True):  # as MMEngine's loops do with fp16=True
-            assert mean_ap(tiny.channels_last(model)) == pytest.approx(1, abs=0.01)
+    with torch.no_grad(), autocast(enabled=True):  # as MMEngine's loops do with fp16=True
+        tiny.assert_finds_its_boxes(tiny.channels_last(model))
 
 
 def test_channels_last_changes_the_layout_of_maps_and_not_their_values():

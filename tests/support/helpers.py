@@ -75,18 +75,24 @@ TINY_TEST_CFG = dict(
 TINY_CHANNELS = (8, 12, 8)
 
 
-def tiny_head(num_classes=3, **changes):
-    """An initialised `SSDMultiBoxHead` over the tiny priors."""
-    config = dict(
+def tiny_head_config(num_classes=3):
+    """A `SSDMultiBoxHead` over the tiny priors, without what it is trained and tested by."""
+    return dict(
         type='SSDMultiBoxHead',
         num_classes=num_classes,
         in_channels=TINY_CHANNELS,
         anchor_generator=prior_config(TINY),
-        train_cfg=dict(assigner=dict(type='BatchMaxIoUAssigner')),
-        test_cfg=TINY_TEST_CFG,
     )
+
+
+# What a detector gives its head.
+TINY_CFG = dict(train_cfg=dict(assigner=dict(type='BatchMaxIoUAssigner')), test_cfg=TINY_TEST_CFG)
+
+
+def tiny_head(num_classes=3, **changes):
+    """An initialised `SSDMultiBoxHead` over the tiny priors."""
     torch.manual_seed(0)
-    head = MODELS.build(dict(config, **changes))
+    head = MODELS.build(tiny_head_config(num_classes) | TINY_CFG | changes)
     head.init_weights()
     return head
 

@@ -75,14 +75,8 @@ def tiny_detector(num_classes=3):
         type='SingleStageDetector',
         data_preprocessor=dict(type='SSDDataPreprocessor', mean=[127.5] * 3, std=[64.0] * 3),
         backbone=dict(type='ThreeMaps'),
-        bbox_head=dict(
-            type='SSDMultiBoxHead',
-            num_classes=num_classes,
-            in_channels=h.TINY_CHANNELS,
-            anchor_generator=h.prior_config(h.TINY),
-        ),
-        train_cfg=dict(assigner=dict(type='BatchMaxIoUAssigner')),
-        test_cfg=h.TINY_TEST_CFG,
+        bbox_head=h.tiny_head_config(num_classes),
+        **h.TINY_CFG,
     )
     model = MODELS.build(config)
     model.init_weights()
