@@ -44,16 +44,12 @@ BALANCED = naive.mmdetection_loss('BalancedL1Loss')
 BOXES_ONLY = naive.IOU_FORMULAS | {
     name: naive.mmdetection_loss(name) for name in ('EIoULoss', 'SIoULoss', 'BoundedIoULoss')
 }
+SMOOTH_L1 = naive.PAPER_REGRESSION, naive.pixel_loss(naive.smooth_l1)
+BALANCED_L1 = naive.delta_loss(lambda d: BALANCED([d], [0.0])), naive.box_loss(BALANCED)
 NAIVE_REGRESSION = {  # of deltas, and of boxes
-    "dict(type='SmoothL1Loss', beta=1.0)": (
-        naive.PAPER_REGRESSION,
-        naive.pixel_loss(naive.smooth_l1),
-    ),
+    "dict(type='SmoothL1Loss', beta=1.0)": SMOOTH_L1,
     "dict(type='L1Loss')": (naive.delta_loss(abs), naive.pixel_loss(abs)),
-    "dict(type='BalancedL1Loss')": (
-        naive.delta_loss(lambda d: BALANCED([d], [0.0])),
-        naive.box_loss(BALANCED),
-    ),
+    "dict(type='BalancedL1Loss')": BALANCED_L1,
 } | {f"dict(type='{name}')": (None, naive.box_loss(loss)) for name, loss in BOXES_ONLY.items()}
 
 

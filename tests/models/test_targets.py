@@ -4,6 +4,7 @@ import pytest
 import torch
 from mmdet.registry import TASK_UTILS
 from mmdet.structures.bbox import HorizontalBoxes
+from torch.testing import assert_close
 
 from ssd_plugin.models.targets import get_targets
 from tests.support import helpers as h
@@ -16,11 +17,6 @@ def targets(truth, ignored=None, metas=None, **options):
     assigner = TASK_UTILS.build(dict(type='BatchMaxIoUAssigner', **options))
     metas = h.image_metas(len(truth)) if metas is None else metas
     return get_targets(torch.tensor(h.PRIORS), assigner, 3, truth, metas, ignored)
-
-
-def assert_same(found, expected):
-    for one, other in zip(found, expected, strict=True):
-        assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize('iof', [-1, 0.5])
@@ -60,7 +56,7 @@ def test_boxes_that_cannot_be_trained_on_leave_the_targets_as_they_are_without_t
     assert expected.avg_factor > 1
     images = [(GOOD + bad, [0, 1, 2]), (bad, []), (GOOD[:1] + bad, [2])]
     found = targets([h.instances(b, own + [0] * (len(b) - len(own))) for b, own in images])
-    assert_same(found, expected)
+    assert_close(found, expected, rtol=0, atol=0)
     # In front of a good box, they only change its number.
     found = targets([h.instances(bad + GOOD, [1] * len(bad) + [0, 1, 2])])
     for name in ('labels', 'weights', 'bboxes', 'matched'):
@@ -80,7 +76,7 @@ def test_boxes_may_be_mmdetection_s_box_type():
     expected = targets([truth], [ignored], ignore_iof_thr=0.5)
     assert not expected.weights.all()
     truth.bboxes, ignored.bboxes = HorizontalBoxes(truth.bboxes), HorizontalBoxes(ignored.bboxes)
-    assert_same(targets([truth], [ignored], ignore_iof_thr=0.5), expected)
+    assert_close(targets([truth], [ignored], ignore_iof_thr=0.5), expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize('ignored', [None, [None, None], [h.instances([]), None]])
@@ -88,7 +84,7 @@ def test_images_may_come_without_ignored_boxes(ignored):
     """MMDetection gives None for an image whose sample has none."""
     truth = [h.instances(GOOD, [0, 1, 2]), h.instances(GOOD, [2, 2, 2])]
     expected = targets(truth, [h.instances([])] * 2, ignore_iof_thr=0.5)
-    assert_same(targets(truth, ignored, ignore_iof_thr=0.5), expected)
+    assert_close(targets(truth, ignored, ignore_iof_thr=0.5), expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.float64])
