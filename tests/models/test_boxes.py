@@ -114,4 +114,4 @@ def test_encoding_decoding_and_its_gradient_are_the_coder_s(coder, seed, count, 
     found, expected = (
         torch.autograd.grad((boxes * weights).sum(), deltas)[0] for boxes in (found, expected)
     )
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-3, equal_nan=True)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5, equal_nan=True)

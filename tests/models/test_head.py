@@ -193,16 +193,12 @@ def assert_detections(result, expected, scale=(1.0, 1.0)):
     torch.testing.assert_close(result.bboxes, boxes / torch.tensor(scale * 2), rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize(
-    ('num_scores', 'dtype', 'loss_cls'),
-    [
-        (2, torch.float32, None),
-        (4, torch.float32, None),
-        (4, torch.bfloat16, None),
-        (3, torch.float32, dict(type='FocalLoss')),
-        (3, torch.float32, h.mined(type='QualityFocalLoss')),
-    ],
-)
+SOFTMAX_CASES = [(2, torch.float32, None), (4, torch.float32, None), (4, torch.bfloat16, None)]
+SIGMOID_LOSSES = dict(type='FocalLoss'), h.mined(type='QualityFocalLoss')
+DETECTION_CASES = SOFTMAX_CASES + [(3, torch.float32, loss) for loss in SIGMOID_LOSSES]
+
+
+@pytest.mark.parametrize(('num_scores', 'dtype', 'loss_cls'), DETECTION_CASES)
 @pytest.mark.parametrize(('sharpness', 'background'), [(0.3, 0), (1, 0), (1, 5)])
 def test_detections_are_those_of_the_naive_loop_over_classes(
     num_scores, dtype, loss_cls, sharpness, background
@@ -217,9 +213,8 @@ def test_detections_are_those_of_the_naive_loop_over_classes(
     scores, deltas = scores.to(dtype), deltas.to(dtype)
     head = h.tiny_head(3 if loss_cls else num_scores - 1, loss_cls=loss_cls)
     for image, result in enumerate(predict(scores, deltas, head=head)):
-        expected = h.naive_predict(
-            scores[image].float(), deltas[image].float(), sigmoid=bool(loss_cls)
-        )
+        outputs_of_image = scores[image].float(), deltas[image].float()
+        expected = h.naive_predict(*outputs_of_image, sigmoid=bool(loss_cls))
         assert 20 < len(expected) <= 200
         assert_detections(result, expected)
 

@@ -109,9 +109,8 @@ def test_the_loss_and_its_gradient_are_those_of_the_naive_loop(
 def test_without_quality_that_of_every_positive_is_one():
     scores, labels = batch(1, (2, 12), 3)
     loss = HardNegativeMiningLoss(loss=dict(type='QualityFocalLoss'))
-    torch.testing.assert_close(
-        loss(scores, labels), loss(scores, (labels, torch.ones(2, 12).double()))
-    )
+    ones = labels, torch.ones(2, 12).double()
+    torch.testing.assert_close(loss(scores, labels), loss(scores, ones))
 
 
 @pytest.mark.parametrize('shape', [(2, 20), (20,)])
@@ -121,9 +120,8 @@ def test_a_reduction_may_be_overridden_and_loss_weights_multiply(shape):
     plain, each = loss(scores, labels), loss(scores, labels, reduction_override='none')
     assert each.shape == labels.shape
     kept = (torch.autograd.grad(each.sum(), scores, retain_graph=True)[0] != 0).any(-1)
-    every = torch.nn.functional.cross_entropy(
-        scores.flatten(0, -2), labels.flatten(), reduction='none'
-    )
+    rows = scores.flatten(0, -2), labels.flatten()
+    every = torch.nn.functional.cross_entropy(*rows, reduction='none')
     torch.testing.assert_close(each, torch.where(kept, every.reshape(shape), 0))
     total = loss(scores, labels, reduction_override='sum')
     torch.testing.assert_close(total, each.sum())

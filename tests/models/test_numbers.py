@@ -203,10 +203,8 @@ def test_the_loss_is_the_formula_s_in_float64(dtype, seed, counts, scale):
         assert value.item() == pytest.approx(formula.item(), rel=1e-5, abs=1e-6)
     expected = torch.autograd.grad(sum(expected), exact)
     assert all(gradient.dtype == dtype for gradient in gradients)
-    of_scores, of_deltas = (
-        h.to_flat([level.double() for level in levels], 4)
-        for levels in (gradients[:3], gradients[3:])
-    )
+    gradients = [level.double() for level in gradients]
+    of_scores, of_deltas = h.to_flat(gradients[:3], 4), h.to_flat(gradients[3:], 4)
     close = dict(rtol=1e-5 + torch.finfo(dtype).eps, atol=1e-6)
     torch.testing.assert_close(of_deltas, expected[1], **close)
     differ = ~torch.isclose(of_scores, expected[0], **close).all(2)  # (B, P)
