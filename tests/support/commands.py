@@ -31,10 +31,10 @@ def run(*args, cwd, path=(), fails=False, timeout=200):
 
 
 def clean_environment(**changes):
-    """This process's environment, but for what a launcher sets in it, with changes."""
+    """This process's environment, but for a launcher's variables; it finds this checkout."""
     launchers = 'RANK', 'LOCAL_RANK', 'WORLD_SIZE'
     kept = {name: value for name, value in os.environ.items() if name not in launchers}
-    return kept | dict(OMP_NUM_THREADS='1') | changes
+    return kept | dict(OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT)) | changes
 
 
 def run_warm(tool, *args, cwd, fails=False, timeout=200):
