@@ -42,7 +42,7 @@ def main() -> None:
         sys.exit(str(error))
     common.require_checkpoint(args.checkpoint)
     common.require_data(cfg, ('test',))
-
+    common.set_up(cfg)
     from mmcv import imwrite
 
     paths = choose_images(cfg, args.num)

@@ -17,6 +17,7 @@ from mmengine.config import Config
 
 from ssd_plugin.datasets.shapes import CLASSES, write_voc_shapes
 from tests.support.commands import ROOT
+from tests.support.commands import run as run_cold
 from tests.support.helpers import instances
 
 CONFIG = 'demo_shapes.py'  # in the test's directory: the demo's, with few detections an image
@@ -74,6 +75,13 @@ def test_images_and_summary(demo, monkeypatch, capsys):
         assert drawn.shape == plain.shape
         changed = (abs(drawn.astype(int) - plain) > 8).any(axis=2).mean()
         assert 0.001 < changed < 0.9  # boxes and labels, on the same image
+
+
+def test_it_runs_in_a_process_that_has_imported_nothing(demo, tmp_path):
+    """As `make demo` runs it: with mmcv-lite, MMDetection can be imported after the plugin only."""
+    said = run_cold(ROOT / 'tools/demo_report.py', CONFIG, '--num', 1, cwd=tmp_path)
+    assert '0.125 at IoU 0.5' in said
+    assert (demo / 'detections/detections.png').is_file()
 
 
 def test_no_detection_leaves_the_image_as_it_is(demo, monkeypatch):

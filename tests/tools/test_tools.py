@@ -33,6 +33,16 @@ auto_scale_lr = dict(enable=False, base_batch_size=4)
 )
 
 
+@pytest.mark.parametrize('tool', sorted((ROOT / 'tools').glob('[a-z]*.py')), ids=lambda p: p.stem)
+def test_a_command_that_imports_mmdetection_imports_the_plugin_before(tool):
+    """Tests run most commands in a process that has imported both, where the order is no matter."""
+    lines = tool.read_text().splitlines()
+    needs = [i for i, line in enumerate(lines) if re.match(r' *(from|import) (mmdet|mmcv)\b', line)]
+    plugin = re.compile(r'set_up\(|prepare\(|import ssd_plugin|from ssd_plugin')
+    imports = [i for i, line in enumerate(lines) if plugin.search(line)]
+    assert not needs or min(imports) < min(needs)
+
+
 def mean_ap(output):
     return re.findall(r'pascal_voc/mAP: (\d\.\d+)', output)[-1]
 
