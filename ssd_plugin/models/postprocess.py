@@ -12,6 +12,10 @@ from torchvision.ops import batched_nms
 
 from ssd_plugin.models.boxes import BoxCoder
 
+# Candidates of an image that are looked at first for each detection that may come of it, and by how
+# much the number grows where they do not suffice.
+SHORTLIST, GROWTH = 2, 16
+
 
 def detect(
     scores: Tensor,
@@ -29,6 +33,10 @@ def detect(
     3. Suppress boxes that overlap a better one of their class by more than the NMS threshold.
     4. Keep the ``max_per_img`` highest of each image, sorted by score.
 
+    Only a better box can suppress a box. So once ``max_per_img`` of an image's best candidates are
+    left after step 3, the other candidates change nothing: the steps begin with a short list, which
+    saves most of the time while scores are still spread, and start again where it was too short.
+
     Priors with a NaN among their scores, and boxes that are not finite, give no detection.
 
     Args:
@@ -44,19 +52,25 @@ def detect(
     Returns:
         For each image ``bboxes`` (n, 4) xyxy in pixels, ``scores`` (n,) and ``labels`` (n,).
     """
-    batch, _, num_classes = scores.shape
-    found = filter_scores(scores, test_cfg.get('score_thr', 0), test_cfg.get('nms_pre', -1))
-    bboxes = coder.decode(priors[found.prior], deltas[found.image, found.prior])  # (N, 4)
-    if borders is not None:
-        bboxes = bboxes.clamp(min=0).minimum(borders[found.image])
-    finite = bboxes.isfinite().all(1)
-    found, bboxes = found.select(finite), bboxes[finite]
-    limit = -1
-    if with_nms:
-        keep, score = suppress(bboxes, found, num_classes, test_cfg['nms'])
-        found, bboxes = found.select(keep)._replace(score=score), bboxes[keep]
-        limit = test_cfg.get('max_per_img', -1)
-    return best_of_each_image(found, bboxes, batch, limit)
+    batch, most, num_classes = scores.shape
+    limit = test_cfg.get('max_per_img', -1) if with_nms else -1
+    if limit >= 0 and is_plain_nms(test_cfg['nms']):
+        most = SHORTLIST * max(limit, 1)
+    score_thr, nms_pre = test_cfg.get('score_thr', 0), test_cfg.get('nms_pre', -1)
+    while True:
+        found, complete = filter_scores(scores, score_thr, nms_pre, most)
+        bboxes = coder.decode(priors[found.prior], deltas[found.image, found.prior])  # (N, 4)
+        if borders is not None:
+            bboxes = bboxes.clamp(min=0).minimum(borders[found.image])
+        finite = bboxes.isfinite().all(1)
+        found, bboxes = found.select(finite), bboxes[finite]
+        if with_nms:
+            keep, score = suppress(bboxes, found, num_classes, test_cfg['nms'])
+            found, bboxes = found.select(keep)._replace(score=score), bboxes[keep]
+        results = best_of_each_image(found, bboxes, batch, limit)
+        if all(done or len(one) == limit for done, one in zip(complete, results, strict=True)):
+            return results
+        most *= GROWTH
 
 
 class Candidates(NamedTuple):
@@ -72,29 +86,42 @@ class Candidates(NamedTuple):
         return Candidates(*(values[index] for values in self))
 
 
-def filter_scores(scores: Tensor, score_thr: float, nms_pre: int) -> Candidates:
-    """Keep the scores above a threshold, and of each image and class the highest.
+def filter_scores(
+    scores: Tensor, score_thr: float, nms_pre: int, most: int
+) -> tuple[Candidates, list[bool]]:
+    """Keep the best scores of each image that are above a threshold.
 
     Of a prior with a NaN, none is kept. Among equal scores, the first priors count as the highest.
 
     Args:
         scores: (B, P, C).
         score_thr: Scores must be greater.
-        nms_pre: How many of a class are kept; a negative number keeps all.
+        nms_pre: How many of a class are kept, the highest; a negative number keeps all.
+        most: How many priors of an image are looked at, those with the best scores. Of the others
+            no score is better than the worst that is kept.
+
+    Returns:
+        The pairs, and for each image whether no other prior has a score above the threshold.
     """
-    # Few priors have a score above the threshold. A NaN is the maximum of its prior, above none.
-    image, prior = (scores.amax(-1) > score_thr).nonzero(as_tuple=True)  # (n,)
-    row, label = (scores[image, prior] > score_thr).nonzero(as_tuple=True)  # (N,)
+    best = scores.amax(-1)  # (B, P), NaN if a score of the prior is NaN
+    best = best.where(best > score_thr, -torch.inf)
+    last = best.new_full((len(best), 1), -torch.inf)
+    if most < best.size(1):
+        last = best.topk(most).values[:, -1:]  # (B, 1)
+    complete = last.isneginf().flatten().tolist()
+    image, prior = (best.isfinite() & (best >= last)).nonzero(as_tuple=True)  # (n,)
+    values = scores[image, prior]  # (n, C)
+    row, label = ((values > score_thr) & (values >= last[image])).nonzero(as_tuple=True)  # (N,)
     image, prior = image[row], prior[row]
     found = Candidates(image, prior, label, scores[image, prior, label])
     group = image * scores.size(2) + label
     if nms_pre < 0 or len(group) == 0 or group.bincount().max() <= nms_pre:
-        return found
+        return found, complete
     by_score = found.score.argsort(descending=True, stable=True)
     by_group, order = group[by_score].sort(stable=True)
     # The position of each pair within its group, which the sorted groups begin at.
     rank = torch.arange(len(group), device=group.device) - torch.searchsorted(by_group, by_group)
-    return found.select(by_score[order[rank < nms_pre]].sort().values)
+    return found.select(by_score[order[rank < nms_pre]].sort().values), complete
 
 
 def suppress(
