@@ -196,11 +196,7 @@ def match_greedily(overlaps: Tensor) -> Tensor:
 def match_by_argmax(overlaps: Tensor) -> Tensor:
     """Each box takes its best prior; of several boxes with the same one, the last has it.
 
-    Args:
-        overlaps: IoU (B, G, P).
-
-    Returns:
-        (B, P) int64: g + 1 for the prior that box g gets, 0 elsewhere.
+    Argument and result are those of :func:`match_greedily`.
     """
     best_overlap, best_prior = overlaps.max(dim=2)  # (B, G)
     number = torch.arange(1, overlaps.size(1) + 1, device=overlaps.device)

@@ -19,28 +19,18 @@ MAX_LOG_RATIO = float(abs(np.log(16 / 1000)))
 
 
 def is_valid_box(bboxes: Tensor) -> Tensor:
-    """Whether boxes are finite and have sides from a millionth to a million pixels.
-
-    Args:
-        bboxes: (..., 4) xyxy in pixels.
-
-    Returns:
-        (...) bool.
-    """
+    """Whether boxes (..., 4) xyxy in pixels are finite, with sides from 1e-6 to 1e6 pixels."""
     size = bboxes[..., 2:] - bboxes[..., :2]
     # The difference of two infinities is NaN, and every comparison with NaN is False.
     return ((size >= SMALLEST_SIDE) & (size <= LARGEST_SIDE)).all(-1)
 
 
 def valid_gt_mask(bboxes: Tensor, img_shape: Sequence[int | Tensor]) -> Tensor:
-    """Which ground-truth boxes can be trained on: those that are valid and touch the image.
+    """Which ground-truth boxes can be trained on, (...) bool: they are valid and touch the image.
 
     Args:
         bboxes: (..., 4) xyxy in pixels.
         img_shape: (h, w) in pixels: two numbers, or two tensors that broadcast against (...).
-
-    Returns:
-        (...) bool.
     """
     height, width = img_shape
     left, top, right, bottom = bboxes.unbind(-1)
@@ -49,7 +39,7 @@ def valid_gt_mask(bboxes: Tensor, img_shape: Sequence[int | Tensor]) -> Tensor:
 
 
 def pairwise_iou(bboxes: Tensor, priors: Tensor) -> Tensor:
-    """Intersection over union of each box with each prior.
+    """Intersection over union of each box with each prior, (B, G, P); 0 for boxes without area.
 
     Computed coordinate by coordinate and in place: these tensors are the largest ones of the
     matching, and allocating new memory for each operation takes longer than the arithmetic.
@@ -57,9 +47,6 @@ def pairwise_iou(bboxes: Tensor, priors: Tensor) -> Tensor:
     Args:
         bboxes: (B, G, 4) xyxy.
         priors: (P, 4) xyxy.
-
-    Returns:
-        (B, G, P); 0 for boxes without area.
     """
     intersection = _intersection(bboxes, priors)
     areas = _area(bboxes).unsqueeze(-1) + _area(priors)

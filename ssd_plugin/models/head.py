@@ -141,14 +141,11 @@ class SSDMultiBoxHead(BaseDenseHead):
         batch_img_metas: list[dict],
         batch_gt_instances_ignore: OptInstanceList = None,
     ) -> dict[str, Tensor]:
-        """The loss of a batch (paper, section 2.2, formulas 1 to 3).
+        """Scalars ``loss_cls`` and ``loss_bbox`` of a batch (paper, section 2.2, formulas 1 to 3).
 
         Args:
             cls_scores: From :meth:`forward`; also ``bbox_preds``.
             batch_gt_instances: See :func:`~ssd_plugin.models.targets.get_targets`; also the others.
-
-        Returns:
-            Scalars ``loss_cls`` and ``loss_bbox``.
         """
         priors = self.get_priors(cls_scores, batch_img_metas)  # (P, 4)
         ground_truth = batch_gt_instances, batch_img_metas, batch_gt_instances_ignore

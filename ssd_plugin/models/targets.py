@@ -45,7 +45,7 @@ def get_targets(
     batch_img_metas: Sequence[dict],
     batch_gt_instances_ignore: Sequence[InstanceData | None] | None = None,
 ) -> Targets:
-    """Match the priors of a batch, and look up what the matched ones are to learn.
+    """Match the priors of a batch, and look up what each is to learn, on the priors' device.
 
     ``avg_factor`` is the N of the paper's formula 1, averaged over ranks, since gradients are
     averaged over ranks as well. It is at least one prior on one rank, so that a batch without
@@ -59,9 +59,6 @@ def get_targets(
             the host or on the priors' device.
         batch_img_metas: For each image ``img_shape``, the (h, w) in pixels.
         batch_gt_instances_ignore: For each image ``bboxes`` (n, 4) of its ignored boxes, or None.
-
-    Returns:
-        The targets, on the priors' device.
     """
     ground_truth = pad_ground_truth(batch_gt_instances, batch_img_metas)
     gt_bboxes, gt_labels, gt_mask = (send(tensor, priors.device) for tensor in ground_truth)
