@@ -140,8 +140,8 @@ def write_checkpoints(words, made):
         path.parent.mkdir(parents=True, exist_ok=True)
         if word in GIVEN:
             torch.save(GIVEN[word](), path)
-        elif config:
-            torch.save(untrained(config, classes), path)
+        else:
+            torch.save(untrained(config or f'configs/{path.parent.name}.py', classes), path)
             made[word] = config, classes
 
 
