@@ -203,9 +203,11 @@ class SSDMultiBoxHead(BaseDenseHead):
         scores = self.probabilities(scores)
         results = detect(scores, deltas, priors, self.coder, cfg, borders, with_nms)
         if rescale:
-            for result, meta in zip(results, batch_img_metas, strict=True):
-                width, height = meta['scale_factor']
-                result.bboxes /= result.bboxes.new_tensor([width, height] * 2)
+            # One copy to the device for the whole batch.
+            scales = torch.tensor([tuple(m['scale_factor']) * 2 for m in batch_img_metas])
+            scales = send(scales.to(deltas.dtype), deltas.device)  # (B, 4)
+            for result, scale in zip(results, scales, strict=True):
+                result.bboxes /= scale
         return results
 
     def probabilities(self, scores: Tensor) -> Tensor:

@@ -168,10 +168,9 @@ def best_of_each_image(
     by_score = found.score.argsort(descending=True, stable=True)
     order = by_score[found.image[by_score].argsort(stable=True)]
     counts = found.image.bincount(minlength=batch).tolist()
-    results = []
-    for index in order.split(counts):
-        index = index[: limit if limit >= 0 else None]
-        results.append(
-            InstanceData(bboxes=bboxes[index], scores=found.score[index], labels=found.label[index])
-        )
-    return results
+    fields = bboxes[order], found.score[order], found.label[order]
+    last = limit if limit >= 0 else None
+    return [
+        InstanceData(bboxes=boxes[:last], scores=scores[:last], labels=labels[:last])
+        for boxes, scores, labels in zip(*(values.split(counts) for values in fields), strict=True)
+    ]
