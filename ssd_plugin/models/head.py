@@ -207,7 +207,7 @@ class SSDMultiBoxHead(BaseDenseHead):
             scales = torch.tensor([tuple(m['scale_factor']) * 2 for m in batch_img_metas])
             scales = send(scales.to(deltas.dtype), deltas.device)  # (B, 4)
             for result, scale in zip(results, scales, strict=True):
-                result.bboxes /= scale
+                result.bboxes = result.bboxes / scale
         return results
 
     def probabilities(self, scores: Tensor) -> Tensor:

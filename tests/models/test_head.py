@@ -219,15 +219,16 @@ def test_detections_are_those_of_the_naive_loop_over_classes(
         assert_detections(result, expected)
 
 
+@pytest.mark.parametrize('rescale', [False, True])
 @pytest.mark.parametrize('loss_cls', [h.mined(), dict(type='FocalLoss')])
-def test_detection_leaves_the_maps_as_they_are_and_has_gradients_where_they_have(loss_cls):
+def test_detection_leaves_the_maps_as_they_are_and_has_gradients_where_they_have(loss_cls, rescale):
     head = h.tiny_head(loss_cls=loss_cls)
     batch = h.random_batch((0, 0), head.cls_out_channels, seed=4)
     maps = [h.to_levels(flat.detach()) for flat in batch[:2]]
     before = [level.clone() for part in maps for level in part]
-    plain = head.predict_by_feat(*maps, batch_img_metas=h.image_metas(2))
+    plain = head.predict_by_feat(*maps, batch_img_metas=h.image_metas(2), rescale=rescale)
     assert all(map(torch.equal, before, [level for part in maps for level in part]))
-    differentiable = predict(batch.scores, batch.deltas, head=head)
+    differentiable = predict(batch.scores, batch.deltas, head=head, rescale=rescale)
     for one, other in zip(plain, differentiable, strict=True):
         assert len(one) > 0
         for name in ('bboxes', 'scores', 'labels'):
