@@ -140,9 +140,14 @@ def write_checkpoints(words, made):
         path.parent.mkdir(parents=True, exist_ok=True)
         if word in GIVEN:
             torch.save(GIVEN[word](), path)
-        else:
-            torch.save(untrained(config or f'configs/{path.parent.name}.py', classes), path)
+        elif config or trained_by(path).is_file():
+            torch.save(untrained(config or trained_by(path), classes), path)
             made[word] = config, classes
+
+
+def trained_by(path):
+    """The config that training writes a checkpoint of this path by, if nothing else is said."""
+    return Path('configs', f'{path.parent.name}.py')
 
 
 def untrained(config, classes=None):
