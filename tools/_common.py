@@ -22,6 +22,14 @@ if importlib.util.find_spec('ssd_plugin') is None:  # a clone that has not been 
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 
+# Environment variables in which launchers tell a process its rank and how many processes there are.
+VARIABLES = dict(
+    pytorch=('RANK', 'WORLD_SIZE'),
+    slurm=('SLURM_PROCID', 'SLURM_NTASKS'),
+    mpi=('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE'),
+)
+
+
 def add_config(parser: argparse.ArgumentParser) -> None:
     """Add the config and the option that replaces settings of it."""
     parser.add_argument('config', help='config file')
@@ -189,6 +197,14 @@ def set_up(cfg: Config) -> None:
 
     import_modules_from_strings(**cfg.get('custom_imports', ConfigDict(imports=[])))
     join_cpu_processes(cfg)
+
+
+def place_among_processes(launcher: str) -> tuple[int, int]:
+    """Rank of this process and number of processes, before they are joined."""
+    if launcher == 'none':
+        return 0, 1
+    rank, processes = VARIABLES[launcher]
+    return int(os.environ.get(rank, 0)), int(os.environ.get(processes, 1))
 
 
 def console() -> Console:

@@ -4,36 +4,30 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import re
 import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from _common import merge_options, read_config, renamed
+from _common import merge_options, place_among_processes, read_config, renamed
 from mmengine.config import Config
 from rich.console import Console
 
 from ssd_plugin.datasets.config import leaf_datasets
 from ssd_plugin.datasets.faults import require_no_faults, write_faults
-from ssd_plugin.datasets.own_data.config import (
-    describe_schedule,
-    fit_batch,
-    fit_data,
-    scale_learning_rate,
-)
+from ssd_plugin.datasets.own_data.config import fit_data
 from ssd_plugin.datasets.own_data.recognise import recognise
 from ssd_plugin.datasets.own_data.records import write_text
 from ssd_plugin.datasets.own_data.summary import DataSet, make_table
+from ssd_plugin.engine.schedule import (
+    describe_iterations,
+    fit_batch,
+    fit_schedule,
+    scale_learning_rate,
+)
 from ssd_plugin.errors import DataRootError
 
-# Environment variables in which launchers tell a process its rank and how many processes there are.
-VARIABLES = dict(
-    pytorch=('RANK', 'WORLD_SIZE'),
-    slurm=('SLURM_PROCID', 'SLURM_NTASKS'),
-    mpi=('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE'),
-)
 RATE_OPTIONS = ('optim_wrapper.optimizer.lr', 'auto_scale_lr.enable')
 
 
@@ -43,7 +37,7 @@ def fit_for_training(cfg: Config, args: argparse.Namespace) -> Config:
     1. Recognise the folder's format, and read all that training and evaluation will.
     2. Write into ``data`` in the work directory which images are in which part, and what is wrong
        with them.
-    3. Set data sets, classes and evaluators, then once more what the user sets by
+    3. Set the schedule, data sets, classes and evaluators, then once more what the user sets by
        ``--cfg-options``, then the batch and the learning rate for it.
 
     Returns:
@@ -59,18 +53,23 @@ def fit_for_training(cfg: Config, args: argparse.Namespace) -> Config:
     leaf = leaf_datasets(cfg.train_dataloader.dataset)[0]
     classes = choose_classes(data, args.classes, leaf.get('metainfo', {}).get('classes'))
     num_images = count_trained_on(data, classes, leaf.get('filter_cfg') or {})
+    own, options = read_config(args.config), args.cfg_options or {}
+    if 'train_cfg.max_iters' in options and not args.epochs:
+        schedule = describe_iterations(cfg, num_images, processes)
+    else:
+        cfg.train_cfg = own.train_cfg  # without options, which are merged once more below
+        epochs = options.get('train_cfg.max_epochs', args.epochs)
+        schedule = fit_schedule(cfg, num_images, processes, epochs)
     fit(cfg, args, data, classes, folder)
     if not cfg.get('randomness', {}).get('seed'):
         cfg.merge_from_dict({'randomness.seed': 0})  # so that the config repeats the run
-    options = args.cfg_options or {}
     given = any(option.startswith(RATE_OPTIONS) for option in options)
-    own_batch = read_config(args.config).train_dataloader.batch_size
     name = name_for(cfg, source.root)
     lines = [
         f'Parts: {source.parts.origin}.',
         fit_batch(cfg, num_images, processes),
-        scale_learning_rate(cfg, own_batch, processes, given),
-        describe_schedule(cfg, num_images, processes),
+        scale_learning_rate(cfg, own.train_dataloader.batch_size, processes, given),
+        schedule,
         f'To repeat this run: python tools/train.py {Path(cfg.work_dir, name)}',
     ]
     if rank == 0:
@@ -98,14 +97,6 @@ def fit_for_testing(cfg: Config, args: argparse.Namespace, data: DataSet) -> Non
     fit(cfg, args, data, classes, folder)
     if rank == 0:
         report(data, classes, folder, [f'Parts: {data.source.parts.origin}.'])
-
-
-def place_among_processes(launcher: str) -> tuple[int, int]:
-    """Rank of this process and number of processes, before they are joined."""
-    if launcher == 'none':
-        return 0, 1
-    rank, processes = VARIABLES[launcher]
-    return int(os.environ.get(rank, 0)), int(os.environ.get(processes, 1))
 
 
 def choose_classes(

@@ -19,6 +19,13 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train a detector.')
     common.add_config(parser)
     common.add_run_options(parser)
+    parser.add_argument(
+        '--epochs',
+        type=common.positive,
+        metavar='N',
+        help='train for N passes over the data; by default as the config says, with --data-root '
+        'by the size of the data',
+    )
     parser.add_argument('--amp', action='store_true', help='mixed precision, bfloat16 if possible')
     parser.add_argument(
         '--auto-scale-lr',
@@ -46,6 +53,8 @@ def main() -> None:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             sys.exit(f'--auto-scale-lr needs auto_scale_lr.base_batch_size in {args.config}')
         cfg.auto_scale_lr.enable = True
+    if args.epochs and 'train_cfg.max_iters' in (args.cfg_options or {}):
+        sys.exit('--epochs N and train_cfg.max_iters exclude each other')
     common.require_checkpoint(cfg.get('load_from'))
     with common.one_line_errors(args):
         runner = prepare(cfg, args)
@@ -66,11 +75,33 @@ def prepare(cfg: Config, args: argparse.Namespace) -> Runner:
     from ssd_plugin.engine.amp import enable_amp
     from ssd_plugin.engine.launch import build_runner
 
+    if not args.data_root:
+        set_schedule(cfg, args)
     if args.strict:
         require_sound_data(cfg, ('train', 'val'))
     if args.amp:
         enable_amp(cfg)
     return build_runner(cfg)
+
+
+def set_schedule(cfg: Config, args: argparse.Namespace) -> None:
+    """Train for the epochs that the user wants, and say what the batch means for the rest."""
+    from mmdet.registry import DATASETS
+    from mmengine.registry import init_default_scope
+
+    from ssd_plugin.engine.schedule import describe_scaled_batch, fit_schedule
+
+    rank, processes = common.place_among_processes(args.launcher)
+    lines = []
+    if args.epochs:
+        init_default_scope(cfg.get('default_scope', 'mmdet'))
+        num_images = len(DATASETS.build(cfg.train_dataloader.dataset))
+        lines.append(fit_schedule(cfg, num_images, processes, args.epochs))
+        common.merge_options(cfg, args)
+    if args.auto_scale_lr:
+        lines.append(describe_scaled_batch(cfg, processes))
+    if rank == 0 and lines:
+        print(*lines, sep='\n', flush=True)
 
 
 def resume(cfg: Config, checkpoint: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,8 +14,6 @@ from ssd_plugin.errors import DataRootError
 COCO_DATASETS = ('CheckedCocoDataset', 'CocoDataset')
 VOC_METRICS = ('VOCDetMetric', 'VOCMetric')
 KEPT = ('pipeline', 'filter_cfg', 'test_mode', 'indices')  # of a data set's settings
-VOC_PASSES = 232  # over VOC's 16,551 images, in its 120,000 iterations of 32 images
-MIN_ITERATIONS = 1000  # of a shorter schedule that is proposed
 
 
 def fit_data(
@@ -93,68 +90,3 @@ def fit_evaluator(evaluator: dict | list | None, source: Source, file: Path) -> 
             return dict(source.evaluator, ann_file=str(file))
         metrics = [dict(m, ann_file=str(file)) if m.get('ann_file') else m for m in metrics]
     return metrics if isinstance(evaluator, list) else metrics[0]
-
-
-def fit_batch(cfg: Config, num_images: int, processes: int) -> str | None:
-    """Limit batches to the size of the data set; a sentence about it if that changes them."""
-    loader = cfg.train_dataloader
-    own = math.ceil(num_images / processes)  # images of a process in an epoch
-    if loader.batch_size > own:
-        loader.batch_size = own
-        return f'Batch: {own} images a process, since there are no more.'
-    last = own % loader.batch_size
-    if last == 1 and loader.get('sampler', {}).get('type') == 'DefaultSampler':
-        # Batch normalisation has no variance over one image's map of 1 x 1.
-        loader.setdefault('drop_last', True)
-        if loader.drop_last:
-            return "Batch: an epoch's last, of one image, is left out."
-    return None
-
-
-def scale_learning_rate(cfg: Config, base: int, processes: int, given: bool) -> str:
-    """Have MMEngine scale the learning rate with the batch, and say what it becomes.
-
-    ``base`` is the batch that it is for if the config has no ``auto_scale_lr``; ``given`` says
-    whether the user has set the learning rate, or its scaling.
-    """
-    rate, batch = cfg.optim_wrapper.optimizer.lr, cfg.train_dataloader.batch_size * processes
-    if given:
-        return f'Learning rate: {rate:g}, as --cfg-options have it; batches are of {batch}.'
-    base = cfg.get('auto_scale_lr', {}).get('base_batch_size', base)
-    cfg.auto_scale_lr = dict(enable=True, base_batch_size=base)
-    if batch == base:
-        return f'Learning rate: {rate:g}, as the config has it for batches of {base}.'
-    return (
-        f'Learning rate: {rate * batch / base:g} for batches of {batch}; '
-        f'the config has {rate:g} for batches of {base}.'
-    )
-
-
-def describe_schedule(cfg: Config, num_images: int, processes: int) -> str:
-    """How long the config trains, and how to shorten it if that is much longer than sensible."""
-    loader = cfg.train_dataloader
-    if 'max_epochs' in cfg.train_cfg:
-        epochs = cfg.train_cfg.max_epochs
-        steps = math.ceil(num_images / processes) / loader.batch_size
-        steps = math.floor(steps) if loader.get('drop_last') else math.ceil(steps)
-        plural = 's' if epochs > 1 else ''
-        return f'Schedule: {epochs} epoch{plural} of {steps} iterations, as the config has it.'
-    batch = loader.batch_size * processes
-    iterations = cfg.train_cfg.max_iters
-    passes = iterations * batch / num_images
-    text = (
-        f'Schedule: {iterations} iterations of {batch} images, as the config has it: '
-        f'{passes:.0f} passes over {num_images} images.'
-    )
-    fewer = max(MIN_ITERATIONS, math.ceil(VOC_PASSES * num_images / batch))
-    if iterations < 2 * fewer:
-        return text
-    options = [f'train_cfg.max_iters={fewer}']
-    for i, scheduler in enumerate(cfg.get('param_scheduler') or []):
-        if 'milestones' in scheduler:
-            milestones = [round(step * fewer / iterations) for step in scheduler.milestones]
-            options.append(f'param_scheduler.{i}.milestones={str(milestones).replace(" ", "")}')
-    return (
-        f"{text} VOC's own schedule makes {VOC_PASSES} over VOC; for fewer: "
-        f'--cfg-options {" ".join(options)}'
-    )

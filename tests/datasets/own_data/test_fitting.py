@@ -30,7 +30,9 @@ ALL_CONFIGS = sorted(CONFIGS.glob('*.py'))
 def arguments(config, root, work_dir, **changes):
     config = config if isinstance(config, Path) else CONFIGS / f'{config}.py'
     args = dict(config=str(config), data_root=str(root), work_dir=str(work_dir), classes=None)
-    return SimpleNamespace(**args | dict(cfg_options=None, launcher='none', strict=False) | changes)
+    return SimpleNamespace(
+        **args | dict(cfg_options=None, launcher='none', strict=False, epochs=None) | changes
+    )
 
 
 def fit(config, root, work_dir, **changes):
@@ -202,9 +204,9 @@ FEWER = {'train_cfg.max_iters': 1000, 'param_scheduler.1.milestones': [667, 833]
     ('ssd300_voc', 6, {},
      ['Batch: 6 images a process, since there are no more.',
       'Learning rate: 0.0001875 for batches of 6',
-      '120000 iterations of 6 images, as the config has it: 120000 passes over 6',
-      '--cfg-options train_cfg.max_iters=1000 param_scheduler.1.milestones=[667,833]\n']),
+      'Schedule: 232 epochs of 1 iterations, chosen for 6 images; --epochs N changes it.\n']),
     ('ssd300_voc', 6, FEWER, ['1000 passes over 6 images.\n']),
+    ('ssd300_voc', 6, {'train_cfg.max_epochs': 30}, ['Schedule: 30 epochs of 1 iterations']),
     ('demo_shapes', 9, {}, ["an epoch's last, of one image, is left out",
                             'Schedule: 26 epochs of 1 iterations']),
 ])  # fmt: skip
@@ -216,8 +218,9 @@ def test_batch_learning_rate_and_schedule_suit_the_folder(
     assert all(sentence in output for sentence in expected), output
     if number == 6:
         assert cfg.train_dataloader.batch_size == 6
-        assert cfg.train_cfg.max_iters == options.get('train_cfg.max_iters', 120000)
-        assert (cfg.param_scheduler[1].milestones == [667, 833]) is (options is FEWER)
+        milestones = {1000: [667, 833], 30: [20, 25], 232: [155, 193]}
+        length = cfg.train_cfg.get('max_epochs', cfg.train_cfg.get('max_iters'))
+        assert cfg.param_scheduler[1].milestones == milestones[length]
     assert cfg.train_dataloader.get('drop_last', False) is (number == 9)
     scaled = '--cfg-options have it' not in output
     assert cfg.get('auto_scale_lr', {}).get('enable', False) is scaled
