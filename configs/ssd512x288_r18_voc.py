@@ -32,7 +32,8 @@ model = dict(
             _delete_=True,
             type='SSDPriorGenerator',
             input_size=input_size,
-            strides=[8, 16, 32, 64, 128],
+            # 288 pixels are 3 cells high on the last map: as (w, h), so that none lies below.
+            strides=[8, 16, 32, 64, (128, 96)],
             ratios=[[2], [2, 3], [2, 3], [2, 3], [2]],
             basesize_ratio_range=(0.1, 0.9),  # 28.8, 86.4, 144, 201.6, 259.2 and 316.8 pixels
         ),

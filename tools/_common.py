@@ -41,6 +41,12 @@ def add_config(parser: argparse.ArgumentParser) -> None:
         help='replace settings of the config: optim_wrapper.optimizer.lr=0.01, key="[a,b]", '
         'key="[(a,b),(c,d)]"; quote lists, and leave no white space in them',
     )
+    parser.add_argument(
+        '--size',
+        type=input_size,
+        metavar='W[xH]',
+        help='another network input, in pixels: 512, 640x384; pipelines and priors follow',
+    )
     parser.set_defaults(work_dir=None, launcher='none', data_root=None)
 
 
@@ -79,6 +85,15 @@ def class_names(text: str) -> list[str]:
     if not all(names) or len(set(names)) < len(names):
         raise argparse.ArgumentTypeError(f'{text!r} is no list of different names')
     return names
+
+
+def input_size(text: str) -> tuple[int, int]:
+    """The type of an argument that is a side in pixels, or W x H."""
+    width, cross, height = text.lower().partition('x')
+    try:
+        return positive(width), positive(height if cross else width)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f'{text!r} is no size: write 512 or 640x384') from None
 
 
 def positive(text: str) -> int:
@@ -131,6 +146,7 @@ def prepare(
     require_checkpoint(checkpoint)
     require_data(cfg, splits)
     set_up(cfg)
+    fit_input(cfg, args)
     return cfg
 
 
@@ -192,10 +208,9 @@ def require_data(cfg: Config, splits: Iterable[str]) -> None:
 
 def set_up(cfg: Config) -> None:
     """Import the plugin and what the config asks for, and join the processes; takes seconds."""
-    import ssd_plugin  # noqa: F401 - first: makes MMDetection importable without compiled ops
+    import_plugin(cfg)
     from ssd_plugin.engine.launch import join_cpu_processes
 
-    import_modules_from_strings(**cfg.get('custom_imports', ConfigDict(imports=[])))
     join_cpu_processes(cfg)
 
 
@@ -205,6 +220,24 @@ def place_among_processes(launcher: str) -> tuple[int, int]:
         return 0, 1
     rank, processes = VARIABLES[launcher]
     return int(os.environ.get(rank, 0)), int(os.environ.get(processes, 1))
+
+
+def import_plugin(cfg: Config) -> None:
+    """Import the plugin and what the config asks for; takes seconds."""
+    import ssd_plugin  # noqa: F401 - first: makes MMDetection importable without compiled ops
+
+    import_modules_from_strings(**cfg.get('custom_imports', ConfigDict(imports=[])))
+
+
+def fit_input(cfg: Config, args: argparse.Namespace) -> None:
+    """Give the config the network input of ``--size``, and check that its priors fit its input."""
+    import_plugin(cfg)
+    from ssd_plugin.analysis.input_size import check_input, resize_config
+
+    if args.size:
+        resize_config(cfg, args.size)
+        merge_options(cfg, args)
+    check_input(cfg)
 
 
 def console() -> Console:

@@ -56,6 +56,7 @@ def prepare(cfg: Config, args: argparse.Namespace) -> Runner:
     else:
         common.require_data(cfg, ('test',))
         common.set_up(cfg)
+    common.fit_input(cfg, args)
     from mmdet.evaluation import DumpDetResults
 
     from ssd_plugin.datasets.check import require_sound_data

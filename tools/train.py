@@ -67,9 +67,11 @@ def prepare(cfg: Config, args: argparse.Namespace) -> Runner:
     if args.data_root:
         from _own_data import fit_for_training
 
+        common.fit_input(cfg, args)
         cfg = fit_for_training(cfg, args)
     else:
         common.require_data(cfg, ('train', 'val'))
+        common.fit_input(cfg, args)
     common.set_up(cfg)
     from ssd_plugin.datasets.check import require_sound_data
     from ssd_plugin.engine.amp import enable_amp

@@ -5,6 +5,8 @@ Nothing is computed: the detector is on PyTorch's meta device, where tensors hav
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from contextlib import suppress
 from typing import NamedTuple
 
 import torch
@@ -18,6 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from ssd_plugin.datasets.config import input_size
 from ssd_plugin.errors import ConfigError
 from ssd_plugin.models.priors import SSDPriorGenerator
+
+LARGEST = 4096  # pixels; a side at which every level has cells
 
 
 class PriorGrid(NamedTuple):
@@ -42,7 +46,7 @@ def prior_grid(cfg: Config) -> PriorGrid:
     generator = getattr(getattr(model, 'bbox_head', None), 'prior_generator', None)
     if not isinstance(generator, SSDPriorGenerator):
         raise ConfigError('its priors are not those of an SSDPriorGenerator')
-    return PriorGrid(generator, featmap_sizes(model, size), size)
+    return PriorGrid(generator, existing_maps(model, size), size)
 
 
 class Complexity(NamedTuple):
@@ -77,3 +81,48 @@ def featmap_sizes(model: BaseDetector, input_size: tuple[int, int]) -> list[tupl
     """The (h, w) of each level, by a forward pass of one image on the meta device."""
     image = torch.empty(1, 3, *input_size[::-1], device='meta')
     return [tuple(scores.shape[-2:]) for scores in model(image, mode='tensor')[0]]
+
+
+def existing_maps(model: BaseDetector, input_size: tuple[int, int]) -> list[tuple[int, int]]:
+    """:func:`featmap_sizes` of an input (w, h) that is large enough for all levels.
+
+    Raises:
+        ConfigError: If it is too small; the message names the level and the least side.
+    """
+    try:
+        maps = featmap_sizes(model, input_size)
+        level = next((k for k, cells in enumerate(maps) if not all(cells)), None)
+        if level is None:
+            return maps
+    except RuntimeError:  # PyTorch's, of a convolution without output
+        if not _has_all_levels(model, (LARGEST, LARGEST)):
+            raise
+        level = _levels_before_error(model, input_size)
+    width, height = input_size
+    sides = range(1, LARGEST)
+    least = sides[bisect_left(sides, True, key=lambda n: _has_all_levels(model, (n, n)))]
+    raise ConfigError(
+        f'the feature map of level {level} vanishes at {width} x {height} pixels: each side needs '
+        f'at least {least}'
+    )
+
+
+def _has_all_levels(model: BaseDetector, input_size: tuple[int, int]) -> bool:
+    """Whether each level has a cell at an input size (w, h)."""
+    try:
+        return all(map(all, featmap_sizes(model, input_size)))
+    except RuntimeError:
+        return False
+
+
+def _levels_before_error(model: BaseDetector, input_size: tuple[int, int]) -> int:
+    """How many levels there are when the forward pass fails: the backbone's and the neck's own."""
+    levels: list = []
+    hooks = [model.backbone.register_forward_hook(lambda *done: levels.extend(done[2]))]
+    for layer in getattr(getattr(model, 'neck', None), 'extra_layers', ()):
+        hooks.append(layer.register_forward_hook(lambda *done: levels.append(done[2])))
+    with suppress(RuntimeError):
+        featmap_sizes(model, input_size)
+    for hook in hooks:
+        hook.remove()
+    return len(levels)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import torch
@@ -116,11 +116,15 @@ class SSDMultiBoxHead(BaseDenseHead):
             modules.append(nn.Conv2d(last, outputs, kernel, padding=kernel // 2))
             return nn.Sequential(*modules)
 
-        levels = list(zip(in_channels, self.prior_generator.num_base_priors, strict=True))
+        per_cell = self.prior_generator.num_base_priors
+        if len(in_channels) != len(per_cell):
+            counts = f'in_channels has {len(in_channels)}, anchor_generator {len(per_cell)}'
+            raise ValueError(f'SSDMultiBoxHead: the numbers of levels differ: {counts}')
+        levels = list(zip(in_channels, per_cell))
         self.cls_convs = nn.ModuleList(make_branch(c, n * self.cls_out_channels) for c, n in levels)
         self.reg_convs = nn.ModuleList(make_branch(c, n * 4) for c, n in levels)
 
-    def forward(self, feats: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    def forward(self, feats: Iterable[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Scores and deltas of each level.
 
         Args:
@@ -129,9 +133,12 @@ class SSDMultiBoxHead(BaseDenseHead):
         Returns:
             Scores (B, A_k * K, H_k, W_k) and deltas (B, A_k * 4, H_k, W_k), for each level.
         """
-        cls_scores = [conv(feat) for conv, feat in zip(self.cls_convs, feats, strict=True)]
-        bbox_preds = [conv(feat) for conv, feat in zip(self.reg_convs, feats, strict=True)]
-        return cls_scores, bbox_preds
+        feats, num = list(feats), len(self.cls_convs)
+        if len(feats) != num:
+            counts = f'{len(feats)} feature maps, {num} in_channels, {num} in anchor_generator'
+            raise ValueError(f'SSDMultiBoxHead: the numbers of levels differ: {counts}')
+        cls_scores = [conv(feat) for conv, feat in zip(self.cls_convs, feats)]
+        return cls_scores, [conv(feat) for conv, feat in zip(self.reg_convs, feats)]
 
     def loss_by_feat(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import sqrt
+from typing import Any
 
 import torch
 from mmdet.models.task_modules.prior_generators import AnchorGenerator
@@ -45,8 +46,8 @@ class SSDPriorGenerator(AnchorGenerator):
             torchvision and ssd.pytorch do.
 
     Raises:
-        ValueError: If the lists differ in length, not exactly one way of giving sizes is used, or
-            a number is not positive.
+        ValueError: If the lists differ in length, not exactly one way of giving sizes is used, a
+            number is not positive, or a share of the input is given in percent.
     """
 
     use_box_type = False
@@ -72,6 +73,9 @@ class SSDPriorGenerator(AnchorGenerator):
                 'SSDPriorGenerator takes either min_sizes and max_sizes, or basesize_ratio_range'
             )
         if basesize_ratio_range is not None:
+            if max(basesize_ratio_range) > 2:
+                shares = tuple(percent / 100 for percent in basesize_ratio_range)
+                raise ValueError(f'SSDPriorGenerator: write basesize_ratio_range={shares}, shares')
             min_sizes, max_sizes = linear_sizes(
                 basesize_ratio_range, len(strides), min(self.input_size)
             )
@@ -116,18 +120,12 @@ class SSDPriorGenerator(AnchorGenerator):
     ) -> list[Tensor]:
         """Priors of all levels.
 
-        Args:
-            featmap_sizes: (h, w) of each level's feature map.
-            dtype: Type of the priors.
-            device: Where they are made.
+        ``featmap_sizes`` are the (h, w) of each level's feature map.
 
         Returns:
             A tensor (h_k * w_k * A_k, 4) of xyxy in pixels for each level, cell by cell in row
             order, as a convolution's output ``permute(0, 2, 3, 1)`` has them. Kept for the next
             call of the same shape: do not change them in place.
-
-        Raises:
-            ValueError: If there is not one map a level.
         """
         if len(featmap_sizes) != self.num_levels:
             raise ValueError(
@@ -157,6 +155,10 @@ class SSDPriorGenerator(AnchorGenerator):
             )
         return priors
 
+    def sparse_priors(self, prior_idxs: Tensor, *level: Any, **options: Any) -> Tensor:
+        """The priors (n, 4) numbered ``prior_idxs`` (n,) of :meth:`single_level_grid_priors`."""
+        return self.single_level_grid_priors(*level, **options)[prior_idxs]
+
     def __repr__(self) -> str:
         names = ['strides', 'ratios', 'min_sizes', 'max_sizes', 'input_size']
         names += ['center_offset', 'clip', 'clip_sides']
@@ -169,14 +171,8 @@ def linear_sizes(
     """Sizes of all levels: s_k = s_min + (s_max - s_min) / (m - 1) * (k - 1) (paper, formula 4).
 
     A level's max size is the next level's min size, and the last level's lies one step further.
-
-    Args:
-        ratio_range: (s_min, s_max), as shares of ``side``.
-        num_levels: Number of levels, m.
-        side: Side of the network input in pixels.
-
-    Returns:
-        The min sizes and the max sizes, in pixels, one of each a level.
+    ``ratio_range`` is (s_min, s_max), shares of ``side``. Returns min sizes and max sizes in the
+    unit of ``side``, one of each a level.
     """
     s_min, s_max = ratio_range
     step = (s_max - s_min) / max(num_levels - 1, 1)
@@ -189,22 +185,17 @@ def check_cover(
     strides: Sequence[tuple[float, float]],
     input_shape: tuple[int, int],
 ) -> None:
-    """Make sure that the cells of each level cover the network input, and no more than that.
-
-    Args:
-        featmap_sizes: (h, w) of each level's feature map.
-        strides: (w, h) of each level in pixels.
-        input_shape: (h, w) of the network input in pixels.
-
-    Raises:
-        ValueError: If a level's cells, taken together, miss the input's side by a cell or more.
-    """
+    """Raise a ValueError unless the cells (h, w) of each level cover the input (h, w)."""
     for level, (cells, stride) in enumerate(zip(featmap_sizes, strides)):
         for direction, n, step, side in zip(('high', 'wide'), cells, stride[::-1], input_shape):
-            if abs(n * step - side) >= step:
+            if not covers(n, step, side):
                 raise ValueError(
                     f'the priors do not fit the feature maps: level {level} is {n} cells '
                     f'{direction}, {n * step:g} pixels at its stride of {step:g}, but the network '
-                    f'input is {side} pixels {direction}; set anchor_generator.strides[{level}] '
-                    f'to {side / n:.4g} or so, or choose another feature map'
+                    f'input is {side} pixels; see docs/configs.md, "Another input size"'
                 )
+
+
+def covers(cells: int, stride: float, side: float) -> bool:
+    """Whether cells in a row miss the input's side by less than a cell, and are centred in it."""
+    return abs(cells * stride - side) < min(stride, side)

@@ -91,10 +91,24 @@ def test_a_level_that_does_not_cover_the_image_is_refused():
     head, metas = h.tiny_head(), h.image_metas(1)
     metas[0]['batch_input_shape'] = (64, 128)  # as if the image were twice as wide as the maps
     outputs = head(h.tiny_features(1))
-    with pytest.raises(ValueError, match=r'level 0 is 8 cells wide, 64 pixels .* 128 pixels wide'):
+    with pytest.raises(ValueError, match=r'level 0 is 8 cells wide, 64 pixels .* 128 pixels'):
         head.loss_by_feat(*outputs, [h.instances([[4, 4, 30, 30]])], metas)
-    with pytest.raises(ValueError, match=r'anchor_generator\.strides\[0\] to 16'):
+    with pytest.raises(ValueError, match='Another input size'):
         head.predict_by_feat(*outputs, metas)
+
+
+def test_maps_may_come_from_any_iterable():
+    head, feats = h.tiny_head().eval(), h.tiny_features(2)
+    for found, expected in zip(head(iter(feats)), head(feats), strict=True):
+        for one, other in zip(found, expected, strict=True):
+            assert torch.equal(one, other)
+
+
+def test_numbers_of_levels_that_differ_are_told():
+    with pytest.raises(ValueError, match='in_channels has 2, anchor_generator 3'):
+        h.tiny_head(in_channels=h.TINY_CHANNELS[:2])
+    with pytest.raises(ValueError, match='2 feature maps, 3 in_channels, 3 in anchor_generator'):
+        h.tiny_head()(h.tiny_features(1)[:2])
 
 
 ONE_MATCH = dict(boxes=[[], [[20.5, 21.0, 24.0, 23.0]]], labels=[[], [1]])

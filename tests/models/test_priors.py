@@ -179,6 +179,7 @@ LINEAR = dict(min_sizes=None, max_sizes=None)
         (dict(ratios=[[2], [-3]]), 'ratios must be positive'),
         (dict(strides=[8, 0]), 'strides must be positive'),
         (dict(LINEAR, basesize_ratio_range=(0.9, 0.2)), 'max_sizes must be positive'),
+        (dict(LINEAR, basesize_ratio_range=(15, 90)), r'basesize_ratio_range=\(0.15, 0.9\)'),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(changes, message):
@@ -202,13 +203,27 @@ def test_the_wrong_number_of_maps_is_refused():
 
 
 @pytest.mark.parametrize(
-    ('maps', 'message'),
+    ('maps', 'input_shape', 'message'),
     [
-        ([(18, 32), (8, 16)], r'level 1 is 8 cells high, 256 pixels .* 288 .*\.strides\[1\] to 36'),
-        ([(18, 32), (9, 17)], r'level 1 is 17 cells wide, 544 pixels .* input is 512 pixels wide'),
-        ([(36, 64), (9, 16)], r'level 0 is 36 cells high, 576 pixels .*\.strides\[0\] to 8 '),
+        ([(18, 32), (8, 16)], (288, 512), 'level 1 is 8 cells high, 256 pixels .* 288 pixels'),
+        ([(18, 32), (9, 17)], (288, 512), 'level 1 is 17 cells wide, 544 pixels .* 512 pixels'),
+        ([(36, 64), (9, 16)], (288, 512), 'level 0 is 36 cells high, 576 pixels'),
+        ([(1, 1), (1, 1)], (16, 15), 'level 1 is 1 cells high, 32 pixels'),  # centred on the edge
     ],
 )
-def test_maps_that_the_strides_do_not_fit_are_refused(maps, message):
+def test_maps_that_the_strides_do_not_fit_are_refused(maps, input_shape, message):
     with pytest.raises(ValueError, match=message):
-        check_cover(maps, [(16, 16), (32, 32)], (288, 512))
+        check_cover(maps, [(16, 16), (32, 32)], input_shape)
+
+
+def test_a_single_cell_is_centred_inside_of_the_input():
+    check_cover([(1, 1)], [(32, 32)], (17, 60))
+
+
+@pytest.mark.parametrize('clip', [dict(), dict(clip=True), dict(clip_sides=True)])
+def test_a_few_of_a_level_s_priors_are_those_of_all(clip):
+    generator = TASK_UTILS.build(prior_config(TINY, **clip))
+    chosen = torch.tensor([0, 5, 7, 95, 41])
+    expected = generator.grid_priors([(8, 8), (4, 4), (2, 2)], device='cpu')[1][chosen]
+    found = generator.sparse_priors(chosen, (4, 4), 1, torch.float32, 'cpu')
+    torch.testing.assert_close(found, expected)
