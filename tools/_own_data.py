@@ -7,6 +7,7 @@ import io
 import re
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 
@@ -16,10 +17,10 @@ from rich.console import Console
 
 from ssd_plugin.datasets.config import leaf_datasets
 from ssd_plugin.datasets.faults import require_no_faults, write_faults
-from ssd_plugin.datasets.own_data.config import fit_data
+from ssd_plugin.datasets.own_data.config import fit_data, mine_in_empty_images
 from ssd_plugin.datasets.own_data.recognise import recognise
 from ssd_plugin.datasets.own_data.records import write_text
-from ssd_plugin.datasets.own_data.summary import DataSet, make_table
+from ssd_plugin.datasets.own_data.summary import DataSet, make_table, notes_on_classes
 from ssd_plugin.engine.schedule import (
     describe_iterations,
     fit_batch,
@@ -37,7 +38,7 @@ def fit_for_training(cfg: Config, args: argparse.Namespace) -> Config:
     1. Recognise the folder's format, and read all that training and evaluation will.
     2. Write into ``data`` in the work directory which images are in which part, and what is wrong
        with them.
-    3. Set the schedule, data sets, classes and evaluators, then once more what the user sets by
+    3. Set data sets, classes, evaluators and the schedule, then once more what the user sets by
        ``--cfg-options``, then the batch and the learning rate for it.
 
     Returns:
@@ -52,7 +53,8 @@ def fit_for_training(cfg: Config, args: argparse.Namespace) -> Config:
     data = DataSet(source, source.parts.names, show_progress=rank == 0)
     leaf = leaf_datasets(cfg.train_dataloader.dataset)[0]
     classes = choose_classes(data, args.classes, leaf.get('metainfo', {}).get('classes'))
-    num_images = count_trained_on(data, classes, leaf.get('filter_cfg') or {})
+    fit(cfg, args, data, classes, folder)
+    num_images, about_empty = count_trained_on(cfg, data, classes)
     own, options = read_config(args.config), args.cfg_options or {}
     if 'train_cfg.max_iters' in options and not args.epochs:
         schedule = describe_iterations(cfg, num_images, processes)
@@ -60,13 +62,14 @@ def fit_for_training(cfg: Config, args: argparse.Namespace) -> Config:
         cfg.train_cfg = own.train_cfg  # without options, which are merged once more below
         epochs = options.get('train_cfg.max_epochs', args.epochs)
         schedule = fit_schedule(cfg, num_images, processes, epochs)
-    fit(cfg, args, data, classes, folder)
+    merge_options(cfg, args)
     if not cfg.get('randomness', {}).get('seed'):
         cfg.merge_from_dict({'randomness.seed': 0})  # so that the config repeats the run
     given = any(option.startswith(RATE_OPTIONS) for option in options)
     name = name_for(cfg, source.root)
     lines = [
         f'Parts: {source.parts.origin}.',
+        about_empty,
         fit_batch(cfg, num_images, processes),
         scale_learning_rate(cfg, own.train_dataloader.batch_size, processes, given),
         schedule,
@@ -109,20 +112,25 @@ def choose_classes(
         raise DataRootError(f'{root}: there are images, but no objects')
     unknown = [name for name in wanted or () if name not in found]
     if unknown:
-        raise DataRootError(f'{root} has no {", ".join(unknown)}; it has {", ".join(found)}')
+        close = get_close_matches(unknown[0], found, n=1, cutoff=0.5)
+        hint = f'. Did you mean {close[0]}?' if close else ''
+        raise DataRootError(f'{root} has no {", ".join(unknown)}; it has {", ".join(found)}{hint}')
     if configured and not wanted and set(configured) == set(found):
         return list(configured)
     return list(wanted or found)
 
 
-def count_trained_on(data: DataSet, classes: Sequence[str], filter_cfg: dict) -> int:
-    """How many images training will see: the config may leave out those without boxes."""
-    wanted = set(classes)
-    images = data.images['train']
-    with_objects = [i for i in images if any(box.name in wanted for box in i.boxes)]
-    if not with_objects:
+def count_trained_on(cfg: Config, data: DataSet, classes: Sequence[str]) -> tuple[int, str | None]:
+    """How many images training will see, and a sentence about those without objects."""
+    images, empty = data.images['train'], data.count_empty(classes)['train']
+    if empty == len(images):
         raise DataRootError(f'{data.source.root}: no {" or ".join(classes)} to train on')
-    return len(with_objects if filter_cfg.get('filter_empty_gt') else images)
+    leaf = leaf_datasets(cfg.train_dataloader.dataset)[0]
+    if not empty or (leaf.get('filter_cfg') or {}).get('filter_empty_gt'):
+        return len(images) - empty, 'Images without objects are not trained on.' if empty else None
+    negatives = mine_in_empty_images(cfg)
+    how = '' if negatives is None else f', with min_negatives={negatives} (docs/losses.md)'
+    return len(images), f'Images without objects are trained on, as background{how}.'
 
 
 def fit(
@@ -132,7 +140,8 @@ def fit(
     if args.strict:
         root, faults = data.source.root, [fault for _, fault in data.all_faults(classes)]
         require_no_faults([fault._replace(path=str(root / fault.path)) for fault in faults])
-    fit_data(cfg, data.source, classes, data.write(classes, folder))
+    source, files = data.source, data.write(classes, folder)
+    fit_data(cfg, source.root, classes, files, source.benchmark)
     merge_options(cfg, args)
 
 
@@ -152,10 +161,7 @@ def report(data: DataSet, classes: Sequence[str], folder: Path, lines: Sequence)
     if found:
         write_faults(fault_file, found)
         lines.insert(0, f'Faults: each is listed in {fault_file}.')
-    untrained = [name for name in classes if not data.count_boxes().get('train', {name: 1})[name]]
-    if untrained:
-        lines.insert(0, f'Nothing to train on: {", ".join(untrained)}.')
-    lines[:0] = data.source.notes
+    lines[:0] = [*data.source.notes, *notes_on_classes(data, classes)]
     text = io.StringIO()
     for console in (Console(width=None if sys.stdout.isatty() else 120), Console(file=text)):
         say = partial(console.print, markup=False, highlight=False, soft_wrap=True)

@@ -3,13 +3,12 @@
 from ssd_plugin.datasets.coco import CheckedCocoDataset
 from ssd_plugin.datasets.collate import detection_collate
 from ssd_plugin.datasets.transforms import SSDAugment, TrainOnDifficult
-from ssd_plugin.datasets.voc import CheckedVOCDataset, VOCListDataset
+from ssd_plugin.datasets.voc import CheckedVOCDataset
 
 __all__ = [
     'CheckedCocoDataset',
     'CheckedVOCDataset',
     'SSDAugment',
     'TrainOnDifficult',
-    'VOCListDataset',
     'detection_collate',
 ]

@@ -18,6 +18,7 @@ from ssd_plugin.datasets.faults import (
     AnnotatedImage,
     DataFault,
     box_faults,
+    describe_box,
     known_faults,
     read_image,
     require_no_faults,
@@ -62,4 +63,5 @@ def _faults_of_image(dataset: BaseDetDataset, index: int) -> list[DataFault]:
     ]
     size = pixels.shape[1::-1]
     found = size_faults(path, (info['width'], info['height']), size)
-    return [*found, *box_faults(AnnotatedImage(path, size, boxes, found, info), classes)]
+    image = AnnotatedImage(path, size, boxes, found, info)
+    return found + [describe_box(image, box, kind) for box, kind in box_faults(image) if kind]

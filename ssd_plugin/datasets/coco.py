@@ -12,12 +12,14 @@ from typing import Any, TypeGuard
 from mmdet.datasets import CocoDataset
 from mmdet.datasets.api_wrappers import COCO
 from mmdet.registry import DATASETS
+from pycocotools import mask
 
 from ssd_plugin.datasets.fault_tolerance import FaultTolerance
 from ssd_plugin.datasets.faults import AnnotatedBox, AnnotatedImage, DataFault, Kind, box_fault
 from ssd_plugin.errors import DataRefusedError
 
 TABLES = ('images', 'annotations', 'categories')
+IDS = ('id', 'image_id', 'category_id')
 # CocoMetric, which reads the json by itself, ends in an error with these.
 NOT_EVALUATED = (Kind.NOT_AN_ANNOTATION, Kind.NOT_A_BOX, Kind.INCOMPLETE)
 
@@ -69,6 +71,9 @@ class CleanCOCO(COCO):
 class CocoDocument:
     """A COCO json: what it says of each image, and what is wrong with it.
 
+    Ids may be numbers or texts, and a text of a whole number is that number. Names of categories
+    are without blanks around them.
+
     ``images`` are the entries of the images by id, ``class_names`` the categories' names by id,
     ``faults`` what is wrong with other images: they have no id, no file name, or the id of another.
 
@@ -79,13 +84,20 @@ class CocoDocument:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         try:
-            self.content: dict = json.loads(self.path.read_text(encoding='utf-8'))
+            self.content: dict = json.loads(self.path.read_text(encoding='utf-8-sig'))
         except (OSError, ValueError, RecursionError) as error:
             raise DataRefusedError(f"can't read {path}: {error}") from error
         content = self.content if isinstance(self.content, dict) else {}
         if not all(_is_table(content.get(key)) for key in TABLES):
             raise DataRefusedError(f'{path} is no COCO json: it has no lists {", ".join(TABLES)}')
-        self.categories = [c for c in content['categories'] if {'id', 'name'} <= c.keys()]
+        for table in TABLES:
+            for entry in content[table]:
+                entry.update((key, _as_id(entry[key])) for key in IDS if key in entry)
+        self.categories = [
+            dict(category, name=str(category['name']).strip())
+            for category in content['categories']
+            if _hashable(category.get('id')) is not None and str(category.get('name', '')).strip()
+        ]
         self.class_names = {category['id']: category['name'] for category in self.categories}
         self.faults: list[DataFault] = []
         self.images: dict[float | str | None, dict] = {}
@@ -114,7 +126,9 @@ class CocoDocument:
                 faults.append(DataFault(kind or Kind.NOT_A_BOX, name, _describe(annotation)))
             else:
                 class_name = self.class_names[annotation['category_id']]
-                boxes.append(AnnotatedBox(class_name, bbox, bool(annotation.get('iscrowd'))))
+                area = annotation['area'] if _has_area(annotation) else None
+                is_crowd = bool(annotation.get('iscrowd'))
+                boxes.append(AnnotatedBox(class_name, bbox, is_crowd, area))
         size: tuple[Any, Any] = entry.get('width'), entry.get('height')
         return AnnotatedImage(name, None if size == (None, None) else size, boxes, faults, entry)
 
@@ -155,7 +169,7 @@ class CocoDocument:
                 dropped.add(number)
                 detail = f'its width and height are {sizes}'
                 faults.append(DataFault(Kind.NOT_AN_ANNOTATION, entry['file_name'], detail))
-        ids = Counter(annotation.get('id') for annotation in self.content['annotations'])
+        ids = Counter(_hashable(a.get('id')) for a in self.content['annotations'])
         for annotation in self.content['annotations']:
             kind, image_id = self.fault_of(annotation), _hashable(annotation.get('image_id'))
             image = self.images.get(image_id, {})
@@ -173,27 +187,48 @@ class CocoDocument:
 
 
 def complete(annotation: dict) -> dict:
-    """A copy of an annotation, with the ``iscrowd`` and the positive ``area`` of COCO."""
+    """A copy of an annotation, with the box, ``iscrowd`` and positive ``area`` of COCO."""
     annotation = dict(annotation, iscrowd=annotation.get('iscrowd', 0))
+    if not annotation.get('bbox'):
+        x1, y1, x2, y2 = box_of(annotation) or (0, 0, 0, 0)
+        annotation['bbox'] = [x1, y1, x2 - x1, y2 - y1]
     if not _has_area(annotation):
         annotation['area'] = annotation['bbox'][2] * annotation['bbox'][3]
     return annotation
 
 
 def number_anew(annotations: list[dict], ids: Counter) -> list[dict]:
-    """Annotations, with new ids if one of their ``ids`` is missing or double; 0 counts as none."""
-    if all(number and count == 1 for number, count in ids.items()):
+    """Annotations, with new ids if one of ``ids`` is no whole number, 0 or there twice."""
+    if all(isinstance(number, int) and number and ids[number] == 1 for number in ids):
         return annotations
     return [dict(annotation, id=number) for number, annotation in enumerate(annotations, 1)]
 
 
 def box_of(annotation: dict) -> tuple[float, float, float, float] | None:
-    """An annotation's box xyxy in pixels; None if it has no four finite numbers."""
-    box = annotation.get('bbox')
+    """An annotation's box xyxy in pixels; None if it has no four finite numbers.
+
+    Where there is no ``bbox`` at all, it is the one around the ``segmentation``.
+    """
+    box = annotation.get('bbox') or _box_around(annotation.get('segmentation'))
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
         return None
     x, y, width, height = box
     return x, y, x + width, y + height
+
+
+def _box_around(segmentation: object) -> list[float] | None:
+    """The box xywh around polygons or a run-length encoding; None if it is neither."""
+    try:
+        if isinstance(segmentation, dict):
+            height, width = segmentation['size']
+            return mask.toBbox(mask.frPyObjects(segmentation, height, width)).tolist()
+        if not isinstance(segmentation, list):
+            return None
+        xs = [float(x) for polygon in segmentation for x in polygon[::2]]
+        ys = [float(y) for polygon in segmentation for y in polygon[1::2]]
+        return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _minor_fault(annotation: dict, image: dict, ids: Counter) -> str | None:
@@ -202,8 +237,9 @@ def _minor_fault(annotation: dict, image: dict, ids: Counter) -> str | None:
     if kind in (Kind.NO_AREA, Kind.OUTSIDE):
         return kind
     number = annotation.get('id')
-    is_complete = 'iscrowd' in annotation and _has_area(annotation)
-    return None if is_complete and number and ids[number] == 1 else Kind.INCOMPLETE
+    is_complete = {'iscrowd', 'bbox'} <= annotation.keys() and _has_area(annotation)
+    is_numbered = isinstance(number, int) and number and ids[number] == 1
+    return None if is_complete and is_numbered else Kind.INCOMPLETE
 
 
 def _has_area(annotation: dict) -> bool:
@@ -217,6 +253,13 @@ def _is_table(entries: object) -> bool:
 
 def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _as_id(value: object) -> object:
+    """An id, as a number where it is the text of a whole number."""
+    if isinstance(value, str) and value.strip().isdecimal():
+        return int(value)
+    return value
 
 
 def _hashable(value: object) -> float | str | None:

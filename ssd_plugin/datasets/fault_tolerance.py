@@ -32,6 +32,8 @@ class FaultTolerance(BaseDetDataset):
        ``unreadable=True`` in its sample: ``DataFaultHook`` removes the model's detections in it.
     4. Faults that are found while images are loaded travel with a sample, from whatever process:
        its ``data_faults`` is a list of :class:`DataFault`. Most samples have none.
+    5. ``num_empty_left_out`` is the number of images without objects that the config's
+       ``filter_cfg`` leaves out.
 
     Raises:
         DataRefusedError: When the annotations are read: no image is left.
@@ -41,11 +43,14 @@ class FaultTolerance(BaseDetDataset):
         self.faults: list[DataFault] = []
         self._passed_over: list[DataFault] = []  # since the last sample
         self._last_index = 0
+        self.num_empty_left_out = 0
         super().__init__(**kwargs)
 
     def filter_data(self) -> list[dict]:
         """The images that are used; at least one."""
+        num_empty = count_empty(self.data_list)
         data_list = super().filter_data()
+        self.num_empty_left_out = num_empty - count_empty(data_list)
         if not data_list:
             reason = f' ({self.faults[0]})' if self.faults else ''
             raise DataRefusedError(f'{self.ann_file}: no image is left to use{reason}')
@@ -98,6 +103,11 @@ class FaultTolerance(BaseDetDataset):
     def _rand_another(self) -> int:
         """The index in place of one that is passed over: the next; MMEngine draws one."""
         return (self._last_index + 1) % len(self)
+
+
+def count_empty(data_list: list[dict]) -> int:
+    """How many images have no objects."""
+    return sum(not info['instances'] for info in data_list)
 
 
 def _samples(data: dict) -> list[DetDataSample]:

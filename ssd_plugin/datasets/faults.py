@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,12 +38,14 @@ class Kind:
     NOT_AN_ANNOTATION = 'unreadable annotations'
     # These leave out a ground-truth box.
     NOT_A_BOX = 'boxes without four numbers'
+    NO_NAME = 'boxes without a class name'
     UNKNOWN_CLASS = 'boxes of unknown classes'
     UNKNOWN_IMAGE = 'boxes of unknown images'
     NO_AREA = 'boxes without area'
     OUTSIDE = 'boxes outside the image'
     NOT_FINITE = 'boxes with non-finite coordinates'
     TOO_LARGE = 'boxes too large to train on'
+    NO_BOX = (NO_AREA, OUTSIDE)  # of those that are found by a box's coordinates
     # These leave out nothing.
     ACROSS_THE_EDGE = 'boxes partly outside'
     DUPLICATE = 'duplicate boxes'
@@ -69,6 +71,7 @@ class AnnotatedBox(NamedTuple):
     name: str  # of the class
     bbox: tuple[float, float, float, float]  # xyxy in pixels, from 0, as MMDetection has it
     ignored: bool  # VOC's "difficult", COCO's "iscrowd"
+    area: float | None = None  # in pixels, as COCO annotates it; None: the box's
 
 
 class AnnotatedImage(NamedTuple):
@@ -163,25 +166,29 @@ def box_fault(bbox: Iterable[float], width: float, height: float) -> str | None:
     x1, y1, x2, y2 = bbox
     if x2 - x1 < 1 or y2 - y1 < 1:  # the rule of MMDetection's CocoDataset
         return Kind.NO_AREA
-    if x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
+    if min(x2, width) - max(x1, 0) < 1 or min(y2, height) - max(y1, 0) < 1:
         return Kind.OUTSIDE
     beyond = max(-x1, -y1, x2 - width, y2 - height)
     return Kind.ACROSS_THE_EDGE if beyond > TOLERANCE else None
 
 
-def box_faults(image: AnnotatedImage, classes: Collection[str]) -> Iterator[DataFault]:
-    """What is wrong with an image's boxes of the given classes, duplicates included."""
+def box_faults(image: AnnotatedImage) -> list[tuple[AnnotatedBox, str | None]]:
+    """Each of an image's boxes with the kind of its fault, or None; duplicates are one kind."""
     assert image.size is not None, 'the size of the decoded image is needed'
-    (width, height), seen = image.size, set()
-    for name, bbox, _ in image.boxes:
-        if name not in classes:
-            continue
-        kind = box_fault(bbox, width, height)
-        if kind is None and (name, bbox) in seen:
+    (width, height), seen, found = image.size, set(), []
+    for box in image.boxes:
+        kind = box_fault(box.bbox, width, height)
+        if kind is None and box[:2] in seen:
             kind = Kind.DUPLICATE
-        seen.add((name, bbox))
-        if kind:
-            yield DataFault(kind, image.path, f'{name} {bbox} in {width} x {height}')
+        seen.add(box[:2])
+        found.append((box, kind))
+    return found
+
+
+def describe_box(image: AnnotatedImage, box: AnnotatedBox, kind: str) -> DataFault:
+    """The fault of a box."""
+    width, height = image.size or (0, 0)
+    return DataFault(kind, image.path, f'{box.name} {box.bbox} in {width} x {height}')
 
 
 # ------------------------------------------------------------------------------------- reports
@@ -211,7 +218,7 @@ def write_faults(path: Path, faults: Iterable[tuple[str, DataFault]]) -> None:
         for split, fault in faults
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(''.join(lines), encoding='utf-8')
+    path.write_text(''.join(lines), encoding='utf-8', errors='backslashreplace')
 
 
 def require_no_faults(faults: list[DataFault]) -> None:

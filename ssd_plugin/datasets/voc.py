@@ -1,29 +1,32 @@
-"""Pascal VOC's annotations: the reader of an xml, and data sets that tolerate faults."""
+"""Pascal VOC's annotations: the reader of an xml, and a data set that tolerates faults."""
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
-from math import inf
+from codecs import BOM_UTF8
+from math import inf, isfinite
 from os.path import join
 
-from mmdet.datasets import VOCDataset, XMLDataset
+from mmdet.datasets import VOCDataset
 from mmdet.registry import DATASETS
-from mmengine.fileio import get_local_path, list_from_file
+from mmengine.fileio import get
 
 from ssd_plugin.datasets.fault_tolerance import FaultTolerance
 from ssd_plugin.datasets.faults import AnnotatedBox, AnnotatedImage, DataFault, Kind, read_image
 
-# What reading a faulty file raises: LookupError for an unknown encoding, OverflowError for an
-# infinite coordinate.
-ERRORS = (OSError, ET.ParseError, ValueError, LookupError, OverflowError)
+ERRORS = (OSError, ET.ParseError, ValueError, LookupError)  # LookupError: of an unknown encoding
+DECLARATION = re.compile(rb'<\?xml[^>]*encoding=["\']([\w.:-]+)["\'][^>]*\?>')
 
 
-class CheckedXMLDataset(FaultTolerance, XMLDataset):
-    """MMDetection's ``XMLDataset``, without the images whose annotation cannot be read.
+@DATASETS.register_module()
+class CheckedVOCDataset(FaultTolerance, VOCDataset):
+    """MMDetection's ``VOCDataset``, without the images whose annotation cannot be read.
 
-    Such an image is left out as a whole: training would take its other ground-truth boxes for
-    background. Where an annotation states no size, the image file is asked for it. Boxes without
-    area and the like are kept: training leaves them out, and ``DataFaultHook`` reports them.
+    Such an image is left out as a whole: training would take its ground-truth boxes for background.
+    Objects that cannot be read are left out, and recorded. Where an annotation states no size, the
+    image file is asked for it. Boxes without area and the like are kept: training leaves them out,
+    and ``DataFaultHook`` reports them.
     """
 
     def load_data_list(self) -> list[dict]:
@@ -45,6 +48,7 @@ class CheckedXMLDataset(FaultTolerance, XMLDataset):
                 self.faults.append(pixels)
                 return None
             size = pixels.shape[1], pixels.shape[0]
+        self.faults += image.faults
         self._note_unknown_classes(image)
         info = dict(img_path=img_path, img_id=img_info['img_id'], xml_path=path)
         return dict(info, width=size[0], height=size[1], instances=self._instances(image))
@@ -64,51 +68,17 @@ class CheckedXMLDataset(FaultTolerance, XMLDataset):
                 bbox_label=self.cat2label[name],
                 ignore_flag=int(ignored or min(bbox[2] - bbox[0], bbox[3] - bbox[1]) < least),
             )
-            for name, bbox, ignored in image.boxes
+            for name, bbox, ignored, _ in image.boxes
             if name in self.cat2label
         ]
 
 
-@DATASETS.register_module()
-class CheckedVOCDataset(CheckedXMLDataset, VOCDataset):
-    """MMDetection's ``VOCDataset``, without the images whose annotation cannot be read."""
-
-
-@DATASETS.register_module()
-class VOCListDataset(CheckedXMLDataset):
-    """VOC's annotations of listed images, wherever the images are and whatever their type is.
-
-    Each line of ``ann_file`` is the path of an image and the path of its annotation, separated by
-    a tab, both relative to ``data_root``. MMDetection's ``VOCDataset`` builds both paths from one
-    name, in one tree, and takes all images for JPEGs. ``img_id`` is the image's path as listed.
-
-    The classes are those of ``metainfo``, which must be given. Boxes of other classes are no fault:
-    whoever writes a list chooses the classes. The other arguments are those of MMDetection's
-    ``XMLDataset``.
-    """
-
-    @property
-    def sub_data_root(self) -> str:
-        """What the listed paths are relative to."""
-        return self.data_root
-
-    def load_data_list(self) -> list[dict]:
-        """Read the annotations of the listed images."""
-        self.cat2label = {name: i for i, name in enumerate(self.metainfo['classes'])}
-        data_list = []
-        for line in list_from_file(self.ann_file, backend_args=self.backend_args):
-            image, annotation = line.split('\t')
-            xml_path = join(self.data_root, annotation)
-            info = dict(img_id=image, file_name=image, xml_path=xml_path)
-            data_list.append(self.parse_data_info(info))
-        return [info for info in data_list if info is not None]
-
-    def _note_unknown_classes(self, image: AnnotatedImage) -> None:
-        """They are no fault."""
-
-
 def read_annotation(path: str, backend_args: dict | None = None) -> AnnotatedImage | DataFault:
-    """Read an xml by the rules of MMDetection's ``XMLDataset``, or say why it cannot be read.
+    """Read an xml, or say why it cannot be read.
+
+    Where MMDetection's ``XMLDataset`` ends with an error, an object without a name or without four
+    finite coordinates is left out as a fault; a size that is no two numbers is none. Coordinates
+    keep their fractions, which ``XMLDataset`` cuts off: whole numbers are the same in both.
 
     A file that declares a document type is read no further, so entities in it never grow
     ("billion laughs").
@@ -118,14 +88,39 @@ def read_annotation(path: str, backend_args: dict | None = None) -> AnnotatedIma
         ``source`` is the path of the xml.
     """
     try:
-        with get_local_path(path, backend_args=backend_args) as local_path:
-            root = ET.parse(local_path, parser=ET.XMLParser(target=_WithoutDoctype())).getroot()
-        boxes = [_read_box(element) for element in root.findall('object')]
-        return AnnotatedImage(root.findtext('filename') or '', _read_size(root), boxes, [], path)
+        root = _parse(get(path, backend_args))
     except FileNotFoundError:
         return DataFault(Kind.NO_ANNOTATION, path)
     except ERRORS as error:
         return DataFault(Kind.NOT_AN_ANNOTATION, path, str(error))
+    if root.tag != 'annotation':
+        return DataFault(Kind.NOT_AN_ANNOTATION, path, f'it is <{root.tag}>, not <annotation>')
+    boxes: list[AnnotatedBox] = []
+    faults: list[DataFault] = []
+    for number, element in enumerate(root.findall('object'), 1):
+        box = _read_box(element)
+        if isinstance(box, AnnotatedBox):
+            boxes.append(box)
+        else:
+            faults.append(DataFault(box, path, f'object {number}: {_text(element, "name")}'))
+    return AnnotatedImage(_text(root, 'filename'), _read_size(root), boxes, faults, path)
+
+
+def _parse(content: bytes) -> ET.Element:
+    """The root of an xml; where its parser doesn't know the encoding, Python's codecs may."""
+    try:
+        return ET.fromstring(content.lstrip(), ET.XMLParser(target=_WithoutDoctype()))
+    except (ET.ParseError, ValueError, LookupError) as error:
+        declared = DECLARATION.match(content.removeprefix(BOM_UTF8).lstrip())
+        if declared is None:
+            raise
+        for encoding in (declared[1].decode(), 'utf-8-sig'):  # a wrong one may be declared
+            try:
+                text = content.decode(encoding).split('?>', 1)[1].lstrip()
+            except (LookupError, ValueError):
+                continue
+            return ET.fromstring(text, ET.XMLParser(target=_WithoutDoctype()))
+        raise error
 
 
 class _WithoutDoctype(ET.TreeBuilder):
@@ -136,22 +131,36 @@ class _WithoutDoctype(ET.TreeBuilder):
 
 
 def _read_size(root: ET.Element) -> tuple[int, int] | None:
-    size = root.find('size')
-    if size is None:
+    width, height = (_number(_text(root, f'size/{name}')) for name in ('width', 'height'))
+    return None if width is None or height is None else (int(width), int(height))
+
+
+def _read_box(element: ET.Element) -> AnnotatedBox | str:
+    """An object's box, or the kind of its fault."""
+    names = ('xmin', 'ymin', 'xmax', 'ymax')
+    corners = [_number(_text(element, f'bndbox/{name}')) for name in names]
+    x1, y1, x2, y2 = corners
+    if x1 is None or y1 is None or x2 is None or y2 is None:
+        return Kind.NOT_A_BOX
+    name = _text(element, 'name')
+    if not name:
+        return Kind.NO_NAME
+    difficult = _text(element, 'difficult').lower()
+    ignored = difficult in ('true', 'yes') or bool(_number(difficult))
+    return AnnotatedBox(name, (x1 - 1, y1 - 1, x2 - 1, y2 - 1), ignored)  # VOC counts from 1
+
+
+def _number(text: str) -> float | None:
+    """A finite number, whole where it can be; None if the text is none."""
+    try:
+        value = float(text)
+    except ValueError:
         return None
-    return int(float(_text(size, 'width'))), int(float(_text(size, 'height')))
-
-
-def _read_box(element: ET.Element) -> AnnotatedBox:
-    corners = (_text(element, f'bndbox/{name}') for name in ('xmin', 'ymin', 'xmax', 'ymax'))
-    x1, y1, x2, y2 = (int(float(corner)) - 1 for corner in corners)  # VOC counts from 1
-    difficult = element.find('difficult') is not None and int(_text(element, 'difficult'))
-    return AnnotatedBox(_text(element, 'name'), (x1, y1, x2, y2), bool(difficult))
+    if not isfinite(value):
+        return None
+    return int(value) if value.is_integer() else value
 
 
 def _text(element: ET.Element, path: str) -> str:
-    """The text of an element below this one; ``ValueError`` if it is missing or blank."""
-    text = element.findtext(path) or ''
-    if not text.strip():
-        raise ValueError(f'<{element.tag}> has no {path.split("/")[-1]}')
-    return text
+    """The text of an element below this one, without blanks around it; '' if there is none."""
+    return (element.findtext(path) or '').strip()

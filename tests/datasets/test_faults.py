@@ -40,11 +40,11 @@ CANNOT_READ = {  # by this OpenCV
 }
 
 
-def build(folder, test_mode=False, pipeline=None):
+def build(folder, test_mode=False, pipeline=None, **options):
     pipeline = pipeline or (TEST_PIPELINE if test_mode else TRAIN_PIPELINE)
     common = dict(data_root=str(folder.root), metainfo=dict(classes=CLASSES), pipeline=pipeline)
     # Serialising collects garbage: it takes longer than all the rest.
-    common.update(test_mode=test_mode, serialize_data=False)
+    common.update(test_mode=test_mode, serialize_data=False, **options)
     part = 'val' if test_mode else 'train'
     if isinstance(folder, VOC):
         files = dict(ann_file=f'ImageSets/Main/{part}.txt', data_prefix=dict(sub_data_root=''))
@@ -275,3 +275,12 @@ def test_a_json_without_a_class_of_the_config_is_refused(tmp_path):
     save_json(folder.root / 'train.json', coco_document(['a.jpg'], classes=('cat',)))
     with pytest.raises(DataRefusedError, match='has 1 of the 2 classes of the config'):
         build(folder)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_images_without_objects_that_are_left_out_are_counted(kind, tmp_path):
+    folder = write_faulty(kind, 'no objects', tmp_path)
+    kept, dropped = build(folder), build(folder, filter_cfg=dict(filter_empty_gt=True))
+    assert (len(kept), kept.num_empty_left_out) == (3, 0)
+    assert (len(dropped), dropped.num_empty_left_out) == (2, 1)
+    assert not dropped.faults

@@ -181,6 +181,8 @@ OF_VOC = {
     'xml with a blank size': xml('<width>80<', '<width><'),
     'xml with fractional coordinates': xml('<xmin>11<', '<xmin>11.4<'),
     'xml with a blank coordinate': xml('<xmin>11<', '<xmin> <'),
+    'xml with a blank name': xml('<name>cat<', '<name> <'),
+    'xml of another root': has(edit=lambda text: text.replace('annotation>', 'annotations>')),
     'xml that is none': has(edit=lambda _: 'no xml'),
     'xml cut off': has(edit=lambda text: text[:-20]),
     'xml with entities (billion laughs)': has(edit=lambda _: BOMB),

@@ -107,9 +107,9 @@ def test_voc_xml_is_read_back_by_data_root(run):
     written = sorted(path.name for path in Path('out').iterdir())
     assert written == ['detections.json', 'images.json', 'voc']
     source, all_found = recognise(Path('out/voc')), detections_of()
-    assert source.kind == 'VOC' and len(source.everything) == 10
-    for name in source.everything:
-        image, found = source.read('train', name), all_found[f'{IMAGES}/{name}.jpg']
+    assert source.kind == 'VOC' and len(source.reader.images) == 10
+    for path in source.reader.images:
+        image, found = source.read('train', path), all_found[f'{IMAGES}/{Path(path).name}']
         assert [o.name for o in image.boxes] == [name for name, *_ in found]
         for entry, (_, (x, y, w, h), _) in zip(image.boxes, found):
             assert entry.bbox == pytest.approx((x, y, x + w, y + h), abs=1)

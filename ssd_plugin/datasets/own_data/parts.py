@@ -6,13 +6,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-SYNONYMS = {
-    'train': ('train', 'training'),
-    'val': ('val', 'valid', 'validation'),
-    'test': ('test', 'testing'),
-    'trainval': ('trainval',),
-}
-CANONICAL = {word: part for part, words in SYNONYMS.items() for word in words}
 SHARE, SEED = 0.2, 0  # of a validation part that is drawn here
 
 

@@ -18,6 +18,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
+from ssd_plugin.datasets.config import leaf_datasets
 from ssd_plugin.datasets.faults import (
     DataFault,
     Kind,
@@ -70,7 +71,13 @@ class DataFaultHook(Hook):
         self._handles: list[RemovableHandle] = []
 
     def before_train(self, runner: Runner) -> None:
-        """Report what reading the annotations has found."""
+        """Report what reading the annotations has found, and how many images are empty."""
+        leaves = leaf_datasets(runner.train_dataloader.dataset)
+        num_empty = sum(getattr(leaf, 'num_empty_left_out', 0) for leaf in leaves)
+        if num_empty:
+            runner.logger.info(
+                f'{num_empty} images without objects are not trained on (filter_empty_gt=True)'
+            )
         self._start(runner, 'train')
 
     def before_val(self, runner: Runner) -> None:

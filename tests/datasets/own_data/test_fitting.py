@@ -8,6 +8,7 @@ import _common
 import _own_data as command
 import pytest
 import torch
+from mmdet.registry import DATASETS
 from mmengine.config import Config
 
 from ssd_plugin.datasets.config import leaf_datasets
@@ -68,40 +69,45 @@ def coco(tmp_path_factory):
 # ------------------------------------------------------------------------------ data, evaluators
 
 
+def names_in(file):
+    """The images of a document."""
+    return [Path(image['file_name']).stem for image in json.loads(Path(file).read_text())['images']]
+
+
 @pytest.mark.parametrize('path', ALL_CONFIGS, ids=lambda path: path.stem)
 def test_every_config_trains_on_a_voc_folder_and_on_a_coco_json(path, voc, coco, tmp_path):
-    original, cfg = Config.fromfile(path), fit(path, voc, tmp_path)
-    of_coco = fit(path, coco, tmp_path)
-    assert cfg.model.bbox_head.num_classes == of_coco.model.bbox_head.num_classes == 2
-    assert 'prepare_data' not in cfg and cfg.train_dataloader.batch_size <= 6
-    for split, names in (('train', NAMES[:6]), ('val', NAMES[6:8]), ('test', NAMES[8:])):
-        [old, *_] = leaf_datasets(original[f'{split}_dataloader'].dataset)
-        dataset = cfg[f'{split}_dataloader'].dataset
-        assert (dataset.type, dataset.data_root) == ('VOCListDataset', f'{voc}/')
-        assert tuple(dataset.metainfo.classes) == ('cat', 'dog')
-        assert Path(dataset.ann_file).read_text().splitlines() == [
-            f'JPEGImages/{name}.jpg\tAnnotations/{name}.xml' for name in names
-        ]
-        assert bool(dataset.get('test_mode')) == bool(old.get('test_mode')) == (split != 'train')
-        kept = [step for step in dataset.pipeline if step.type != 'TrainOnDifficult']
-        assert kept == [step for step in old.pipeline if step.type != 'TrainOnDifficult']
-        assert (len(kept) < len(dataset.pipeline)) == (split == 'train')
-        # Some annotations say a size of 0: they are not to be left out for it.
-        assert 'min_size' not in (dataset.get('filter_cfg') or {})
+    """With its own pipelines and evaluators, whatever the format is."""
+    original = Config.fromfile(path)
+    for root, parts in (
+        (voc, dict(train=NAMES[:6], val=NAMES[6:8], test=NAMES[8:])),
+        (coco, dict(train=NAMES[:6], val=NAMES[6:], test=NAMES[6:])),
+    ):
+        cfg = fit(path, root, tmp_path)
+        assert cfg.model.bbox_head.num_classes == 2
+        assert 'prepare_data' not in cfg and cfg.train_dataloader.batch_size <= 6
+        for split, names in parts.items():
+            [old, *_] = leaf_datasets(original[f'{split}_dataloader'].dataset)
+            dataset = cfg[f'{split}_dataloader'].dataset
+            assert (dataset.type, dataset.data_root) == ('CheckedCocoDataset', f'{root}/')
+            assert dataset.data_prefix == dict(img='')
+            assert tuple(dataset.metainfo.classes) == ('cat', 'dog')
+            assert names_in(dataset.ann_file) == names
+            assert (
+                bool(dataset.get('test_mode')) == bool(old.get('test_mode')) == (split != 'train')
+            )
+            kept = [step for step in old.pipeline if step.type != 'TrainOnDifficult']
+            assert dataset.pipeline == kept
+            assert 'filter_cfg' not in dataset, 'images without objects are kept'
+        for split in ('val', 'test'):
+            old, new = original[f'{split}_evaluator'], cfg[f'{split}_evaluator']
+            assert new.type == old.type
+            if new.type == 'CocoMetric':
+                assert new.ann_file == cfg[f'{split}_dataloader'].dataset.ann_file
+            else:
+                assert new.eval_mode == 'area'
 
-        dataset = of_coco[f'{split}_dataloader'].dataset
-        assert (dataset.type, dataset.data_prefix) == ('CheckedCocoDataset', dict(img='images/'))
-        assert dataset.ann_file == f'{coco}/{"train" if split == "train" else "val"}.json'
-        assert dataset.get('filter_cfg') == old.get('filter_cfg')
-        assert dataset.pipeline == kept
-    for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
-        assert evaluator.type in ('VOCDetMetric', 'VOCMetric')
-        assert evaluator.eval_mode == 'area'
-    for evaluator in (of_coco.val_evaluator, of_coco.test_evaluator):
-        assert (evaluator.type, evaluator.ann_file) == ('CocoMetric', f'{coco}/val.json')
 
-
-def test_evaluators_for_the_same_format_are_kept(voc, coco, tmp_path):
+def test_evaluators_keep_their_settings(voc, coco, tmp_path):
     root = write_voc(tmp_path / 'VOC2007', NAMES, dict(trainval=NAMES[:8], test=NAMES[8:]))
     assert fit('ssd300_voc', root, tmp_path / 'work').val_evaluator.eval_mode == '11points'
     path = tmp_path / 'two.py'
@@ -109,11 +115,49 @@ def test_evaluators_for_the_same_format_are_kept(voc, coco, tmp_path):
 _base_ = '{CONFIGS / 'ssd300_coco.py'}'
 mine = dict(type='VOCDetMetric', iou_thrs=[0.5, 0.75])
 test_evaluator = val_evaluator = [dict(_base_.val_evaluator, classwise=True), mine]""")
-    first, second = fit(path, coco, tmp_path / 'work').val_evaluator
-    file = f'{coco}/val.json'
-    assert first == dict(type='CocoMetric', metric='bbox', classwise=True, ann_file=file)
-    assert second.iou_thrs == [0.5, 0.75]
-    assert fit(path, voc, tmp_path / 'work').val_evaluator.type == 'VOCDetMetric'
+    for root in (coco, voc):
+        first, second = fit(path, root, tmp_path / 'work').val_evaluator
+        file = str(tmp_path / 'work/data/val.json')
+        assert first == dict(type='CocoMetric', metric='bbox', classwise=True, ann_file=file)
+        assert second == dict(type='VOCDetMetric', iou_thrs=[0.5, 0.75], eval_mode='area')
+
+
+@pytest.mark.parametrize('config, expected', [
+    ('ssd300_voc', 5), ('demo_shapes', 5), ('retinanet_r50_hnm_voc', 5), ('mine', 7),
+    ('focal', None),
+])  # fmt: skip
+def test_images_without_objects_teach_what_background_is(config, expected, tmp_path, capsys):
+    root = write_voc(tmp_path / 'data', NAMES, dict(train=NAMES[:8], val=NAMES[8:]))
+    (root / 'Annotations' / 'image 00.xml').write_text(voc_xml())
+    heads = dict(
+        mine="dict(type='HardNegativeMiningLoss', min_negatives=7)",
+        focal="dict(type='FocalLoss', use_sigmoid=True)",
+    )
+    path = CONFIGS / f'{config}.py'
+    if config in heads:
+        path = tmp_path / f'{config}.py'
+        path.write_text(
+            f"_base_ = '{CONFIGS / 'demo_shapes.py'}'\n"
+            f'model = dict(bbox_head=dict(loss_cls={heads[config]}))'
+        )
+    cfg = fit(path, root, tmp_path / 'work')
+    assert cfg.model.bbox_head.loss_cls.get('min_negatives') == expected
+    assert cfg.train_dataloader.batch_size == 8
+    dataset = DATASETS.build(dict(cfg.train_dataloader.dataset, serialize_data=False))
+    assert [len(dataset.get_data_info(i)['instances']) for i in range(8)] == [0] + [1] * 7
+    how = f', with min_negatives={expected} (docs/losses.md)' if expected else ''
+    output = capsys.readouterr().out
+    assert f'Images without objects are trained on, as background{how}.' in output
+    assert ['of these, without objects', '1', '0'] in table_rows(output)
+    # The user may have them left out.
+    options = {'train_dataloader.dataset.filter_cfg': dict(filter_empty_gt=True)}
+    cfg = fit(path, root, tmp_path / 'work', cfg_options=options)
+    assert cfg.train_dataloader.batch_size == 7
+    assert 'Images without objects are not trained on.' in capsys.readouterr().out
+
+
+def test_a_loss_stays_where_all_images_have_objects(voc, tmp_path):
+    assert 'loss_cls' not in fit('demo_shapes', voc, tmp_path).model.bbox_head
 
 
 def test_repetitions_stay_and_concatenations_go(voc, tmp_path):
@@ -124,7 +168,7 @@ train_dataloader = dict(dataset=dict(_delete_=True, type='RepeatDataset', times=
                                      dataset=_base_.train_dataloader.dataset))""")
     dataset = fit(path, voc, tmp_path / 'work').train_dataloader.dataset
     assert (dataset.type, dataset.times) == ('RepeatDataset', 3)
-    assert dataset.dataset.type == 'VOCListDataset'
+    assert dataset.dataset.type == 'CheckedCocoDataset'
 
 
 def test_a_model_whose_number_of_classes_cannot_be_set_is_refused(voc, tmp_path):
@@ -153,7 +197,8 @@ def test_classes_are_narrowed_in_the_order_that_the_user_says(tmp_path, capsys):
     assert cfg.train_dataloader.dataset.metainfo.classes == cfg.classes == ('dog', 'cat')
     assert cfg.model.bbox_head.num_classes == 2
     rows = {row[0]: sum(map(int, row[1:])) for row in table_rows(capsys.readouterr().out)}
-    assert list(rows)[1:3] == ['dog', 'cat']
+    assert list(rows)[1:4] == ['of these, without objects', 'dog', 'cat']
+    assert rows['of these, without objects'] == 3
     assert (rows['other classes, left out'], rows['cat']) == (3, 4)
 
 
@@ -246,13 +291,6 @@ def test_the_batch_is_that_of_all_processes(folders, tmp_path, capsys, monkeypat
     assert capsys.readouterr().out == '', 'one process reports'
 
 
-def test_images_without_objects_do_not_count_where_training_leaves_them_out(tmp_path):
-    root = write_voc(tmp_path / 'data', NAMES, dict(train=NAMES[:8], val=NAMES[8:]))
-    (root / 'Annotations' / 'image 00.xml').write_text(voc_xml())
-    for config, expected in (('ssd300_voc', 7), ('demo_shapes', 8)):
-        assert fit(config, root, tmp_path / 'work').train_dataloader.batch_size == expected
-
-
 # ----------------------------------------------------------------------------------- testing
 
 
@@ -280,16 +318,17 @@ def test_testing_takes_the_test_part_and_counts_unknown_classes(checkpoint, tmp_
     root = write_voc(tmp_path / 'data', NAMES, lists, classes=('cat', 'pig'))
     cfg = fit_test(root, checkpoint, tmp_path / 'work')
     assert cfg.test_dataloader.dataset.metainfo.classes == ('dog', 'cat')
-    assert Path(cfg.test_dataloader.dataset.ann_file).read_text().count('\n') == 4
+    assert names_in(cfg.test_dataloader.dataset.ann_file) == NAMES[6:]
     assert cfg.model.bbox_head.num_classes == 2
-    expected = [['images', '4'], ['dog', '0'], ['cat', '2'], ['other classes, left out', '2']]
+    expected = [['images', '4'], ['of these, without objects', '2'], ['dog', '0'], ['cat', '2']]
+    expected.append(['other classes, left out', '2'])
     assert table_rows(capsys.readouterr().out) == expected
 
 
 def test_testing_without_a_test_part_takes_that_for_validation(checkpoint, coco, tmp_path):
     cfg = fit_test(coco, checkpoint, tmp_path / 'work')
     file = str(tmp_path / 'work' / 'test_data' / 'val.json')
-    assert cfg.test_dataloader.dataset.ann_file == cfg.test_evaluator.ann_file == file
+    assert cfg.test_dataloader.dataset.ann_file == file
     categories = json.loads(Path(file).read_text())['categories']
     assert [category['name'] for category in categories] == ['dog', 'cat']
 
@@ -305,10 +344,9 @@ def test_what_was_found_is_told_and_written_down(tmp_path, capsys):
     annotations[1].write_text('<annotation>')
     cfg = fit('demo_shapes', root, tmp_path / 'work')
     output = capsys.readouterr().out
-    assert f'{root}: a VOC-style folder' in output
+    assert f'{root}: VOC (10 XML files in Annotations/)' in output
     assert table_rows(output) == [
         ['images', '7', '2'],
-        ['[b]cat', '1', '0'],
         ['cat', '3', '1'],
         ['dog', '4', '1'],
         ['of these, difficult', '1', '0'],
@@ -319,11 +357,11 @@ def test_what_was_found_is_told_and_written_down(tmp_path, capsys):
     written = tmp_path / 'work' / 'data'
     assert (written / 'summary.txt').read_text().split() == output.split()
     assert (written / 'faults.txt').read_text().splitlines() == [
+        'train\tJPEGImages/image 00.jpg\tboxes without area\t[b]cat (8, 8, 8, 19) in 80 x 60',
         'train\tAnnotations/image 01.xml\tunreadable annotations\tno element found: line 1, '
         'column 12',
-        'train\tJPEGImages/image 00.jpg\tboxes without area\t[b]cat (8, 8, 8, 19) in 80 x 60',
     ]
-    names = ['faults.txt', 'summary.txt', 'train.txt', 'val.txt']
+    names = ['faults.txt', 'summary.txt', 'train.json', 'val.json']
     assert sorted(path.name for path in written.iterdir()) == names
     assert cfg.filename == 'demo_shapes_on__data_.py'
     assert f'python tools/train.py {tmp_path / "work" / cfg.filename}\n' in output
@@ -351,7 +389,7 @@ def test_a_config_that_was_fitted_keeps_its_name_and_may_be_a_base(voc, tmp_path
     cfg = Config.fromfile(tmp_path / 'longer.py', import_custom_modules=False)
     assert (cfg.train_cfg.max_epochs, cfg.train_cfg.type) == (50, 'EpochBasedTrainLoop')
     assert cfg.work_dir == 'work_dirs/longer'
-    assert cfg.train_dataloader.dataset.type == 'VOCListDataset'
+    assert cfg.train_dataloader.dataset.type == 'CheckedCocoDataset'
 
 
 def test_a_work_dir_that_cannot_be_written_ends_in_a_line(voc, tmp_path):

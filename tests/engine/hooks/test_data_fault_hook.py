@@ -190,3 +190,14 @@ def test_a_label_of_no_class_is_refused_by_name(label, background, distributed, 
         f'/data/b.jpg: a ground-truth box has the label {label}, but '
         f'model.bbox_head.num_classes=3 takes labels from 0 to 2{background}: correct one of them'
     )
+
+
+def test_images_that_a_config_leaves_out_for_having_no_objects_are_told_once(runner):
+    """As information: they are no fault."""
+    runner.train_dataloader = SimpleNamespace(dataset=SimpleNamespace(num_empty_left_out=3))
+    build().before_train(runner)
+    expected = '3 images without objects are not trained on (filter_empty_gt=True)'
+    assert runner.warnings == [expected]
+    runner.train_dataloader = SimpleNamespace(dataset=SimpleNamespace(num_empty_left_out=0))
+    build().before_train(runner)
+    assert runner.warnings == [expected]
