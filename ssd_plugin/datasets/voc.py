@@ -55,9 +55,11 @@ class CheckedVOCDataset(FaultTolerance, VOCDataset):
 
     def _note_unknown_classes(self, image: AnnotatedImage) -> None:
         """Record the classes that the data set has not, whose boxes are left out."""
-        unknown = sorted({box.name for box in image.boxes}.difference(self.metainfo['classes']))
-        if unknown:
-            self.faults.append(DataFault(Kind.UNKNOWN_CLASS, image.source, ', '.join(unknown)))
+        self.faults += [
+            DataFault(Kind.UNKNOWN_CLASS, image.source, f'{box.name} {box.bbox}')
+            for box in image.boxes
+            if box.name not in self.metainfo['classes']
+        ]
 
     def _instances(self, image: AnnotatedImage) -> list[dict]:
         """The boxes of known classes as MMDetection has them; it ignores small ones on request."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,18 @@ from urllib.parse import unquote
 from ssd_plugin.datasets.own_data.part_names import parents, part_of_folder
 from ssd_plugin.errors import DataRootError
 
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.gif', '.jfif')
+IMAGE_SUFFIXES = (
+    '.jpg',
+    '.jpeg',
+    '.png',
+    '.bmp',
+    '.tif',
+    '.tiff',
+    '.webp',
+    '.gif',
+    '.jfif',
+    '.ppm',
+)
 SUFFIXES = (*IMAGE_SUFFIXES, '.xml', '.txt')  # that a name in a list may have
 IMAGE_FOLDERS = ('images', 'jpegimages', 'image', 'imgs', 'img')
 NO_PHOTOGRAPHS = ('SegmentationClass', 'SegmentationObject')  # of VOC: masks, with equal names
@@ -85,7 +97,7 @@ class PathIndex:
         self._by_stem: dict[str, list[str]] = {}
         self._parts = set()
         for path in sorted(paths):
-            self._by_stem.setdefault(stem_of(path).casefold(), []).append(path)
+            self._by_stem.setdefault(fold(stem_of(path)), []).append(path)
             self._parts.add(part_of_folder(path))
 
     def find(self, name: str, near: str = '', part: str = '') -> str | None:
@@ -95,9 +107,9 @@ class PathIndex:
            there are folders for ``part``, those in a folder for another part are none, unless
            the name says that folder.
         2. The best one has the most components at its end in common with the name; then is in a
-           folder for ``part``; then has the most at its beginning in common with the path
-           ``near``, where the name was read; then the same suffix and capital letters; then is a
-           JPEG or in a folder for images.
+           folder for ``part``; then is in the folder of the path ``near``, where the name was read,
+           or in a folder for images, or has the most at its beginning in common with ``near``;
+           then has the same suffix and capital letters; then is a JPEG.
 
         ``name`` may be relative or absolute, with slashes or back slashes, or quoted as in a URL.
         """
@@ -111,7 +123,7 @@ class PathIndex:
         base = components[-1]
         wanted = [*components[:-1], stem_of(base)]
         ranked = []
-        for path in self._by_stem.get(wanted[-1].casefold(), ()):
+        for path in self._by_stem.get(fold(wanted[-1]), ()):
             rank = (common_end(path, wanted), *closeness(path, near, part), *likeness(path, base))
             own = part_of_folder(path)
             if rank[0] > 1 or not part or part not in self._parts or own in ('', part):
@@ -127,27 +139,36 @@ class PathIndex:
 def common_end(path: str, wanted: list[str]) -> int:
     """How many components a path and a name, without suffixes, have in common at their end."""
     own = [*path.split('/')[:-1], stem_of(path)]
-    return common([c.casefold() for c in own[::-1]], [c.casefold() for c in wanted[::-1]])
+    return common([fold(c) for c in own[::-1]], [fold(c) for c in wanted[::-1]])
 
 
-def closeness(path: str, near: str, part: str) -> tuple[bool, int]:
-    """Whether a path is in a folder for a part, and how far it goes along with another."""
-    along = common(path.casefold().split('/'), near.casefold().split('/'))
-    return bool(part) and part_of_folder(path) == part, along
+def closeness(path: str, near: str, part: str) -> tuple[bool, bool, bool, int]:
+    """How near a path is to another: for the same part, in the same folder, how far along it."""
+    folder = folder_of(path)
+    in_images = folder.rsplit('/', 1)[-1].lower() in IMAGE_FOLDERS
+    along = common(fold(path).split('/'), fold(near).split('/'))
+    same_part = bool(part) and part_of_folder(path) == part
+    return same_part, folder == folder_of(near), in_images, along
 
 
-def likeness(path: str, name: str) -> tuple[bool, bool, bool, bool]:
-    """How well a file's name fits, beyond its stem."""
+def likeness(path: str, name: str) -> tuple[bool, bool, bool]:
+    """How well a file's name fits, beyond its stem; a JPEG is most likely a photograph."""
     base = path.rsplit('/', 1)[-1]
-    same = base.casefold() == name.casefold(), stem_of(base) == stem_of(name)
-    in_images = folder_of(path).rsplit('/', 1)[-1].lower() in IMAGE_FOLDERS
-    return *same, in_images, base.lower().endswith(('.jpg', '.jpeg'))
+    same = fold(base) == fold(name), stem_of(base) == stem_of(name)
+    return *same, base.lower().endswith(('.jpg', '.jpeg'))
+
+
+def fold(text: str) -> str:
+    """A name in small letters, with accents as single characters: macOS separates them."""
+    return unicodedata.normalize('NFC', text).casefold()
 
 
 def spellings(name: str) -> Iterator[str]:
     """A name as it is written, then what URLs and Label Studio may have made of it."""
     name = name.strip().strip('"\'')
     yield name
+    if stem_of(stem_of(name)) != stem_of(name):  # a.jpg.txt
+        yield stem_of(name)
     url = unquote(name.split('?d=')[-1].split('?')[0] if '?' in name else name)
     if url != name:
         yield url

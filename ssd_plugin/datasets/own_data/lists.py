@@ -9,9 +9,10 @@ from typing import NamedTuple
 from ssd_plugin.datasets.own_data.folder import Folder, PathIndex
 from ssd_plugin.datasets.own_data.part_names import part_of_file, part_of_folder, part_of_word
 
-FLAG = re.compile(r'\s+-?[01]$')  # in VOC's lists for each class: whether an image has it
+# In VOC's lists for each class: whether an image has it; in others: numbers of classes.
+FLAG = re.compile(r'(\s+-?\d+)+$')
 OTHER_TASKS = ('Layout', 'Segmentation', 'Action', 'Person')  # in VOC's ImageSets
-MIN_SHARE = 0.5  # of a list's lines that name an image or an annotation
+MIN_SHARE = 0.5  # of the lines of a list without a part that name an image or an annotation
 
 
 class ImageLists(NamedTuple):
@@ -20,6 +21,7 @@ class ImageLists(NamedTuple):
     parts: dict[str, list[str]]  # by part: images, annotations without one, names of neither
     files: list[str]  # that say it
     unused: list[str]  # other lists
+    empty: list[str]  # files that are named for a part and name no image
 
 
 def read_lists(folder: Folder, other: Collection[str], orphans: PathIndex) -> ImageLists:
@@ -34,6 +36,7 @@ def read_lists(folder: Folder, other: Collection[str], orphans: PathIndex) -> Im
         tasks = {f'/{task}/' for task in OTHER_TASKS}
         candidates = [p for p in candidates if not any(task in f'/{p}' for task in tasks)]
     lists = {path: read_list(folder, path, orphans) for path in candidates}
+    empty = [path for path, names in lists.items() if not names and is_for_part(path)]
     lists = {path: names for path, names in lists.items() if names}
     said: dict[str, set[str]] = {}  # the parts that the lists' own names say, by folder for a part
     for path in lists:
@@ -48,12 +51,18 @@ def read_lists(folder: Folder, other: Collection[str], orphans: PathIndex) -> Im
         else:
             unused.append(path)
     files = [path for path in lists if path not in unused]
-    return ImageLists({p: list(dict.fromkeys(names)) for p, names in parts.items()}, files, unused)
+    unique = {part: list(dict.fromkeys(names)) for part, names in parts.items()}
+    return ImageLists(unique, files, unused, empty)
 
 
 def name_of_part(path: str) -> str:
     """The part that a list's own name says."""
     return part_of_file(path.rsplit('/', 1)[-1])
+
+
+def is_for_part(path: str) -> bool:
+    """Whether a list's own name says a part and nothing else."""
+    return bool(part_of_word(path.rsplit('/', 1)[-1].removesuffix('.txt')))
 
 
 def read_list(folder: Folder, path: str, orphans: PathIndex) -> list[str]:
@@ -72,9 +81,10 @@ def read_list(folder: Folder, path: str, orphans: PathIndex) -> list[str]:
     unknown = [line for line, found in names.items() if found is None]
     flagged = {line: resolve(FLAG.sub('', line)) for line in unknown if FLAG.search(line)}
     if any(flagged.values()):
-        if not part_of_word(path.rsplit('/', 1)[-1].removesuffix('.txt')):
+        if not is_for_part(path):
             return []
         names |= flagged
-    if sum(found is not None for found in names.values()) < MIN_SHARE * len(names):
+    least = 1 if part else MIN_SHARE * len(names)  # of a part, most images may be missing
+    if sum(found is not None for found in names.values()) < least:
         return []
     return [found or line for line, found in names.items()]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ssd_plugin.datasets.own_data.folder import Folder
 from ssd_plugin.datasets.own_data.voc import root_of
 
+KERAS_LINE = re.compile(r'\.\w+( \d+,\d+,\d+,\d+,\d+)+$')
 EXPORT = 'export as Pascal VOC, COCO or YOLO from your tool'
 SAMPLE = 5  # files of a suffix that are looked into
 
@@ -113,11 +115,15 @@ def of_xml(folder: Folder, path: str) -> Found:
 
 
 def of_text(folder: Folder, path: str) -> Found:
-    """KITTI and DOTA: a text file for each image, with other columns than YOLO's."""
+    """KITTI, DOTA, VisDrone and keras-yolo3: text files with other columns than YOLO's."""
     fields = [line.split() for line in folder.read_text(path).splitlines()[-2:]]
     if not fields:
         return None
     last = fields[-1]
+    if KERAS_LINE.search(' '.join(last)):
+        return 'lists of images with boxes', EXPORT
+    if len(last) == 1 and len(last[0].strip(',').split(',')) == 8:
+        return 'VisDrone', 'convert it to YOLO, for instance by the script of Ultralytics'
     if len(last) in (15, 16) and not last[0].lstrip('-').isdecimal():
         return 'KITTI', 'convert it to COCO, for instance by fiftyone'
     if len(last) == 10 and last[-1].isdecimal() and not last[8].replace('.', '').isdecimal():

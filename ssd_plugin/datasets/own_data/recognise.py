@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ LOOKED_FOR = (
     "images, and for them VOC's XML files, COCO's JSON or YOLO's text files, "
     'in any folder (docs/your_data.md)'
 )
+ANNOTATION_FOLDERS = {'Annotations', 'annotations', 'annots', 'labels', 'xml', 'xmls', 'txt'}
 YEAR = re.compile(r'VOC\d{4}')
 MAX_ENTRIES = 8  # of a folder that an error lists
 MAX_NAMES = 3  # that a note lists
@@ -90,6 +92,10 @@ def why_nothing(folder: Folder) -> str:
     other = find_other(folder)
     if other:
         return f'has {other.name} ({other.file}), which is not read: {other.advice}'
+    beside = sorted(ANNOTATION_FOLDERS.intersection(os.listdir(folder.root.absolute().parent)))
+    if beside and folder.images:
+        above = folder.root.absolute().parent
+        return f'has images, but no annotations. Beside it is {beside[0]}: did you mean {above}?'
     broken = next((path for path in folder.with_suffix('.json')), None)
     more = f'; {broken} is no COCO json with images, annotations and categories' if broken else ''
     return (
@@ -149,6 +155,8 @@ def notes_on_unused(folder: Folder, reader: Reader, lists: ImageLists, parts: Pa
         notes.append(f'Without annotation, and not used: {number} images ({example(unannotated)}).')
     if lists.unused and lists.parts:
         notes.append(f'Lists that name no part, and are not used: {example(lists.unused)}.')
+    if lists.empty:
+        notes.append(f'Lists that name no image here, and are not used: {example(lists.empty)}.')
     return notes
 
 

@@ -24,6 +24,7 @@ from ssd_plugin.datasets.own_data.document import write_document
 from ssd_plugin.datasets.own_data.records import Source
 from ssd_plugin.errors import DataRootError
 
+ALL_EVALUATED = 'all are for val or test; name the subfolder with them to have them divided anew'
 MIN_FOR_BAR = 2000  # images; fewer are read before a progress bar is of use
 
 
@@ -56,7 +57,7 @@ class DataSet:
         for part, images in self.images.items():
             if not images:
                 found = [fault for _, fault in self.faults[part]]
-                reason = count_kinds(found) or 'none'
+                reason = count_kinds(found) or ALL_EVALUATED
                 if found:
                     reason += f' ({found[0].path}: {found[0].detail or found[0].kind})'
                 raise DataRootError(f'{source.root}: no images for {part}: {reason}')

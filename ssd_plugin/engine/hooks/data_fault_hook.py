@@ -177,15 +177,21 @@ def find_faulty_boxes(samples: Sequence[DetDataSample]) -> dict[str, Counter]:
     found: dict[str, Counter] = {}
     for index in faulty.nonzero().flatten().tolist():
         kinds = found.setdefault(image_name(owners[index]), Counter())
-        kinds[_kind_of(bboxes[index])] += 1
+        kinds[_kind_of(bboxes[index], img_shapes[index])] += 1
     return found
 
 
-def _kind_of(bbox: Tensor) -> str:
-    """Why a box (4,) xyxy that cannot be trained on cannot."""
+def _kind_of(bbox: Tensor, img_shape: Tensor) -> str:
+    """Why a box (4,) xyxy in an image of (h, w) that cannot be trained on cannot.
+
+    Pipelines clip boxes: of one that was outside a line along the image's edge is left.
+    """
     if not bbox.isfinite().all():
         return Kind.NOT_FINITE
-    size = bbox[2:] - bbox[:2]
+    size, edge = bbox[2:] - bbox[:2], img_shape.flip(0)
+    clipped = (size == 0) & ((bbox[:2] == 0) | (bbox[:2] == edge))
+    if clipped.any():
+        return Kind.OUTSIDE
     if (size < SMALLEST_SIDE).any():
         return Kind.NO_AREA
     return Kind.TOO_LARGE if (size > LARGEST_SIDE).any() else Kind.OUTSIDE

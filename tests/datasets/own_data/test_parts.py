@@ -184,3 +184,25 @@ def test_a_part_of_a_yaml_that_is_not_there_is_said_and_no_other_taken_for_it(tm
     source = recognise(tmp_path)
     assert ' drawn ' in source.parts.origin
     assert source.notes == ['Without annotation, and not used: 1 images (val/images/c.jpg).']
+
+
+def test_a_list_holds_though_most_of_its_images_are_missing_and_one_of_none_is_told(tmp_path):
+    nowhere = [f'nowhere {i}' for i in range(8)]
+    write_voc(tmp_path, NAMES[:4], dict(train=[*NAMES[:2], *nowhere], val=NAMES[2:4], test=nowhere))
+    source = recognise(tmp_path)
+    assert source.parts.names == dict(train=[*jpegs(NAMES[:2]), *nowhere], val=jpegs(NAMES[2:4]))
+    expected = 'Lists that name no image here, and are not used: ImageSets/Main/test.txt.'
+    assert source.notes == [expected]
+
+
+def test_a_list_with_numbers_behind_the_names(tmp_path):
+    """As the Oxford pets have them, beside masks with the names of the images."""
+    write_voc(tmp_path, NAMES[:4], folders=('annotations/xmls', 'images'))
+    for name in NAMES[:4]:
+        write_image(tmp_path / f'annotations/trimaps/{name}.png')
+    for part, names in (('trainval', NAMES[:3]), ('test', NAMES[3:4])):
+        (tmp_path / f'annotations/{part}.txt').write_text('\n'.join(f'{n} 1 12 3' for n in names))
+    source = recognise(tmp_path)
+    assert source.parts.names == dict(
+        train=jpegs(NAMES[:3], 'images'), val=jpegs(NAMES[3:4], 'images')
+    )

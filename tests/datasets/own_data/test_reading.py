@@ -152,6 +152,24 @@ def test_an_image_has_the_stem_of_its_xml_or_the_name_in_it(tmp_path):
     ]  # fmt: skip
 
 
+def test_an_image_is_found_by_its_name_with_a_suffix_or_other_accents(tmp_path):
+    """An annotation may be called a.jpg.xml; macOS writes accents as characters of their own."""
+    write_voc(tmp_path, [NAMES[0], 'cafe\u0301'])
+    (tmp_path / f'Annotations/{NAMES[0]}.xml').rename(tmp_path / f'Annotations/{JPEGS[0]}.xml')
+    (tmp_path / 'Annotations/cafe\u0301.xml').rename(tmp_path / 'Annotations/caf\u00e9.xml')
+    assert len(recognise(tmp_path).reader.images) == 2
+
+
+def test_of_masks_and_photographs_with_one_stem_the_one_that_the_xml_names_is_taken(tmp_path):
+    write_voc(tmp_path, NAMES[:2], folders=('annots', 'photos'))
+    for name in NAMES[:2]:
+        write_image(tmp_path / f'masks/{name}.png')
+        path = tmp_path / f'annots/{name}.xml'
+        xml = voc_xml(voc_object()).replace('<size>', f'<filename>{name}.jpg</filename><size>')
+        path.write_text(xml)
+    assert recognise(tmp_path).reader.images == [f'photos/{name}' for name in JPEGS[:2]]
+
+
 def test_an_image_that_several_fit_as_well_is_missing(tmp_path):
     write_coco(tmp_path / 'all.json', tmp_path / 'left', JPEGS[:4])
     write_image(tmp_path / 'right' / JPEGS[0])

@@ -87,7 +87,7 @@ def test_a_part_of_which_nothing_is_left(tmp_path):
     write_coco(tmp_path / 'test.json', tmp_path / 'images', JPEGS)
     parts = recognise(tmp_path).parts
     assert parts.evaluated == 'val' and len(parts.names['val']) == 10
-    assert 'no images for train: none' in refusal(tmp_path)
+    assert 'no images for train: all are for val or test; name the subfolder' in refusal(tmp_path)
     write_coco(tmp_path / 'train.json', tmp_path / 'images', [f'more {name}' for name in JPEGS])
     for path in (tmp_path / 'images').glob('more*'):
         path.write_bytes(b'')
@@ -125,6 +125,8 @@ OTHERS = {  # by file: what it holds, what it is called, a word of the advice
     'train/pets.tfrecord': ('', 'TFRecord', 'Pascal VOC'),
     'label_2/a.txt': ('Car 0.00 0 -1.82 10.0 1.0 30.0 22.0 1.5 1.6 3.2 -1.8 1.7 8.4 -1.6\n',
                       'KITTI', 'COCO'),
+    'annotations/a.txt': ('684,8,273,116,0,0,0,0\n', 'VisDrone', 'YOLO'),
+    'train.txt': ('images/a.jpg 1,2,30,40,0 5,6,20,20,1\n', 'lists of images with boxes', 'VOC'),
     'images.zip': ('', 'an archive', 'unpack'),
 }  # fmt: skip
 
@@ -138,3 +140,9 @@ def test_other_formats_are_called_by_name_with_a_way_to_go_on(file, tmp_path):
     message = refusal(tmp_path)
     assert f' has {name}' in message or name in message.split('which is not read')[0]
     assert file in message and advice in message.split('which is not read')[1]
+
+
+def test_a_folder_of_images_whose_annotations_are_beside_it(tmp_path):
+    write_voc(tmp_path, NAMES)
+    message = refusal(tmp_path / 'JPEGImages')
+    assert message.endswith(f'Beside it is Annotations: did you mean {tmp_path}?')

@@ -29,6 +29,8 @@ FAULTY = {
     (-1e30, 10, 1e30, 40): 'boxes too large to train on',
     OUTSIDE: 'boxes outside the image',
     (10, 50, 30, 90): 'boxes outside the image',
+    (100, 10, 100, 40): 'boxes outside the image',  # as pipelines clip them
+    (10, 0, 30, 0): 'boxes outside the image',
 }
 UNREADABLE = DataFault('unreadable images', '/data/b.jpg', 'cut\noff')
 MISSING = DataFault('missing images', '/data/a.jpg')
