@@ -20,6 +20,7 @@ custom_hooks = [
     dict(type='NumClassCheckHook'),
     dict(type='NonFiniteLossHook', interval=50),
     dict(type='DataFaultHook'),
+    dict(type='PriorHintHook'),
 ]
 
 env_cfg = dict(
