@@ -194,6 +194,8 @@ def renamed(cfg: Config, name: str) -> Config:
 
 def require_checkpoint(path: str | None) -> None:
     """End the program with one line if a checkpoint is a local path where there is no file."""
+    if path and os.path.isdir(path):
+        sys.exit(f'{path} is a folder: name a checkpoint in it, a .pth file')
     if path and '://' not in path and not os.path.isfile(path):
         sys.exit(f'no checkpoint file {path}')
 

@@ -175,12 +175,9 @@ def report(data: DataSet, classes: Sequence[str], folder: Path, lines: Sequence)
 
 def classes_of(checkpoint: str, wanted: Sequence[str] | None) -> list[str]:
     """The names of a checkpoint's classes, or the user's if it has none."""
-    from mmengine.runner.checkpoint import CheckpointLoader
+    from ssd_plugin.checkpoints.files import Weights
 
-    from ssd_plugin.checkpoints.files import classes_in
-
-    loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
-    classes = classes_in(loaded.get('meta', {}))
+    classes = Weights.read(checkpoint).classes
     if not classes and not wanted:
         raise DataRootError(f"{checkpoint} doesn't name its classes: do it by --classes, in order")
     if classes and wanted and list(classes) != list(wanted):

@@ -61,7 +61,6 @@ def prepare(cfg: Config, args: argparse.Namespace) -> Runner:
 
     from ssd_plugin.datasets.check import require_sound_data
     from ssd_plugin.engine.amp import enable_amp_evaluation
-    from ssd_plugin.engine.hooks import StrictLoadHook
     from ssd_plugin.engine.launch import build_runner
 
     if args.show or args.show_dir:
@@ -73,7 +72,6 @@ def prepare(cfg: Config, args: argparse.Namespace) -> Runner:
     if args.strict:
         require_sound_data(cfg, ('test',))
     runner = build_runner(cfg)
-    runner.register_hook(StrictLoadHook())
     if args.out:
         runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
     return runner

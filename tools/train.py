@@ -38,6 +38,8 @@ def parse_args() -> argparse.Namespace:
         const='auto',
         help='go on from this checkpoint, or without a value from the last one in the work dir',
     )
+    text = 'begin with the weights of this checkpoint, as far as it knows the classes'
+    parser.add_argument('--load-from', metavar='CHECKPOINT', help=text)
     parser.add_argument('--tensorboard', action='store_true', help='also log for TensorBoard')
     return common.parse_args(parser)
 
@@ -45,6 +47,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     cfg = common.load_config(args)
+    cfg.load_from = args.load_from or cfg.get('load_from')
     if args.resume:
         resume(cfg, args.resume)
     if args.tensorboard:

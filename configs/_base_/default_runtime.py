@@ -21,6 +21,7 @@ custom_hooks = [
     dict(type='NonFiniteLossHook', interval=50),
     dict(type='DataFaultHook'),
     dict(type='PriorHintHook'),
+    dict(type='StrictLoadHook'),  # weights must fit
 ]
 
 env_cfg = dict(

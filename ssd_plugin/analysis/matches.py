@@ -13,7 +13,8 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 
-from ssd_plugin.checkpoints.load import load_detector
+from ssd_plugin.checkpoints.load import load_for_evaluation
+from ssd_plugin.datasets.config import leaf_datasets
 from ssd_plugin.errors import ConfigError
 from ssd_plugin.models.head import flatten_levels
 from ssd_plugin.models.losses import HardNegativeMiningLoss
@@ -39,7 +40,11 @@ def build_model(cfg: Config, checkpoint: str | None) -> BaseDetector:
         ConfigError: If its head does not match priors by ``assign_batch``.
     """
     init_default_scope(cfg.get('default_scope', 'mmdet'))
-    model = load_detector(cfg, checkpoint)[0] if checkpoint else MODELS.build(cfg.model).eval()
+    if checkpoint:
+        dataset = leaf_datasets(cfg.train_dataloader.dataset)[0]
+        model = load_for_evaluation(cfg, checkpoint, dataset)
+    else:
+        model = MODELS.build(cfg.model).eval()
     if not hasattr(getattr(getattr(model, 'bbox_head', None), 'assigner', None), 'assign_batch'):
         raise ConfigError('its head does not match priors as SSDMultiBoxHead does')
     return model

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import mode
 
-from ssd_plugin.checkpoints.files import State, classes_in
-from ssd_plugin.checkpoints.layouts import CLASS_LAYER, LAYOUTS, Layout
+from ssd_plugin.checkpoints.classes import classes_in
+from ssd_plugin.checkpoints.files import State
+from ssd_plugin.checkpoints.layouts import LAYOUTS, Layout
+from ssd_plugin.checkpoints.scores import CLASS_LAYER, select_scores, split_scores
 from ssd_plugin.errors import CheckpointError
 
 # The score of torchvision's COCO outputs that stand for no class. Softmax makes exactly 0 of it.
@@ -23,18 +25,20 @@ def recognise(state: State, source: str = 'auto') -> Layout:
         CheckpointError: ``source`` is 'auto', and they agree with no layout's.
     """
 
-    def agreement(layout: Layout) -> float:
-        names = layout.parameters(1).keys()
-        return len(names & state.keys()) / len(names | state.keys())
-
     candidates = [layout for layout in LAYOUTS if source in ('auto', layout.source)]
     # The first that fits ends the search: each takes building a model.
-    fitting = (layout for layout in candidates if agreement(layout) == 1)
-    best = next(fitting, None) or max(candidates, key=agreement)
-    if source == 'auto' and not agreement(best):
+    fitting = (layout for layout in candidates if agreement(state, layout) == 1)
+    best = next(fitting, None) or max(candidates, key=lambda layout: agreement(state, layout))
+    if source == 'auto' and not agreement(state, best):
         known = ', '.join(map(str, LAYOUTS))
         raise CheckpointError(f'{next(iter(state))!r} is a parameter in none of: {known}')
     return best
+
+
+def agreement(state: State, layout: Layout) -> float:
+    """The share of a state dict's and a layout's parameter names that both have, 0 to 1."""
+    names = layout.parameters(1).keys()
+    return len(names & state.keys()) / len(names | state.keys())
 
 
 def check(state: State, layout: Layout) -> int:
@@ -92,7 +96,7 @@ def convert(
     for theirs, (ours, _) in layout.parameters(outputs).items():
         value = state[theirs]
         if CLASS_LAYER.fullmatch(ours):
-            value = value.unflatten(0, (-1, outputs))[:, order].flatten(0, 1)  # (A * K, ...)
+            value = select_scores(value, outputs, order)
         converted[ours] = value
     if not {'source', 'config', 'num_classes'} <= meta.keys():
         # Else it is of an earlier conversion, which knew better.
@@ -126,8 +130,8 @@ def to_torchvision(checkpoint: dict) -> State:
         value = state[ours]
         if CLASS_LAYER.fullmatch(ours):
             unused = UNUSED_SCORE if theirs.endswith('bias') else 0
-            scores = value.unflatten(0, (-1, num_scores))
+            scores = split_scores(value, num_scores)
             value = value.new_full(shape, unused)
-            value.unflatten(0, (-1, outputs))[:, order] = scores
+            split_scores(value, outputs)[:, order] = scores
         converted[theirs] = value
     return converted

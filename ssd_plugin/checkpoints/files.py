@@ -7,14 +7,42 @@ import os
 import re
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
+from mmengine.fileio import get_local_path
 from torch import Tensor
 
+from ssd_plugin.checkpoints.classes import classes_in
+from ssd_plugin.checkpoints.file_kinds import describe
 from ssd_plugin.compat.torch_load import require_no_code
 from ssd_plugin.errors import CheckpointError
 
 State = dict[str, Tensor]
+
+
+class Weights(NamedTuple):
+    """The weights of a model in a checkpoint, what it says of them, and where it is."""
+
+    source: str
+    state: State
+    meta: dict
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The names of the classes, by label, if the checkpoint says them."""
+        return classes_in(self.meta)
+
+    @classmethod
+    def read(cls, checkpoint: str) -> Weights:
+        """Read a checkpoint, named by its path or address; see :func:`read`."""
+        with get_local_path(checkpoint) as path:
+            return cls(checkpoint, *read(path))
+
+    @classmethod
+    def loaded(cls, checkpoint: dict, source: str) -> Weights:
+        """The same from a checkpoint that MMEngine has read."""
+        return cls(source, weights_in(checkpoint, source), checkpoint.get('meta') or {})
 
 
 def read(path: str | Path) -> tuple[State, dict]:
@@ -28,13 +56,15 @@ def read(path: str | Path) -> tuple[State, dict]:
         CheckpointError: The file is not a checkpoint, or would run code.
         OSError: The file can't be read.
     """
+    if Path(path).is_dir():
+        raise CheckpointError(f'{path} is a folder: name a checkpoint in it, a .pth file')
     try:
         loaded = load_data(path)
     except OSError:
         raise
     except Exception as error:  # for what is no checkpoint, PyTorch raises nearly anything
         require_no_code(path, error)
-        raise CheckpointError(f'{path} is not a checkpoint of PyTorch') from error
+        raise CheckpointError(f'{path} is not a checkpoint of PyTorch: {describe(path)}') from error
     meta = loaded.get('meta') if isinstance(loaded, dict) else None
     return weights_in(loaded, path), meta if isinstance(meta, dict) else {}
 
@@ -81,9 +111,3 @@ def save(checkpoint: dict, path: str | Path) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-
-
-def classes_in(meta: dict) -> tuple[str, ...] | None:
-    """Class names from the ``meta`` of MMEngine (or, in capitals, of MMDetection 2)."""
-    classes = (meta.get('dataset_meta') or {}).get('classes') or meta.get('CLASSES')
-    return tuple(classes) if classes else None

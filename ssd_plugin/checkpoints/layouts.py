@@ -6,7 +6,6 @@ each implementation calls their parameters and in which order its scores are.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import NamedTuple
@@ -20,9 +19,6 @@ from torchvision.models.detection import SSD300_VGG16_Weights
 
 Shapes = dict[str, tuple[int, ...]]
 Names = tuple[tuple[str, str], ...]  # beginnings of names: (theirs, ours)
-
-# The convolutions whose channels are the scores: K for each prior of a cell.
-CLASS_LAYER = re.compile(r'bbox_head\.cls_convs\.\d+\.\d+\.(weight|bias)')
 
 
 # --- architectures ---------------------------------------------------------------------------

@@ -28,6 +28,9 @@ NOT_EVALUATED = (Kind.NOT_AN_ANNOTATION, Kind.NOT_A_BOX, Kind.INCOMPLETE)
 class CheckedCocoDataset(FaultTolerance, CocoDataset):
     """MMDetection's ``CocoDataset``, of what is sound in a json: see :meth:`CocoDocument.clean`.
 
+    Labels are in the order of the json's categories, and so is ``metainfo['classes']``, whatever
+    the config's order is: names stay those of the labels.
+
     Raises:
         DataRefusedError: When the json is read: it is no COCO json, it lacks a class, or it is for
             evaluation and ``CocoMetric``, which reads it by itself, would end in an error.
@@ -35,7 +38,8 @@ class CheckedCocoDataset(FaultTolerance, CocoDataset):
 
     def load_data_list(self) -> list[dict]:
         """Read what is sound in the json."""
-        self.COCOAPI = partial(CleanCOCO, faults=self.faults)
+        names: dict[Any, str] = {}
+        self.COCOAPI = partial(CleanCOCO, faults=self.faults, names=names)
         data_list = super().load_data_list()
         classes = self.metainfo['classes']
         if len(self.cat_ids) < len(classes):
@@ -44,6 +48,9 @@ class CheckedCocoDataset(FaultTolerance, CocoDataset):
                 "config among its categories: make the data set's metainfo.classes the "
                 "categories' names, in their order"
             )
+        if len(self.cat_ids) == len(classes):
+            # MMDetection numbers labels in the order of the json, and CocoMetric counts so.
+            self._metainfo['classes'] = tuple(names[number] for number in self.cat_ids)
         refused = [fault for fault in self.faults if fault.kind in NOT_EVALUATED]
         if self.test_mode and refused:
             kind, path, detail = refused[0]
@@ -57,15 +64,19 @@ class CheckedCocoDataset(FaultTolerance, CocoDataset):
 class CleanCOCO(COCO):
     """MMDetection's index of a COCO json, of what is sound in it.
 
-    The faults of the rest are added to the list that is given.
+    The faults of the rest are added to the list that is given, the categories' names, by id, to
+    the dict.
     """
 
-    def __init__(self, annotation_file: str, faults: list[DataFault]) -> None:
+    def __init__(
+        self, annotation_file: str, faults: list[DataFault], names: dict[Any, str]
+    ) -> None:
         super().__init__()
         self.dataset, found = CocoDocument(annotation_file).clean()
         faults += found
         self.createIndex()
         self.img_ann_map, self.cat_img_map = self.imgToAnns, self.catToImgs
+        names |= {number: category['name'] for number, category in self.cats.items()}
 
 
 class CocoDocument:

@@ -11,6 +11,8 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.runner import Runner
 
+from ssd_plugin.checkpoints.files import read
+from ssd_plugin.engine.hooks.strict_load_hook import StrictLoadHook
 from ssd_plugin.engine.runner import ResumableRunner
 from ssd_plugin.errors import ConfigError
 from ssd_plugin.models.head import SSDMultiBoxHead
@@ -92,7 +94,20 @@ def check_preprocessor(cfg: Config) -> None:
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Build the runner that a config's ``runner_type`` names, by default a ``ResumableRunner``."""
+    """Build the runner that a config's ``runner_type`` names, by default a ``ResumableRunner``.
+
+    It has a ``StrictLoadHook``, whether the config names one or not.
+
+    Raises:
+        CheckpointError: The file ``load_from`` is no checkpoint.
+        ConfigError: See :func:`check_preprocessor`.
+    """
     check_preprocessor(cfg)
+    checkpoint = cfg.get('load_from')
+    if checkpoint and '://' not in checkpoint and not cfg.get('resume'):
+        read(checkpoint)  # MMEngine's errors on files that are none are long, and of any type
     pin_batches(cfg)
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else ResumableRunner.from_cfg(cfg)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else ResumableRunner.from_cfg(cfg)
+    if not any(isinstance(hook, StrictLoadHook) for hook in runner.hooks):
+        runner.register_hook(StrictLoadHook())
+    return runner

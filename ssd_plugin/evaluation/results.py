@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from torch.utils.data import DataLoader
 
-from ssd_plugin.checkpoints.load import load_detector
+from ssd_plugin.checkpoints.load import load_for_evaluation
 
 
 class Result(NamedTuple):
@@ -45,9 +45,9 @@ def detect_all(
     The ground truth comes from the data set's annotations, so that it is that of the original
     image whatever the pipeline does to its boxes.
     """
-    model, _ = load_detector(cfg, checkpoint)
-    model.to(device or get_device())
     dataset: BaseDataset = loader.dataset
+    model = load_for_evaluation(cfg, checkpoint, dataset)
+    model.to(device or get_device())
     samples = (sample for batch in loader for sample in model.test_step(batch))
     for index, sample in enumerate(samples):
         yield _to_result(dataset.get_data_info(index), sample.pred_instances.cpu().numpy())

@@ -2,7 +2,8 @@
 
 import torch
 
-from ssd_plugin.checkpoints.layouts import CLASS_LAYER, LAYOUTS, Layout
+from ssd_plugin.checkpoints.layouts import LAYOUTS, Layout
+from ssd_plugin.checkpoints.scores import CLASS_LAYER
 
 
 class Payload:

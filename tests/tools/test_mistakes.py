@@ -26,7 +26,7 @@ MISTAKES = {
     f'{DETECT} image.jpg --out x --device gpu': 'device gpu: ',
     f'{DETECT} image.jpg --out x {NO_DATA}': 'demo.py: no test_dataloader',
     f'{DETECT} image.jpg --out x {MODEL}.bbox_head.num_classes=3': (
-        'weights.pth does not fit the config: size mismatch for bbox_head.cls_convs.0.0.weight'
+        'weights.pth has 5 classes (circle, square, triangle, star, cross), the config 3 classes'
     ),
     'show priors nothing.py': 'no config file nothing.py',
     'show priors demo.py --image demo.py': 'demo.py is no image',
