@@ -144,7 +144,7 @@ def test_training_starts_from_the_weights(ema, folder):
     (line,) = WARM.findall(said)
     assert line.startswith(f'{path}: 2 of 2 classes known (star, circle), background kept; ')
     before = torch.load(path)['state_dict']
-    last = max(folder.glob('work_dirs/next/iter_*.pth'), key=lambda file: file.stat().st_mtime)
+    last = max(folder.glob('work_dirs/next/*_*.pth'), key=lambda file: file.stat().st_mtime)
     after = torch.load(last)
     states = [after['state_dict']]
     if ema:
