@@ -56,7 +56,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--data-root',
         metavar='DIR',
-        help="a folder of your own in VOC's or COCO's format, in place of the config's data",
+        help="a folder of your own, as VOC, COCO or YOLO, in place of the config's data",
     )
     parser.add_argument(
         '--classes',

@@ -1,6 +1,7 @@
 """Folders as labelling tools write them: the same images and objects in every layout."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -195,6 +196,18 @@ VOC = {
         lists='{part}/ImageSets/Main/default.txt'),
     'parts below images and annotations': Layout(
         'VOC', 'images/{part}/{stem}.jpg', 'annotations/{part}/{stem}.xml', PLAIN),
+    'images and annotations in each part': Layout(
+        'VOC', '{part}/images/{stem}.jpg', '{part}/annotations/{stem}.xml', ROBOFLOW),
+    'parts that are subfolders of JPEGImages': Layout(
+        'VOC', 'JPEGImages/{part}/a/{stem}.tif', 'Annotations/{part}/a/{stem}.xml', PLAIN),
+    'stale names in the xml': Layout(
+        'VOC', 'images/{stem}.jpg', 'annotations/{stem}.xml', name='IMG_1.jpg'),
+    'the name in the xml only': Layout(
+        'VOC', 'images/{stem}.jpg', 'annotations/label of {stem}.xml', name='{stem}.jpg'),
+    'an archive and tables beside': Layout(
+        'VOC', 'images/{stem}.jpg', 'annotations/{stem}.xml',
+        files={'data.zip': '', 'data/labels.csv': 'filename,xmin,ymin,xmax,ymax\n', 'a.record': '',
+               'classes.txt': CLASS_LINES, 'notes.txt': 'img.00 a\nsomething\nelse\nhere\n'}),
     'parts with other words': Layout(
         'VOC', '{part}_images/{stem}.jpg', '{part}_annotations/{stem}.xml',
         ('Train', 'Validation', 'Test')),
@@ -226,6 +239,12 @@ COCO = {
     'CVAT, in subfolders': Layout(
         'COCO', 'images/default/a/{stem}.png', 'annotations/instances_default.json',
         name='a/{stem}.png'),
+    'a json in a folder for annotations, names with parts': Layout(
+        'COCO', 'images/{part}/{stem}.jpg', 'labels/{part}.json', PLAIN, name='{part}/{stem}.jpg'),
+    'a json without areas and sizes, among other jsons': Layout(
+        'COCO', 'images/{stem}.jpg', 'a/annotations.json',
+        edit=lambda text: re.sub(r', "width": [0-9]+, "height": [0-9]+', '', text),
+        files={'package.json': '{"name": "pets"}', 'a/categories.json': '["cat"]'}),
     'paths from elsewhere': Layout(
         'COCO', 'photos/{stem}.jpg', 'labels.json', name='/home/me/work/photos/{stem}.jpg'),
     'back slashes': Layout('COCO', 'images/{stem}.jpg', 'result.json', name='images\\{stem}.jpg'),
@@ -267,6 +286,19 @@ YOLO = {
         'YOLO', 'data/obj/{stem}.jpg', 'data/obj/{stem}.txt', PLAIN, lists='data/{part}.txt',
         line='data/obj/{stem}.jpg',
         files={'data/obj.names': CLASS_LINES, 'data/obj.data': 'names = data/obj.names\n'}),
+    'CVAT as Ultralytics': Layout(
+        'YOLO', 'images/train/{stem}.jpg', 'labels/train/{stem}.txt', lists='train.txt',
+        line='data/images/train/{stem}.jpg',
+        files={'data.yaml': f'path: .\ntrain: train.txt\n{NAMES_BY_NUMBER}\n'}),
+    'Label Studio as YOLO': Layout(
+        'YOLO', 'images/0a1b2c3d-{stem}.jpg', 'labels/0a1b2c3d-{stem}.txt',
+        files={'classes.txt': CLASS_LINES, 'notes.json': '{"categories": [], "info": {}}'}),
+    'labels beside the images, names above': Layout(
+        'YOLO', 'all/{stem}.JPEG', 'all/{stem}.txt', files={'my.yaml': NAMES_BY_NUMBER}),
+    'absolute paths of another machine': Layout(
+        'YOLO', '{part}/images/{stem}.jpg', '{part}/labels/{stem}.txt', PLAIN,
+        files={'data.yaml': yaml('/content/pets-1/train/images', 'C:\\\\pets\\val\\images',
+                                 '/content/pets-1/test/images')}),
     'CVAT as YOLO': Layout(
         'YOLO', 'obj_train_data/{stem}.png', 'obj_train_data/{stem}.txt', lists='train.txt',
         line='data/obj_train_data/{stem}.png', files={'obj.names': CLASS_LINES}),

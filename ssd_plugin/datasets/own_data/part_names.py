@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 
 SYNONYMS = {
     'train': ('train', 'training'),
-    'val': ('val', 'valid', 'validation', 'dev'),
+    'val': ('val', 'valid', 'validation', 'dev', 'eval', 'minival'),
     'test': ('test', 'testing'),
     'trainval': ('trainval', 'trainvalid'),
 }
@@ -33,6 +34,7 @@ def part_of_file(path: str) -> str:
     return parts.pop() if len(parts) == 1 else part_of_folder(path)
 
 
+@cache
 def part_of_word(name: str) -> str:
     """The part that a folder's name says, if it says nothing else: train, val, ..., or ''."""
     words = words_of(name)

@@ -57,7 +57,8 @@ class DataSet:
         for part, images in self.images.items():
             if not images:
                 found = [fault for _, fault in self.faults[part]]
-                reason = count_kinds(found) or ALL_EVALUATED
+                only = len(source.reader.images) == 1
+                reason = count_kinds(found) or ('there is only one' if only else ALL_EVALUATED)
                 if found:
                     reason += f' ({found[0].path}: {found[0].detail or found[0].kind})'
                 raise DataRootError(f'{source.root}: no images for {part}: {reason}')

@@ -35,7 +35,8 @@ def arrived(dataset):
             assert image.size == (info['width'], info['height'])
         objects = [(names[i['bbox_label']], tuple(i['bbox'])) for i in info['instances']]
         assert not any(i['ignore_flag'] for i in info['instances'])
-        found[Path(info['img_path']).stem] = (image.size, objects)
+        stem = Path(info['img_path']).stem.removeprefix('0a1b2c3d-')
+        found[stem] = (image.size, objects)
     assert len(found) == len(dataset)
     return found
 
