@@ -74,20 +74,18 @@ def fit_priors_to_input(cfg: Config, model: BaseDetector, size: tuple[int, int])
     larger = existing_maps(model, (size[0] + GROWTH, size[1] + GROWTH))
     strides = []
     for cells, more, given, offset in zip(maps, larger, generator.strides, generator.center_offset):
-        stride = tuple(
-            s
-            if (own_size == size and fits(n, s, offset, side, SLACK))
-            or (s * (m - n) == GROWTH and fits(n, s, offset, side))
-            else tidy(side / n)
-            for n, m, s, side in zip(cells[::-1], more[::-1], given, size)
-        )
-        strides.append(stride if stride[0] != stride[1] else stride[0])
+        pair = []
+        for n, m, stride, side in zip(cells[::-1], more[::-1], given, size):
+            is_networks = stride * (m - n) == GROWTH
+            stays = (is_networks and fits(n, stride, offset, side)) or (
+                own_size == size and fits(n, stride, offset, side, SLACK)
+            )
+            pair.append(stride if stays else tidy(side / n))
+        strides.append(tuple(pair) if pair[0] != pair[1] else pair[0])
     values: dict[str, Any] = dict(input_size=size if size[0] != size[1] else size[0])
     values['strides'] = strides
-    if (
-        cfg.model.bbox_head.anchor_generator.get('basesize_ratio_range') is None
-        and size != own_size
-    ):
+    linear = cfg.model.bbox_head.anchor_generator.get('basesize_ratio_range') is not None
+    if size != own_size and not linear:
         factor = min(size) / min(own_size)
         for name in ('min_sizes', 'max_sizes'):
             values[name] = [tidy(m * factor) for m in getattr(generator, name)]

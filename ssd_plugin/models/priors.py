@@ -67,6 +67,8 @@ class SSDPriorGenerator(AnchorGenerator):
         self.strides = [_pair(stride) for stride in strides]
         self.input_size = _pair(input_size)
         self.center_offset = _ntuple(len(strides))(center_offset)
+        if not all(0 <= offset <= 1 for offset in self.center_offset):
+            raise ValueError(f'SSDPriorGenerator: center_offset {center_offset} is not from 0 to 1')
         self.clip, self.clip_sides = clip, clip_sides
         if (basesize_ratio_range is None) == (min_sizes is None and max_sizes is None):
             raise ValueError(

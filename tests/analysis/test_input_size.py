@@ -165,10 +165,6 @@ FAULTS = {
         read('ssd300_bccd', strides=[8, 8, 32, 64, 64, 300]),
         'level 1 is 19 cells of 8 pixels wide.* level 4 is 3 cells of 64 pixels',
     ),
-    'centres at the end of cells': (
-        read(center_offset=[0.5, 0.5, 0.5, 1.5]),
-        'level 3 .* the last centred at 224',
-    ),
     'one direction': (
         read(strides=[8, 16, (32, 40), 64]),
         'level 2 is 5 cells of 40 pixels high, .* at 180',
@@ -214,8 +210,6 @@ def test_what_a_refusal_says_to_write_fits(name, width, height, offset):
 def test_size_mends_what_is_refused():
     for cfg, _ in FAULTS.values():
         cfg = deepcopy(cfg)
-        if cfg.model.bbox_head.anchor_generator.get('center_offset'):
-            continue  # nothing about the size
         resize_config(cfg, input_size(cfg))
         check_input(cfg)
 

@@ -175,6 +175,7 @@ LINEAR = dict(min_sizes=None, max_sizes=None)
         (LINEAR, 'takes either'),
         (dict(basesize_ratio_range=(0.2, 0.9)), 'takes either'),
         (dict(center_offset=[0.5]), 'center_offset has 1 levels'),
+        (dict(center_offset=[0.5, 1.5]), 'center_offset .* is not from 0 to 1'),
         (dict(min_sizes=[0, 22]), 'min_sizes must be positive'),
         (dict(ratios=[[2], [-3]]), 'ratios must be positive'),
         (dict(strides=[8, 0]), 'strides must be positive'),
