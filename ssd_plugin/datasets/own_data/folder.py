@@ -84,10 +84,13 @@ class Folder:
         return self.root / name
 
     def read_text(self, name: str) -> str:
-        """A text file, in UTF-8 with or without a mark at its beginning, or in UTF-16 with one."""
+        """A text file: in UTF-8 with or without a mark, in UTF-16 with one, or else in Latin-1."""
         content = self.path(name).read_bytes()
         encoding = 'utf-16' if content[:2] in (b'\xff\xfe', b'\xfe\xff') else 'utf-8-sig'
-        return content.decode(encoding, errors='replace')
+        try:
+            return content.decode(encoding)
+        except UnicodeDecodeError:
+            return content.decode('latin-1')
 
 
 class PathIndex:

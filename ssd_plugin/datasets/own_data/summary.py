@@ -24,7 +24,10 @@ from ssd_plugin.datasets.own_data.document import write_document
 from ssd_plugin.datasets.own_data.records import Source
 from ssd_plugin.errors import DataRootError
 
-ALL_EVALUATED = 'all are for val or test; name the subfolder with them to have them divided anew'
+ALL_EVALUATED = (
+    'all are for val or test; to have them divided anew, name the subfolder with them, or rename '
+    'the file that says so'
+)
 MIN_FOR_BAR = 2000  # images; fewer are read before a progress bar is of use
 
 

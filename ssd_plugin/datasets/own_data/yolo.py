@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -13,7 +12,9 @@ from ssd_plugin.datasets.own_data.records import Orphan
 from ssd_plugin.datasets.own_data.yolo_names import ClassNames, find_names, parts_of_yaml
 
 NUM_FIELDS = 5  # class, centre x, centre y, width, height, relative to the image
+MOST = 2  # of coordinates relative to the image; larger ones are pixels
 SAMPLE = 200  # files that are looked into for recognising the format
+NO_LABELS = 'no line of it is a class and numbers from 0 to 1'
 DECIMALS = 2  # of pixels: labels have six of the image's size
 
 
@@ -108,7 +109,7 @@ class YOLOReader:
             lines = self.folder.read_text(path).splitlines()
             found = [self._read_line(path, line, size) for line in lines if line.strip()]
             if found and all(fault == Kind.NOT_A_BOX for fault in found):
-                return DataFault(Kind.NOT_AN_ANNOTATION, path, 'no line of it is a label')
+                return DataFault(Kind.NOT_AN_ANNOTATION, path, NO_LABELS)
             for line, result in zip(filter(str.strip, lines), found, strict=True):
                 if isinstance(result, str):
                     faults.append(DataFault(result, image, f'{path}: {line.strip()[:80]}'))
@@ -119,7 +120,7 @@ class YOLOReader:
     def _read_line(self, path: str, line: str, size: tuple[int, int]) -> AnnotatedBox | str:
         """A line's box in pixels, or the kind of its fault."""
         label = read_numbers(line.split())
-        if label is None or not all(map(math.isfinite, label[1])):
+        if label is None or not all(abs(number) <= MOST for number in label[1][:4]):
             return Kind.NOT_A_BOX
         number, numbers = label
         name = self.names.name_of(number, path)

@@ -24,6 +24,7 @@ NAME_FILES = (
     'classes.txt', 'class.txt', 'class_names.txt', 'classnames.txt', 'names.txt', 'labels.txt',
     'predefined_classes.txt', 'obj_names.txt',
 )  # fmt: skip
+NAMES_KEY = re.compile(r'^\s*["\']?names["\']?\s*:', re.MULTILINE)
 SUFFIXES = ('.names', '.labels')  # obj.names, _darknet.labels
 
 
@@ -81,26 +82,31 @@ def find_names(folder: Folder) -> ClassNames:
     found = ClassNames()
     for path in folder.with_suffix('.yaml', '.yml'):
         text = folder.read_text(path)
-        if 'names' not in text:
+        if not NAMES_KEY.search(text):
             continue
         try:
             content = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+            names = numbered(content['names'])
+        except (yaml.YAMLError, TypeError, KeyError, ValueError) as error:
             reason = ' '.join(str(error).split())
             raise DataRefusedError(f"can't read {folder.path(path)}: {reason}") from error
-        names = content.get('names') if isinstance(content, Mapping) else None
-        if isinstance(names, Mapping):
-            names = {int(key): str(name).strip() for key, name in names.items()}
-        elif isinstance(names, list):
-            names = {number: str(name).strip() for number, name in enumerate(names)}
-        if names:
-            found.yamls[path], found.by_file[path] = dict(content), names
+        found.yamls[path], found.by_file[path] = content, names
     for path in folder.files:
         base = path.rsplit('/', 1)[-1].lower()
         if base in NAME_FILES or base.endswith(SUFFIXES):
             lines = [line.strip() for line in folder.read_text(path).rstrip().splitlines()]
             found.by_file[path] = {number: name for number, name in enumerate(lines) if name}
     return found
+
+
+def numbered(names: object) -> dict[int, str]:
+    """Names by number, from a list, or from a mapping one way or the other."""
+    if isinstance(names, Mapping):
+        pairs = [(k, v) if str(k).isdecimal() else (v, k) for k, v in names.items()]
+        return {int(number): str(name).strip() for number, name in pairs}
+    if isinstance(names, list):
+        return {number: str(name).strip() for number, name in enumerate(names)}
+    raise ValueError(f'its names are no list and no mapping: {names}')
 
 
 def parts_of_yaml(folder: Folder, names: ClassNames) -> tuple[dict[str, list[str]], list[str]]:

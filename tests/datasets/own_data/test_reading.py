@@ -239,6 +239,7 @@ def test_images_that_no_json_names_are_told(tmp_path):
     ('0 0.1 0.1 0.2 0.1 0.2 0.3 0.1 0.4', ('cat', (8, 6, 16, 24))),
     ('0 0.5 0.5 nan 0.5', Kind.NOT_A_BOX),
     ('0 0.5 0.5 0.5', Kind.NOT_A_BOX),
+    ('0 320 200 50 50', Kind.NOT_A_BOX),
     ('cat 0.5 0.5 0.5 0.5', Kind.NOT_A_BOX),
     ('2 0.5 0.5 0.5 0.5', Kind.UNKNOWN_CLASS),
 ])  # fmt: skip
@@ -251,7 +252,7 @@ def test_a_line_of_labels(line, expected, tmp_path):
 
 
 def test_coordinates_beyond_the_image_are_faults_as_in_other_formats(tmp_path):
-    yolo(tmp_path, '0 0.9 0.5 0.5 0.5\n0 320 200 50 50\n0 0.5 0.5 0 0.5\n')
+    yolo(tmp_path, '0 0.9 0.5 0.5 0.5\n0 -0.4 0.5 0.2 0.2\n0 0.5 0.5 0 0.5\n')
     kinds = [kind for kind, _ in found_faults(tmp_path)]
     assert kinds == [Kind.ACROSS_THE_EDGE, Kind.OUTSIDE, Kind.NO_AREA]
 
@@ -259,6 +260,25 @@ def test_coordinates_beyond_the_image_are_faults_as_in_other_formats(tmp_path):
 def test_labels_that_are_none_leave_out_the_image(tmp_path):
     _, fault = yolo(tmp_path, 'a cat\n')
     assert (fault.kind, fault.path) == (Kind.NOT_AN_ANNOTATION, 'labels/a.txt')
+
+
+@pytest.mark.parametrize('names', [
+    '[cat, dog]', '{0: cat, 1: dog}', '{"0": cat, "1": " dog"}', '{cat: 0, dog: 1}',
+    '\n- cat\n- dog',
+])  # fmt: skip
+def test_names_of_classes_in_a_yaml(names, tmp_path):
+    (tmp_path / 'data.yaml').write_text(f'nc: 2\nnames: {names}\n')
+    (tmp_path / 'other.yml').write_text('filenames: !tag x\n')
+    source, _ = yolo(tmp_path, '0 0.5 0.5 0.5 0.5\n', names='')
+    assert source.reader.classes(set()) == ['cat', 'dog'] and not source.notes
+
+
+def test_names_of_classes_in_latin_1(tmp_path):
+    for name in 'ab':
+        write_image(tmp_path / f'{name}.jpg')
+        (tmp_path / f'{name}.txt').write_text('0 0.5 0.5 0.5 0.5')
+    (tmp_path / 'classes.txt').write_bytes('café'.encode('latin-1'))
+    assert read(tmp_path).classes() == ['café']
 
 
 def test_keypoints_behind_a_box(tmp_path):

@@ -87,7 +87,7 @@ def test_a_part_of_which_nothing_is_left(tmp_path):
     write_coco(tmp_path / 'test.json', tmp_path / 'images', JPEGS)
     parts = recognise(tmp_path).parts
     assert parts.evaluated == 'val' and len(parts.names['val']) == 10
-    assert 'no images for train: all are for val or test; name the subfolder' in refusal(tmp_path)
+    assert 'no images for train: all are for val or test; to have' in refusal(tmp_path)
     write_coco(tmp_path / 'train.json', tmp_path / 'images', [f'more {name}' for name in JPEGS])
     for path in (tmp_path / 'images').glob('more*'):
         path.write_bytes(b'')
