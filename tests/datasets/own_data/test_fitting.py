@@ -297,13 +297,15 @@ def test_the_batch_is_that_of_all_processes(folders, tmp_path, capsys, monkeypat
 @pytest.fixture
 def checkpoint(tmp_path):
     path = tmp_path / 'checkpoint.pth'
-    torch.save(dict(meta=dict(dataset_meta=dict(classes=('dog', 'cat'))), state_dict={}), path)
+    weights = dict(weight=torch.zeros(1))
+    meta = dict(dataset_meta=dict(classes=('dog', 'cat')))
+    torch.save(dict(meta=meta, state_dict=weights), path)
     return str(path)
 
 
 def test_classes_are_those_of_the_checkpoint(checkpoint, tmp_path):
     nameless = str(tmp_path / 'nameless.pth')
-    torch.save(dict(state_dict={}), nameless)
+    torch.save(dict(state_dict=dict(weight=torch.zeros(1))), nameless)
     mine = ['dog', 'cat']
     for path, wanted in ((checkpoint, None), (checkpoint, mine), (nameless, mine)):
         assert command.classes_of(path, wanted) == mine
