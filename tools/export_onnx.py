@@ -13,7 +13,8 @@ import _common as common
 from _data_check import DataNotFoundError, check_data
 from mmengine.config import Config
 
-NUM_IMAGES = 4  # that the file is checked on
+NUM_IMAGES = 4  # of the test set that the file is checked on, if no images are named
+MAX_IMAGES = 16  # of those that are named: one batch has them all
 
 
 def parse_args() -> argparse.Namespace:
@@ -22,8 +23,9 @@ def parse_args() -> argparse.Namespace:
     common.add_config(parser)
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('out', type=Path, metavar='OUT', help='file to write, NAME.onnx')
-    text = "images to check it on, by default some of the test set, or drawn ones if it isn't there"
-    parser.add_argument('--images', nargs='+', metavar='FILE', help=text)
+    text = "images, folders or patterns 'a/**/*.jpg' to check it on: up to 16 images, by default "
+    text += "4 of the test set, or drawn ones if it isn't there"
+    parser.add_argument('--images', nargs='+', metavar='INPUT', help=text)
     text = 'output the boxes and scores of all priors, before thresholds and NMS'
     parser.add_argument('--no-nms', action='store_true', help=text)
     return common.parse_args(parser)
@@ -88,11 +90,14 @@ def export(cfg: Config, args: argparse.Namespace, part: Path) -> None:
 
 def choose_images(args: argparse.Namespace, cfg: Config, folder: str) -> tuple[list[str], str]:
     """Paths of the images to check on, and what they are; drawn ones are put into the folder."""
+    from mmdet.apis.det_inferencer import IMG_EXTENSIONS
+
     from ssd_plugin.datasets.samples import build_dataset, spread
     from ssd_plugin.datasets.shapes import write_voc_shapes
+    from ssd_plugin.inference.inputs import find_inputs
 
     if args.images:
-        return args.images, 'images'
+        return sample(find_inputs(args.images, suffixes=IMG_EXTENSIONS)), 'images'
     split = 'test' if cfg.get('test_dataloader') else 'val'
     try:
         check_data(cfg, [split])
@@ -102,6 +107,12 @@ def choose_images(args: argparse.Namespace, cfg: Config, folder: str) -> tuple[l
     dataset = build_dataset(cfg, split)
     paths = [dataset.get_data_info(i)['img_path'] for i in spread(dataset, NUM_IMAGES)]
     return paths, f'images of the {split} set'
+
+
+def sample(paths: list[str]) -> list[str]:
+    """The paths, or ``MAX_IMAGES`` evenly spaced among more."""
+    number = min(len(paths), MAX_IMAGES)
+    return [paths[i * len(paths) // number] for i in range(number)]
 
 
 if __name__ == '__main__':

@@ -6,17 +6,19 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from mmdet.models.dense_heads import AnchorHead
 from mmdet.models.detectors.base import BaseDetector
 from mmdet.models.utils import unpack_gt_instances
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
+from torch import Tensor
 
 from ssd_plugin.checkpoints.load import load_for_evaluation
 from ssd_plugin.datasets.config import leaf_datasets
 from ssd_plugin.errors import ConfigError
-from ssd_plugin.models.head import flatten_levels
+from ssd_plugin.models.head import SSDMultiBoxHead, flatten_levels
 from ssd_plugin.models.losses import HardNegativeMiningLoss
 from ssd_plugin.models.targets import get_targets
 
@@ -27,7 +29,7 @@ class Matches(NamedTuple):
     priors: np.ndarray  # (P, 4) xyxy in pixels
     levels: np.ndarray  # (P,) int64: level of the prior
     gt_inds: np.ndarray  # (P,) int64: -1 ignored, 0 background, g + 1 matched to box g
-    mined: np.ndarray | None  # (P,) bool: hard negatives; None if the loss mines none
+    mined: np.ndarray | None  # (P,) bool: hard negatives; None if the head mines none by image
 
 
 def build_model(cfg: Config, checkpoint: str | None) -> BaseDetector:
@@ -60,15 +62,24 @@ def match(model: BaseDetector, item: dict) -> Matches:
     batch = model.data_preprocessor(pseudo_collate([item]), training=True)
     cls_scores, bbox_preds = model(batch['inputs'], batch['data_samples'], mode='tensor')
     gt_instances, gt_instances_ignore, img_metas = unpack_gt_instances(batch['data_samples'])
-    priors = head.get_priors(cls_scores, img_metas)
+    priors = get_priors(head, cls_scores, img_metas)
     targets = get_targets(
         priors, head.assigner, head.num_classes, gt_instances, img_metas, gt_instances_ignore
     )
     mined = None
-    if isinstance(head.loss_cls, HardNegativeMiningLoss):
+    # MMDetection's heads have the loss mine over all images and by level.
+    if isinstance(head, SSDMultiBoxHead) and isinstance(head.loss_cls, HardNegativeMiningLoss):
         scores = flatten_levels(cls_scores, head.cls_out_channels)
         labels = head.class_targets(flatten_levels(bbox_preds, 4), priors, targets)
         mined = head.loss_cls.select(scores, labels, targets.weights)[2][0].numpy()
     sizes = [level[0].numel() // head.cls_out_channels for level in cls_scores]
     levels = np.repeat(np.arange(len(sizes)), sizes)
     return Matches(priors.numpy(), levels, targets.gt_inds[0].numpy(), mined)
+
+
+def get_priors(head: AnchorHead, cls_scores: list[Tensor], img_metas: list[dict]) -> Tensor:
+    """The priors (P, 4) xyxy in pixels of one image, as the head lays them."""
+    if isinstance(head, SSDMultiBoxHead):
+        return head.get_priors(cls_scores, img_metas)
+    sizes = [tuple(scores.shape[-2:]) for scores in cls_scores]
+    return torch.cat(head.prior_generator.grid_priors(sizes, device='cpu'))

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from mmdet.models.detectors.base import BaseDetector
+from mmdet.models.task_modules.prior_generators import AnchorGenerator
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
@@ -19,7 +20,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ssd_plugin.datasets.config import input_size
 from ssd_plugin.errors import ConfigError
-from ssd_plugin.models.priors import SSDPriorGenerator
 
 LARGEST = 4096  # pixels; a side at which every level has cells
 
@@ -27,7 +27,7 @@ LARGEST = 4096  # pixels; a side at which every level has cells
 class PriorGrid(NamedTuple):
     """The priors of a detector, and the feature maps and the input that they lie on."""
 
-    generator: SSDPriorGenerator
+    generator: AnchorGenerator
     featmap_sizes: list[tuple[int, int]]  # (h, w) of each level
     input_size: tuple[int, int]  # (w, h) of the network input, in pixels
 
@@ -40,12 +40,13 @@ def prior_grid(cfg: Config) -> PriorGrid:
     """The priors of a config's detector, whose weights are neither loaded nor used.
 
     Raises:
-        ConfigError: If its priors are not those of an ``SSDPriorGenerator``.
+        ConfigError: If its priors are not those of an ``AnchorGenerator``, such as
+            ``SSDPriorGenerator`` is.
     """
     model, size = build_on_meta(cfg)
     generator = getattr(getattr(model, 'bbox_head', None), 'prior_generator', None)
-    if not isinstance(generator, SSDPriorGenerator):
-        raise ConfigError('its priors are not those of an SSDPriorGenerator')
+    if not isinstance(generator, AnchorGenerator):
+        raise ConfigError('its priors are not those of an AnchorGenerator')
     return PriorGrid(generator, existing_maps(model, size), size)
 
 

@@ -29,13 +29,17 @@ class Image(NamedTuple):
     frame: int | None = None  # of a video, from 0
 
 
-def find_inputs(inputs: Sequence[str], leave_out: Sequence[Path] = ()) -> list[str]:
+def find_inputs(
+    inputs: Sequence[str],
+    leave_out: Sequence[Path] = (),
+    suffixes: Sequence[str] = IMG_EXTENSIONS + VIDEO_EXTENSIONS,
+) -> list[str]:
     """Paths of the files that the arguments of a command name, each once, in their order.
 
     1. A file is taken whatever its name is; it is a video if it has the suffix of one.
     2. Of a folder, its images are taken, as ``DetInferencer`` does: not those of folders in it.
     3. Anything else is a pattern with ``*``, ``?``, ``[...]``, and ``**`` for folders of any
-       depth. It takes images and videos.
+       depth. It takes files with one of ``suffixes``, by default images and videos.
 
     Folders and patterns take files by suffix, in small or capital letters, and in the order of
     their names. Patterns take nothing from the folders ``leave_out``, where results are written.
@@ -43,10 +47,10 @@ def find_inputs(inputs: Sequence[str], leave_out: Sequence[Path] = ()) -> list[s
     Raises:
         InputError: An argument names nothing that could be detected on.
     """
-    return list(dict.fromkeys(path for text in inputs for path in _matches(text, leave_out)))
+    return list(dict.fromkeys(p for text in inputs for p in _matches(text, leave_out, suffixes)))
 
 
-def _matches(text: str, leave_out: Sequence[Path]) -> list[str]:
+def _matches(text: str, leave_out: Sequence[Path], suffixes: Sequence[str]) -> list[str]:
     if os.path.isfile(text):
         return [text]
     if os.path.isdir(text):
@@ -62,7 +66,7 @@ def _matches(text: str, leave_out: Sequence[Path]) -> list[str]:
     found = [
         path
         for path in sorted(glob.glob(text, recursive=True))
-        if _has_suffix(path, IMG_EXTENSIONS + VIDEO_EXTENSIONS)
+        if _has_suffix(path, suffixes)
         and not any(Path(os.path.abspath(path)).is_relative_to(folder) for folder in excluded)
     ]
     if not found:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from ssd_plugin.analysis.fit_priors.fitting import fit_priors
 from ssd_plugin.analysis.prior_grid import prior_grid
 from ssd_plugin.datasets.config import input_size, resize_of, resized
 from ssd_plugin.errors import ConfigError
@@ -41,7 +42,7 @@ def test_the_input_size_is_found_through_wrappers():
     assert input_size(cfg) == (160, 160)
 
 
-def test_what_has_no_fixed_size_or_other_priors_is_refused():
+def test_what_has_no_fixed_size_is_refused_and_other_priors_are_not_fitted():
     cfg = read()
     cfg.test_dataloader.dataset.pipeline = [dict(type='LoadImageFromFile')]
     with pytest.raises(ConfigError, match='no Resize'):
@@ -50,5 +51,7 @@ def test_what_has_no_fixed_size_or_other_priors_is_refused():
     other = dict(strides=[8, 16, 32, 64], ratios=[1.0], scales=[1.0])
     cfg.model.bbox_head.anchor_generator = dict(type='AnchorGenerator', **other)
     cfg.model.bbox_head.in_channels = (32, 64, 128, 128)
-    with pytest.raises(ConfigError, match='SSDPriorGenerator'):
-        prior_grid(cfg)
+    sizes = [(20, 20), (10, 10), (5, 5), (3, 3)]
+    assert list(map(len, prior_grid(cfg).priors())) == [h * w for h, w in sizes]
+    with pytest.raises(ConfigError, match='only SSDPriorGenerator can be fitted'):
+        fit_priors(cfg)

@@ -29,12 +29,6 @@ def run(path, samples):
     return session.run(None, dict(images=images))
 
 
-MODELS = {  # size, dtype, images
-    'ssd300_voc': ((300, 300), torch.uint8, 1),
-    'ssdlite320_mobilenetv2_coco': ((320, 320), torch.uint8, 3),
-    'ssdlite320_mobilenetv3_coco': ((320, 320), torch.float32, 2),
-    'ssd512x288_r18_voc': ((512, 288), torch.uint8, 3),
-}
 HEADS = {  # changes of the demo's model
     'softmax': {},
     'sigmoid': {'bbox_head.loss_cls': dict(type='CrossEntropyLoss', use_sigmoid=True)},
@@ -51,18 +45,14 @@ HEADS = {  # changes of the demo's model
 }
 
 
-@pytest.mark.parametrize('name', [*MODELS, *HEADS])
-def test_published_models_and_settings_of_all_kinds_detect_the_same(name, tmp_path):
+@pytest.mark.parametrize('name', HEADS)
+def test_settings_of_all_kinds_detect_the_same(name, tmp_path):
     """Score by score, and box by box whatever the order of equal scores."""
-    if name == 'ssd300_voc' and torch.__version__ < (2, 2):
-        pytest.skip('PyTorch 2.1 exports no ceil_mode of pooling for batches of any size')
-    size, dtype, count = MODELS.get(name, (DEMO_SIZE, torch.uint8, 3))
-    cfg = read_config(name) if name in MODELS else read_config('demo_shapes', **HEADS[name])
-    detector, images = lively_detector(cfg, size), drawn_images(count, size, dtype)
-    path = export(detector, size, tmp_path / 'model.onnx', dtype)
+    cfg = read_config('demo_shapes', **HEADS[name])
+    detector, images = lively_detector(cfg, DEMO_SIZE), drawn_images(3, DEMO_SIZE)
+    path = export(detector, DEMO_SIZE, tmp_path / 'model.onnx')
     expected = predict(detector, images)
-    least = 20 if name in MODELS else 3 * (name != 'nothing found')
-    assert sum(map(len, expected)) >= count * least
+    assert sum(map(len, expected)) >= 9 * (name != 'nothing found')
     found = OnnxDetector(path).detect([image['inputs'] for image in images])
     for one, ours, boxes, scores, labels in zip(expected, found, *run(path, images)):
         number = len(one)

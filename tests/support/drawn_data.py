@@ -1,8 +1,10 @@
 """Small data sets in the layouts and with the class names of VOC and COCO."""
 
+from itertools import cycle, islice
 from pathlib import Path
 
 from mmdet.datasets import CocoDataset
+from mmengine.config import Config
 
 from ssd_plugin.datasets.shapes import CLASSES, write_voc_shapes
 from tests.support import data_folders
@@ -21,10 +23,25 @@ def write_shapes(root: Path, classes=CLASSES, num_train=4, num_test=3) -> Path:
     return root
 
 
-def write_coco(root: Path, classes=CocoDataset.METAINFO['classes']) -> None:
+def write_coco(
+    root: Path, classes=CocoDataset.METAINFO['classes'], num_train=4, num_test=3
+) -> None:
     """Write small images as COCO 2017: in train2017 and val2017, with a JSON for each."""
-    for split, number in (('train2017', 4), ('val2017', 3)):
+    for split, number in (('train2017', num_train), ('val2017', num_test)):
         document = root / f'annotations/instances_{split}.json'
         data_folders.write_coco(
             document, root / split, data_folders.JPEGS[:number], classes=classes
         )
+
+
+def write_data(cfg: Config, root: Path, **numbers) -> None:
+    """Make the data that a config reads below a folder, in the layout that it reads them in."""
+    dataset = cfg.val_dataloader.dataset
+    root = root / dataset.data_root
+    if dataset.type == 'CheckedCocoDataset':
+        write_coco(root, **numbers)
+    elif dataset.data_prefix.sub_data_root:
+        for year in ('VOC2007', 'VOC2012'):
+            write_shapes(root / year, VOC_CLASSES, **numbers)
+    else:
+        write_shapes(root, [*islice(cycle(dataset.metainfo.classes), len(CLASSES))], **numbers)

@@ -43,15 +43,48 @@ def lively_detector(cfg, size, seed=0):
     for module in detector.modules():
         if isinstance(module, L2Norm):  # whose weight is not set before init_weights
             torch.nn.init.constant_(module.weight, 20)
-    head, images = detector.bbox_head, drawn_images(1, size, torch.float32)[0]['inputs'][None]
+    images = torch.stack([image['inputs'] for image in drawn_images(2, size, torch.float32)])
+    inputs = detector.data_preprocessor(dict(inputs=images))['inputs']
+    measure_statistics(detector, inputs)
+    made_by = {}  # the convolution that yields a tensor
+    hooks = [
+        module.register_forward_hook(lambda module, _, output: made_by.update({output: module}))
+        for module in detector.modules()
+        if isinstance(module, torch.nn.Conv2d)
+    ]
     with torch.no_grad():
-        feats = detector.extract_feat(detector.data_preprocessor(dict(inputs=images))['inputs'])
-        for branch, spread in ((head.cls_convs, 1.5), (head.reg_convs, 1)):
-            for conv, feat in zip(branch, feats):
-                last = [layer for layer in conv.modules() if hasattr(layer, 'kernel_size')][-1]
+        for maps, spread in zip(detector(inputs[:1], mode='tensor'), (1.5, 1)):
+            spreads = {}  # the largest of a convolution's levels, which heads may share
+            for level in maps:
+                last = made_by[level]
+                now = (level - last.bias[:, None, None]).square().mean().sqrt()
+                spreads[last] = max(now, spreads.get(last, now))
+            for last, now in spreads.items():
+                last.weight *= spread / now
                 last.bias.zero_()
-                last.weight *= spread / conv(feat).square().mean().sqrt()
+    for hook in hooks:
+        hook.remove()
     return detector
+
+
+@torch.no_grad()
+def measure_statistics(detector, inputs):
+    """Set the running statistics of batch normalisation to those of a batch.
+
+    A variance below a layer's mean becomes the mean: of a few values it may be almost 0, and
+    rounding errors would grow by it.
+    """
+    norms = [m for m in detector.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1
+        norm.train()
+    if norms:
+        detector(inputs, mode='tensor')
+    for norm, momentum in zip(norms, momenta):
+        norm.momentum = momentum
+        norm.running_var.clamp_(min=norm.running_var.mean())
+        norm.eval()
 
 
 def export(detector, size, path, dtype=torch.uint8, graph=Detections, classes=None):

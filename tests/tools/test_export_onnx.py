@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import shutil
 
 import cv2
 import onnx
@@ -42,6 +43,20 @@ def test_the_file_is_checked_on_drawn_images_where_there_are_no_data(export):
 
 def test_the_file_is_checked_on_the_config_s_own_images(export):
     assert 'agree on 4 images of the test set' in export(images=())[1]
+
+
+def test_images_are_named_as_files_folders_and_patterns(export, tmp_path):
+    folder = 'data/shapes/JPEGImages'  # 10 images
+    for names, number in (
+        ([folder], 10), ([f'{folder}/00000[1-3].*', 'image.jpg'], 4), (['data/**/*.jpg'], 10)
+    ):  # fmt: skip
+        assert f'agree on {number} images, ' in export(images=('--images', *names))[1]
+    for number in range(20):
+        shutil.copy('image.jpg', tmp_path / f'{number}.jpg')
+    assert 'agree on 16 images, ' in export(images=('--images', tmp_path))[1]
+    with pytest.raises(SystemExit, match='nowhere: no such file or folder') as caught:
+        export(images=('--images', 'nowhere'))
+    assert '\n' not in caught.value.code
 
 
 def test_boxes_and_scores_without_nms_of_real_images_where_the_pipeline_loads_them_so(export):

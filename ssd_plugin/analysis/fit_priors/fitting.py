@@ -20,6 +20,7 @@ from ssd_plugin.analysis.fit_priors.search import search
 from ssd_plugin.analysis.prior_grid import PriorGrid, prior_grid
 from ssd_plugin.datasets.config import resize_of
 from ssd_plugin.errors import ConfigError
+from ssd_plugin.models.priors import SSDPriorGenerator
 
 # What a proposal has to gain in `score`: as much as 2 in 1000 more boxes at IoU 0.5.
 WORTH = 0.02
@@ -66,6 +67,9 @@ def fit_priors(cfg: Config, max_images: int | None = None, seed: int = 0) -> Fit
     """
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     grid = prior_grid(cfg)
+    if not isinstance(grid.generator, SSDPriorGenerator):
+        kind = type(grid.generator).__name__
+        raise ConfigError(f'its priors are those of {kind}: only SSDPriorGenerator can be fitted')
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
     boxes = collect_boxes(dataset, resize_of(cfg), max_images, seed)
     if len(boxes.labels) == 0:
