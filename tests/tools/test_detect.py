@@ -130,7 +130,7 @@ def test_images_that_can_not_be_read_are_skipped_and_named(run):
 
 
 def test_class_names_are_the_checkpoints_or_else_the_configs(run):
-    cfg, names = Config.fromfile(CONFIG), tuple('abcde')
+    cfg, names = Config.fromfile(CONFIG), CLASSES[::-1]
     weights = torch.load(WEIGHTS, weights_only=True)['state_dict']
     torch.save(dict(state_dict=weights, meta=dict(CLASSES=names)), 'other.pth')  # MMDetection 2
     assert StreamInferencer(cfg, 'other.pth').classes == names
