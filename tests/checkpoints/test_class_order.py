@@ -129,6 +129,18 @@ def test_the_order_matters(data, weights, as_it_is, tmp_path):
     assert found != pytest.approx(as_it_is('VOC', 'softmax'), abs=1e-3)
 
 
+def test_an_averaging_hook_gets_the_scores_in_order_too(data, weights, as_it_is):
+    """It copies the weights when they are loaded, and evaluates its copy."""
+    cfg = configured(data, 'VOC', 'softmax', SHUFFLED)
+    cfg.custom_hooks = [dict(type='EMAHook')]
+    assert evaluate(cfg, weights['softmax']) == pytest.approx(as_it_is('VOC', 'softmax'), abs=1e-6)
+    lacking = torch.load(weights['softmax'])
+    del lacking['state_dict']['backbone.conv1.weight']
+    torch.save(lacking, data / 'lacking.pth')
+    with pytest.raises(CheckpointError, match='it has no backbone.conv1.weight'):
+        evaluate(cfg, str(data / 'lacking.pth'))
+
+
 def test_names_that_differ_in_case_and_blanks_are_the_same(data, weights, as_it_is, capsys):
     cfg = configured(data, 'VOC', 'softmax')
     state = torch.load(weights['softmax'])
