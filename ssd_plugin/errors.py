@@ -16,7 +16,7 @@ class InputError(SSDPluginError, ValueError):
 
 
 class MissingPackageError(SSDPluginError, ImportError):
-    """An optional package is not installed."""
+    """A package is not installed, or only in a version that does not work here."""
 
 
 class CheckpointError(SSDPluginError, ValueError):
@@ -37,3 +37,7 @@ class DataRootError(SSDPluginError, ValueError):
 
 class NonFiniteLossError(SSDPluginError, RuntimeError):
     """A loss or a weight is NaN or infinite."""
+
+
+class SSDPluginWarning(RuntimeWarning):
+    """Something that a user should know and may change; the commands print it as one line."""

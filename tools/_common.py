@@ -12,11 +12,16 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import _held_warnings  # before MMEngine, which causes some
 from _data_check import DataNotFoundError, check_data
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.utils import import_modules_from_strings
 from rich.console import Console
+
+if TYPE_CHECKING:  # it imports PyTorch
+    from mmengine.runner import Runner
 
 if importlib.util.find_spec('ssd_plugin') is None:  # a clone that has not been installed
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -47,7 +52,7 @@ def add_config(parser: argparse.ArgumentParser) -> None:
         metavar='W[xH]',
         help='another network input, in pixels: 512, 640x384; pipelines and priors follow',
     )
-    parser.set_defaults(work_dir=None, launcher='none', data_root=None)
+    parser.set_defaults(work_dir=None, launcher='none', data_root=None, verbose=False)
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -74,6 +79,11 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
         help='how the processes are started; pytorch stands for torchrun',
+    )
+    parser.add_argument(
+        '--verbose',
+        action='store_true',
+        help="MMEngine's console: environment, config, hooks and every line of the log",
     )
     # torch.distributed.launch passes one spelling or the other, by version; torchrun none.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
@@ -109,6 +119,8 @@ def parse_args(parser: argparse.ArgumentParser) -> argparse.Namespace:
         args = parser.parse_args()
     except (ValueError, AssertionError) as error:  # how DictAction says that a value is malformed
         sys.exit(f'--cfg-options takes KEY=VALUE pairs: {error}')
+    if args.verbose:
+        _held_warnings.release()
     if 'local_rank' in args:
         os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
         if args.classes and not args.data_root:
@@ -145,7 +157,7 @@ def prepare(
     cfg = load_config(args)
     require_checkpoint(checkpoint)
     require_data(cfg, splits)
-    set_up(cfg)
+    set_up(cfg, args.verbose)
     fit_input(cfg, args)
     return cfg
 
@@ -160,6 +172,12 @@ def load_config(args: argparse.Namespace) -> Config:
     merge_options(cfg, args)
     cfg.launcher = args.launcher
     default_work_dir = os.path.join('work_dirs', Path(args.config).stem)
+    head = cfg.get('model', {}).get('bbox_head')
+    if isinstance(head, dict) and head.get('type') in ('SSDHead', 'mmdet.SSDHead'):
+        sys.exit(
+            f"{args.config}: MMDetection's SSDHead can't predict; for what to change to "
+            'SSDMultiBoxHead, which takes its checkpoints, see docs/from_mmdetection.md'
+        )
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir
     return cfg
 
@@ -208,12 +226,22 @@ def require_data(cfg: Config, splits: Iterable[str]) -> None:
         sys.exit(str(error))
 
 
-def set_up(cfg: Config) -> None:
+def set_up(cfg: Config, verbose: bool = False) -> None:
     """Import the plugin and what the config asks for, and join the processes; takes seconds."""
-    import_plugin(cfg)
+    import_plugin(cfg, verbose)
     from ssd_plugin.engine.launch import join_cpu_processes
 
     join_cpu_processes(cfg)
+
+
+def with_console(runner: Runner, args: argparse.Namespace) -> Runner:
+    """Have a runner print progress and metrics in few lines, unless the user wants MMEngine's."""
+    from ssd_plugin.engine.hooks import ConsoleHook
+
+    if not args.verbose:
+        _held_warnings.hand_to(runner.logger)
+        runner.register_hook(ConsoleHook())
+    return runner
 
 
 def place_among_processes(launcher: str) -> tuple[int, int]:
@@ -224,16 +252,19 @@ def place_among_processes(launcher: str) -> tuple[int, int]:
     return int(os.environ.get(rank, 0)), int(os.environ.get(processes, 1))
 
 
-def import_plugin(cfg: Config) -> None:
-    """Import the plugin and what the config asks for; takes seconds."""
+def import_plugin(cfg: Config, verbose: bool) -> None:
+    """Import the plugin and what the config asks for, and quieten libraries; takes seconds."""
     import ssd_plugin  # noqa: F401 - first: makes MMDetection importable without compiled ops
+    from ssd_plugin.engine.console import quieten
 
+    if not verbose:
+        quieten()
     import_modules_from_strings(**cfg.get('custom_imports', ConfigDict(imports=[])))
 
 
 def fit_input(cfg: Config, args: argparse.Namespace) -> None:
     """Give the config the network input of ``--size``, and check that its priors fit its input."""
-    import_plugin(cfg)
+    import_plugin(cfg, args.verbose)
     from ssd_plugin.analysis.input_size import check_input, resize_config
 
     if args.size:

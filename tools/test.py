@@ -51,11 +51,11 @@ def prepare(cfg: Config, args: argparse.Namespace) -> Runner:
         from _own_data import fit_for_testing, read_for_testing
 
         data = read_for_testing(args)  # before what takes time, since errors in them end the test
-        common.set_up(cfg)
+        common.set_up(cfg, args.verbose)
         fit_for_testing(cfg, args, data)
     else:
         common.require_data(cfg, ('test',))
-        common.set_up(cfg)
+        common.set_up(cfg, args.verbose)
     common.fit_input(cfg, args)
     from mmdet.evaluation import DumpDetResults
 
@@ -71,7 +71,7 @@ def prepare(cfg: Config, args: argparse.Namespace) -> Runner:
         enable_amp_evaluation(cfg, 'test')
     if args.strict:
         require_sound_data(cfg, ('test',))
-    runner = build_runner(cfg)
+    runner = common.with_console(build_runner(cfg), args)
     if args.out:
         runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
     return runner

@@ -60,13 +60,16 @@ def main() -> None:
         sys.exit('--epochs N and train_cfg.max_iters exclude each other')
     common.require_checkpoint(cfg.get('load_from'))
     with common.one_line_errors(args):
-        runner = prepare(cfg, args)
+        cfg, runner = prepare(cfg, args)
     with common.one_line_errors(args, also=()):
         runner.train()
+    from _next_steps import print_next_steps
+
+    print_next_steps(cfg, runner)
 
 
-def prepare(cfg: Config, args: argparse.Namespace) -> Runner:
-    """Check the data, and build the runner."""
+def prepare(cfg: Config, args: argparse.Namespace) -> tuple[Config, Runner]:
+    """Check the data, fit the config to them, and build the runner."""
     if args.data_root:
         from _own_data import fit_for_training
 
@@ -75,7 +78,7 @@ def prepare(cfg: Config, args: argparse.Namespace) -> Runner:
     else:
         common.require_data(cfg, ('train', 'val'))
         common.fit_input(cfg, args)
-    common.set_up(cfg)
+    common.set_up(cfg, args.verbose)
     from ssd_plugin.datasets.check import require_sound_data
     from ssd_plugin.engine.amp import enable_amp
     from ssd_plugin.engine.launch import build_runner
@@ -86,7 +89,7 @@ def prepare(cfg: Config, args: argparse.Namespace) -> Runner:
         require_sound_data(cfg, ('train', 'val'))
     if args.amp:
         enable_amp(cfg)
-    return build_runner(cfg)
+    return cfg, common.with_console(build_runner(cfg), args)
 
 
 def set_schedule(cfg: Config, args: argparse.Namespace) -> None:

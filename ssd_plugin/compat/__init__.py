@@ -18,7 +18,8 @@ from importlib.abc import Loader
 
 from ssd_plugin.compat import torch_load
 from ssd_plugin.compat.config_names import resolve_config_names
-from ssd_plugin.compat.mmcv_ops import install_mmcv_ops
+from ssd_plugin.compat.mmcv_ops import MMCV_LITE, install_mmcv_ops
+from ssd_plugin.errors import MissingPackageError
 
 
 @functools.cache
@@ -26,11 +27,13 @@ def apply() -> None:
     """Apply every entry, in this order; a second call does nothing.
 
     Raises:
-        ImportError: mmcv is not installed, or OpenCV cannot be loaded. One line says what to do.
+        MissingPackageError: mmcv is not installed or too new, or OpenCV cannot be loaded. One line
+            says what to do.
     """
     explain_opencv_without_display()  # first: importing MMEngine imports OpenCV
     install_mmcv_ops()
     restore_find_loader()
+    explain_new_mmcv()
     torch_load.allow_mmengine_types()
     torch_load.restrict_older_pytorch()
     torch_load.restrict_downloads()
@@ -48,15 +51,31 @@ def explain_opencv_without_display() -> None:
     Versions: all. Until: MMEngine accepts `opencv-python-headless`.
 
     Raises:
-        ImportError: With the remedy, where `import cv2` fails.
+        MissingPackageError: With the remedy, where `import cv2` fails.
     """
     try:
         importlib.import_module('cv2')
     except ImportError as error:
-        raise ImportError(
+        raise MissingPackageError(
             f'OpenCV cannot be loaded ({error}); on a machine without a screen: '
             'pip uninstall -y opencv-python; pip install opencv-python-headless'
         ) from error
+
+
+def explain_new_mmcv() -> None:
+    """Say what to install when MMDetection refuses the version of mmcv.
+
+    Broken: `pip install mmcv-lite` without this package's limits gives 2.2.0; MMDetection takes
+    only older ones, and ends with an AssertionError.
+    Versions: MMDetection 3.0 to 3.3. Until: MMDetection takes mmcv 2.2.
+
+    Raises:
+        MissingPackageError: With MMDetection's reason and the remedy.
+    """
+    try:
+        importlib.import_module('mmdet')
+    except AssertionError as error:
+        raise MissingPackageError(f'{error} For mmcv-lite: {MMCV_LITE}') from error
 
 
 def restore_find_loader() -> None:

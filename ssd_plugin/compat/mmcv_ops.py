@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 from torchvision import ops
 
-_LITE = 'pip install "mmcv-lite>=2.0.0,<2.2.0"'
+from ssd_plugin.errors import MissingPackageError, SSDPluginWarning
+
+MMCV_LITE = 'pip install "mmcv-lite>=2.0.0,<2.2.0"'
 # With build isolation mmcv's setup.py finds neither torch nor pkg_resources. From Python 3.13 on
 # it does not run at all.
 _FULL = (
@@ -36,13 +38,15 @@ def install_mmcv_ops() -> None:
     Until: MMDetection imports without mmcv's compiled operations.
 
     Raises:
-        ImportError: Neither mmcv nor mmcv-lite is installed.
+        MissingPackageError: Neither mmcv nor mmcv-lite is installed.
     """
     if 'mmcv._ext' in sys.modules:
         return
     mmcv_spec = importlib.util.find_spec('mmcv')
     if mmcv_spec is None or mmcv_spec.origin is None:  # origin None: a folder left by uninstalling
-        raise ImportError(f'ssd_plugin needs mmcv, compiled or not; the latter is: {_LITE}')
+        raise MissingPackageError(
+            f'ssd_plugin needs mmcv, compiled or not; the latter is: {MMCV_LITE}'
+        )
 
     remedy = f'mmcv-lite does not have it; install the compiled mmcv: {_FULL}'
     if PathFinder.find_spec('mmcv._ext', mmcv_spec.submodule_search_locations) is not None:
@@ -55,8 +59,8 @@ def install_mmcv_ops() -> None:
             warnings.warn(
                 f"mmcv's compiled operations cannot be loaded ({error}): NMS comes from "
                 f'torchvision, the others raise. Rebuild mmcv for PyTorch {torch.__version__}, or '
-                f'replace it: pip uninstall -y mmcv; {_LITE}',
-                RuntimeWarning,
+                f'replace it: pip uninstall -y mmcv; {MMCV_LITE}',
+                SSDPluginWarning,
                 stacklevel=2,
             )
     sys.modules['mmcv._ext'] = StandInOps(remedy)

@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 
 from ssd_plugin.engine.optim import CPUAmpOptimWrapper
+from ssd_plugin.errors import SSDPluginWarning
 from ssd_plugin.models.head import SSDMultiBoxHead
 
 
@@ -63,7 +64,7 @@ def enable_amp_evaluation(cfg: Config, split: str) -> None:
         warnings.warn(
             'this CPU has no AVX-512: bfloat16 is emulated, and convolutions are many times '
             'slower than in float32; better go without --amp',
-            RuntimeWarning,
+            SSDPluginWarning,
             stacklevel=3,
         )
     if cfg.get(f'{split}_cfg'):
@@ -71,7 +72,7 @@ def enable_amp_evaluation(cfg: Config, split: str) -> None:
             warnings.warn(
                 'evaluation stays in float32: with --amp on a CPU, the boxes of other heads than '
                 'SSDMultiBoxHead are too coarse',
-                RuntimeWarning,
+                SSDPluginWarning,
                 stacklevel=3,
             )
         else:

@@ -103,7 +103,7 @@ def test_a_run_whose_processes_are_killed_ends_as_one_that_was_not(tmp_path):
         process.kill()
     join(processes, timeout=10)
     assert (killed / 'iter_4.pth').exists() and not (killed / TWO_LAST).exists()
-    said = run_ranks(2, *argv, 'killed', '--resume', cwd=tmp_path)
+    said = run_ranks(2, *argv, 'killed', '--resume', '--verbose', cwd=tmp_path)
     # At 2 if they were killed before the checkpoint at 4 was named the last.
     assert re.search(r'resumed epoch: [0-2], iter: [2-8]\n', said[0])
     one, other = load(killed / TWO_LAST), load(tmp_path / 'whole' / TWO_LAST)
@@ -203,10 +203,10 @@ def bash_runs(tmp_path_factory):
     config = write_training(folder, FIVE_STEPS + OWN_STATISTICS)
     (folder / 'site').mkdir()
     (folder / 'site/sitecustomize.py').write_text(SITECUSTOMIZE)
-    train = bash('dist_train.sh', config, 2, '--work-dir', 'run', cwd=folder)
+    train = bash('dist_train.sh', config, 2, '--work-dir', 'run', '--verbose', cwd=folder)
     test = bash(
         'dist_test.sh', config, 'run/iter_3.pth', 2, '--work-dir', 'tested', '--out', 'after.pkl',
-        cwd=folder, PYTHONPATH=f'{folder}/site:{ROOT}',
+        '--verbose', cwd=folder, PYTHONPATH=f'{folder}/site:{ROOT}',
     )  # fmt: skip
     run_ranks(
         1, TEST, config, 'run/iter_3.pth', '--work-dir', 'alone', '--out', 'alone.pkl', cwd=folder

@@ -31,7 +31,8 @@ def train_with_kills(config: Path, work_dir: Path, workers: int, kills: list[flo
         output = work_dir.with_name(f'{work_dir.name}_{len(said)}.txt')
         process = start_warm(
             TRAIN, config, '--work-dir', work_dir, '--resume', '--cfg-options',
-            f'train_dataloader.num_workers={workers}', cwd=work_dir.parent, output=output,
+            f'train_dataloader.num_workers={workers}', '--verbose',
+            cwd=work_dir.parent, output=output,
         )  # fmt: skip
         process.join(200 if seconds is None else seconds)
         process.kill()

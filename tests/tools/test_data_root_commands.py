@@ -54,7 +54,7 @@ def voc(tmp_path_factory):
 @pytest.fixture(scope='module')
 def trained(voc):
     """Work directory and output of training on two of the classes."""
-    data = ['--data-root', voc.name, '--classes', 'dog,cat', '--work-dir', 'work']
+    data = ['--data-root', voc.name, '--classes', 'dog,cat', '--work-dir', 'work', '--verbose']
     output = run_warm(TRAIN, CONFIG, *data, '--cfg-options', *QUICK, cwd=voc.parent)
     return voc.parent / 'work', output
 
@@ -91,7 +91,7 @@ def test_evaluation_has_the_classes_of_the_checkpoint(trained, voc, tmp_path):
     before = {path: path.read_bytes() for path in (work_dir / 'data').iterdir()}
     config = work_dir / 'demo_shapes_on_pets.py'
     before[config] = config.read_bytes()
-    data = [work_dir / 'epoch_1.pth', '--data-root', voc, '--work-dir', work_dir]
+    data = [work_dir / 'epoch_1.pth', '--data-root', voc, '--work-dir', work_dir, '--verbose']
     output = run_warm(TEST, config, *data, '--cfg-options', *QUICK, cwd=tmp_path)
     rows = table_rows(output.split('System environment')[0])
     assert [row[0] for row in rows if row[0] in ('dog', 'cat', 'cow')] == ['dog', 'cat']
@@ -106,7 +106,7 @@ def test_a_coco_json_is_trained_and_evaluated_on(tmp_path):
     # To evaluate on: categories in another order, of which one is new.
     document = coco_document(JPEGS[:2], classes=('cow', 'cat', 'dog'))
     save_json(tmp_path / 'mine' / 'val.json', document)
-    data = ['--data-root', 'mine', '--classes', 'dog,cat']
+    data = ['--data-root', 'mine', '--classes', 'dog,cat', '--verbose']
     output = run_warm(TRAIN, CONFIG, *data, '--cfg-options', *QUICK, cwd=tmp_path)
     assert 'pascal_voc/mAP: ' in output, "the config's own metric"
     work_dir = tmp_path / 'work_dirs' / 'demo_shapes'

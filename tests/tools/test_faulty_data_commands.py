@@ -54,7 +54,7 @@ def damaged(tmp_path_factory):
 @pytest.fixture(scope='module')
 def trained(damaged):
     """The output of an epoch."""
-    return run_warm(TRAIN, 'demo.py', '--work-dir', 'work', cwd=damaged[0])
+    return run_warm(TRAIN, 'demo.py', '--work-dir', 'work', '--verbose', cwd=damaged[0])
 
 
 def test_training_reports_the_damaged_files_and_no_others(damaged, trained):

@@ -62,7 +62,7 @@ def config(tmp_path_factory):
 @pytest.fixture(scope='module')
 def trained(config):
     """Work directory and output of two epochs of training, by the work directory's default."""
-    output = run_warm(TRAIN, config, cwd=config.parent)
+    output = run_warm(TRAIN, config, '--verbose', cwd=config.parent)
     return config.parent / 'work_dirs' / 'tiny', output
 
 
@@ -79,7 +79,8 @@ def test_resumed_training_ends_where_uninterrupted_training_does(trained, config
     work_dir, _ = trained
     shutil.copy(work_dir / 'epoch_1.pth', tmp_path)
     (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_1.pth'))
-    output = run_warm(TRAIN, config, '--work-dir', tmp_path, '--resume', cwd=tmp_path)
+    options = ['--work-dir', tmp_path, '--resume', '--verbose']
+    output = run_warm(TRAIN, config, *options, cwd=tmp_path)
     assert 'resumed epoch: 1, iter: 3' in output
     assert 'Epoch(train) [1]' not in output
     first = load(work_dir / 'epoch_1.pth')
@@ -92,7 +93,7 @@ def test_resumed_training_ends_where_uninterrupted_training_does(trained, config
 
 def test_two_processes_train_on_cpus_with_amp_from_a_named_checkpoint(trained, config, tmp_path):
     output, _ = run_ranks(
-        2, TRAIN, config, '--launcher', 'pytorch', '--amp', '--auto-scale-lr',
+        2, TRAIN, config, '--launcher', 'pytorch', '--amp', '--auto-scale-lr', '--verbose',
         '--resume', trained[0] / 'epoch_1.pth', '--work-dir', tmp_path, cwd=tmp_path,
     )  # fmt: skip
     assert 'GPU number: 2' in output
@@ -110,7 +111,8 @@ def test_evaluation_agrees_with_training_and_with_mmdetections_tool(trained, con
     work_dir, training = trained
     checkpoint = work_dir / 'epoch_2.pth'
     options = [config, checkpoint, '--work-dir', tmp_path, '--out']
-    ours = run_warm(TEST, *options, 'ours.pkl', '--show-dir', 'drawn', cwd=tmp_path)
+    drawing = ['--show-dir', 'drawn', '--verbose']
+    ours = run_warm(TEST, *options, 'ours.pkl', *drawing, cwd=tmp_path)
     theirs = run_warm(MMDET_TOOLS / 'test.py', *options, 'theirs.pkl', cwd=tmp_path)
     assert mean_ap(ours) == mean_ap(theirs) == mean_ap(training)
     our_detections, their_detections = (
@@ -126,8 +128,8 @@ def test_evaluation_agrees_with_training_and_with_mmdetections_tool(trained, con
 
 def test_evaluation_on_mirrored_views_in_bfloat16(trained, config, tmp_path):
     output = run_warm(
-        TEST, config, trained[0] / 'epoch_2.pth', '--tta', '--amp', '--out', 'views.pkl',
-        '--cfg-options', 'model.test_cfg.max_per_img=5', cwd=tmp_path,
+        TEST, config, trained[0] / 'epoch_2.pth', '--tta', '--amp', '--verbose',
+        '--out', 'views.pkl',        '--cfg-options', 'model.test_cfg.max_per_img=5', cwd=tmp_path,
     )  # fmt: skip
     assert mean_ap(output)
     detections = pickle.loads((tmp_path / 'views.pkl').read_bytes())

@@ -1,6 +1,7 @@
 """Hooks: what is checked, reported or changed while a runner runs."""
 
 from ssd_plugin.engine.hooks.channels_last_hook import ChannelsLastHook
+from ssd_plugin.engine.hooks.console_hook import ConsoleHook
 from ssd_plugin.engine.hooks.data_fault_hook import DataFaultHook
 from ssd_plugin.engine.hooks.nonfinite_loss_hook import NonFiniteLossHook
 from ssd_plugin.engine.hooks.norm_stats_hook import NormStatsHook
@@ -11,6 +12,7 @@ from ssd_plugin.engine.hooks.strict_load_hook import StrictLoadHook
 
 __all__ = [
     'ChannelsLastHook',
+    'ConsoleHook',
     'DataFaultHook',
     'DeferredRuntimeInfoHook',
     'NonFiniteLossHook',

@@ -89,7 +89,9 @@ class PreemptionHook(Hook):
 
     def _save_and_exit(self, runner: Runner, num_iters: int) -> None:
         runner.save_now(FILE_NAME, num_iters)
-        runner.logger.info(f'SIGTERM: saved {FILE_NAME} at iteration {num_iters}; --resume goes on')
+        runner.logger.warning(
+            f'SIGTERM: saved {FILE_NAME} at iteration {num_iters}; --resume goes on'
+        )
         sys.exit(0)
 
 

@@ -234,7 +234,7 @@ def test_sigterm_saves_and_leaves_and_the_run_ends_alike(whole):
     assert 'SIGTERM: saved preempted.pth' in output.read_text()
     assert not (work_dir / LAST).exists()
     resumed = run_warm(TRAIN, config, '--work-dir', work_dir, '--resume', cwd=folder)
-    assert f'Load checkpoint from {work_dir}/preempted.pth' in resumed
+    assert f'Resumed from {work_dir}/preempted.pth after iteration ' in resumed
     assert_ends_alike(work_dir, whole)
 
 
