@@ -27,6 +27,7 @@ API = re.compile(r'^::: (\S+)\n +options: \{members: \[(.*?)\]\}$', re.MULTILINE
 # What needs a network, a machine to itself or minutes, and where it is run instead.
 ELSEWHERE = {
     'make ': 'by hand, and by the workflows',
+    'git clone': 'by hand: it is from the network',
     'pip install': 'the Makefile, with the same extras',
     'mim ': 'test_packaging.py, without mim: what it does',
     'torchrun': 'test_tools.py and test_processes.py, with a smaller model',
