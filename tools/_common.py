@@ -119,7 +119,7 @@ def parse_args(parser: argparse.ArgumentParser) -> argparse.Namespace:
         args = parser.parse_args()
     except (ValueError, AssertionError) as error:  # how DictAction says that a value is malformed
         sys.exit(f'--cfg-options takes KEY=VALUE pairs: {error}')
-    if args.verbose:
+    if 'verbose' in args and args.verbose:
         _held_warnings.release()
     if 'local_rank' in args:
         os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
