@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from mmdet.datasets import CocoDataset
@@ -11,7 +10,7 @@ from mmdet.registry import DATASETS, MODELS
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.fileio import load
-from mmengine.logging import print_log
+from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 
 from ssd_plugin.checkpoints.classes import compare_classes, same_classes, shorten
@@ -123,11 +122,9 @@ def in_order_of(model: BaseDetector, weights: Weights, dataset: Any) -> Weights:
             f'{weights.source} has the classes in another order, {shorten(weights.classes)}: set '
             'metainfo.classes of the data set to it'
         )
-    print_log(
+    MMLogger.get_current_instance().warning(
         f'{weights.source} has its classes in another order, {shorten(weights.classes)}: its '
-        "scores are put into the data set's",
-        logger='current',
-        level=logging.WARNING,
+        "scores are put into the data set's"
     )
     outputs = model.bbox_head.cls_out_channels
     order += range(len(order), outputs)  # background
@@ -154,5 +151,5 @@ def class_order(weights: Weights, classes: tuple[str, ...]) -> list[int]:
     if differing:
         pairs = [f'{theirs!r} for {ours!r}' for theirs, ours in differing]
         text = f'{weights.source} writes classes in another way: {shorten(pairs)}'
-        print_log(text, logger='current', level=logging.WARNING)
+        MMLogger.get_current_instance().warning(text)
     return order

@@ -19,7 +19,9 @@ FAR = "model['bbox_head']['anchor_generator'].update(min_sizes=[2, 2, 2], max_si
 
 def train(folder, extra, *options):
     config = write_training(folder, HOOK + extra)
-    return run_warm(ROOT / 'tools/train.py', config, '--work-dir', 'run', *options, cwd=folder)
+    return run_warm(
+        ROOT / 'tools/train.py', config, '--work-dir', 'run', '--verbose', *options, cwd=folder
+    )
 
 
 @pytest.mark.parametrize('loop', ['', BY_ITERATION], ids=['epochs', 'iterations'])
