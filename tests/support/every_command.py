@@ -71,7 +71,7 @@ def train(row: Row) -> None:
 
 
 def test(row: Row) -> None:
-    """``test.py`` evaluates what training has written, and finds the metric that training did."""
+    """``test.py`` evaluates what training has written."""
     work_dir = row.folder / 'tested'
     row.run('test', row.config, row.checkpoint, '--work-dir', work_dir, *row.in_this_process)
     evaluated = row.cfg.test_evaluator.type

@@ -17,6 +17,8 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 from ssd_plugin.models.backbones.feature_maps import Survey, alternatives, survey
 
+SURVEYS: dict[str, Survey] = {}  # by what a model is built from
+
 
 @MODELS.register_module()
 class TorchvisionBackbone(BaseModule):
@@ -92,7 +94,9 @@ class TorchvisionBackbone(BaseModule):
         self.preprocessing = preprocessing(self._known_weights or known['DEFAULT'])
 
         model = self.build_model()
-        found = survey(model)
+        # Tracing takes a second, and a command builds a detector several times.
+        built_from = repr((name, norm_cfg, model_args))
+        found = SURVEYS.get(built_from) or SURVEYS.setdefault(built_from, survey(model))
         maps = found.at_strides(strides or ()) if nodes is None else found.named(nodes)
         self.out_channels = tuple(chosen.channels for chosen in maps)
         self.out_strides = tuple(chosen.stride for chosen in maps)
