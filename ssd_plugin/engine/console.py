@@ -10,7 +10,7 @@ from typing import Any
 from mmengine.logging import MMLogger, logger
 from pycocotools import coco, cocoeval
 
-PACKAGE = Path(__file__).resolve().parents[1]
+PACKAGE = Path(__file__).parents[1]  # not resolved: records name files as they were imported
 
 
 @functools.cache

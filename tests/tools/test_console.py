@@ -115,3 +115,20 @@ def test_a_training_by_iterations_says_where_it_is(tmp_path):
     lines = run_warm(TRAIN, config, cwd=tmp_path).splitlines()
     places = [line.split()[1] for line in lines if line.startswith('iteration')]
     assert [int(place.split('/')[0]) for place in places] == [1, 2, 4, 6, 8, 10, 12, 14, 15]
+
+
+LINKED = """
+import ssd_plugin
+from mmengine.logging import MMLogger
+from ssd_plugin.engine.console import quieten
+quieten()
+for file in (ssd_plugin.__file__, 'mmdet.py'):
+    exec(compile('MMLogger.get_current_instance().warning(file)', file, 'exec'))
+"""
+
+
+def test_a_warning_shows_where_the_package_is_found_through_a_link(tmp_path):
+    (tmp_path / 'ssd_plugin').symlink_to(ROOT / 'ssd_plugin')
+    said = run('-c', LINKED, cwd=tmp_path, path=[tmp_path])
+    assert said.splitlines()[-1] == f'{tmp_path}/ssd_plugin/__init__.py'
+    assert 'mmdet.py' not in said
