@@ -24,6 +24,9 @@ from ssd_plugin.errors import ConfigError
 LARGEST = 4096  # pixels; a side at which every level has cells
 
 
+_last_built: dict[str, BaseDetector] = {}  # by the settings of the model
+
+
 class PriorGrid(NamedTuple):
     """The priors of a detector, and the feature maps and the input that they lie on."""
 
@@ -71,10 +74,16 @@ def measure_complexity(cfg: Config) -> Complexity:
 
 
 def build_on_meta(cfg: Config) -> tuple[BaseDetector, tuple[int, int]]:
-    """A config's detector on the meta device, and the (w, h) of its network input in pixels."""
+    """A config's detector on the meta device, and the (w, h) of its network input in pixels.
+
+    The last one is kept: a command checks its priors, and then asks for them.
+    """
     init_default_scope(cfg.get('default_scope', 'mmdet'))
-    size = input_size(cfg)
-    return MODELS.build(cfg.model).eval().to('meta'), size
+    size, settings = input_size(cfg), repr(cfg.model)
+    if settings not in _last_built:
+        _last_built.clear()
+        _last_built[settings] = MODELS.build(cfg.model).eval().to('meta')
+    return _last_built[settings], size
 
 
 @torch.no_grad()
