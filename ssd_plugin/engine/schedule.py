@@ -32,8 +32,8 @@ def fit_schedule(cfg: Config, num_images: int, processes: int, epochs: int | Non
         reason = f'{reason}; --epochs N changes it'
     set_epochs(cfg, epochs, num_images, processes)
     length = epoch_length(cfg, num_images, processes)
-    plural = 's' if epochs > 1 else ''
-    return f'Schedule: {epochs} epoch{plural} of {length} iterations, {reason}.'
+    steps = f'{length} iteration{"s" if length > 1 else ""}'
+    return f'Schedule: {epochs} epoch{"s" if epochs > 1 else ""} of {steps}, {reason}.'
 
 
 def choose_epochs(cfg: Config, num_images: int, processes: int) -> int:

@@ -249,11 +249,11 @@ FEWER = {'train_cfg.max_iters': 1000, 'param_scheduler.1.milestones': [667, 833]
     ('ssd300_voc', 6, {},
      ['Batch: 6 images a process, since there are no more.',
       'Learning rate: 0.0001875 for batches of 6',
-      'Schedule: 232 epochs of 1 iterations, chosen for 6 images; --epochs N changes it.\n']),
+      'Schedule: 232 epochs of 1 iteration, chosen for 6 images; --epochs N changes it.\n']),
     ('ssd300_voc', 6, FEWER, ['1000 passes over 6 images.\n']),
-    ('ssd300_voc', 6, {'train_cfg.max_epochs': 30}, ['Schedule: 30 epochs of 1 iterations']),
+    ('ssd300_voc', 6, {'train_cfg.max_epochs': 30}, ['Schedule: 30 epochs of 1 iteration']),
     ('demo_shapes', 9, {}, ["an epoch's last, of one image, is left out",
-                            'Schedule: 26 epochs of 1 iterations']),
+                            'Schedule: 26 epochs of 1 iteration']),
 ])  # fmt: skip
 def test_batch_learning_rate_and_schedule_suit_the_folder(
     config, number, options, expected, folders, tmp_path, capsys
