@@ -25,7 +25,7 @@ def describe(path: str | Path) -> str:
         return 'it is a pointer of Git LFS: get the file itself by `git lfs pull`'
     if start.lstrip()[:1] == b'<':
         return 'it is a web page or XML: download the file itself'
-    if _is_text(start):
+    if is_text(path):
         return 'it is a text file; a checkpoint is a .pth that training has written'
     return 'a checkpoint is a .pth that training has written'
 
@@ -42,9 +42,12 @@ def _describe_zip(path: Path) -> str:
     return 'it is a zip archive: unpack it, and name the .pth in it'
 
 
-def _is_text(start: bytes) -> bool:
+def is_text(path: str | Path) -> bool:
+    """Whether a file begins with text, in UTF-8."""
+    with Path(path).open('rb') as file:
+        start = file.read(BEGINNING)
     try:
         text = start[: BEGINNING - 4].decode()  # a character has at most 4 bytes
     except UnicodeDecodeError as error:
         return error.start > len(start) - 8 and error.start > 0
-    return all(char.isprintable() or char.isspace() for char in text)
+    return bool(text) and all(char.isprintable() or char.isspace() for char in text)

@@ -14,7 +14,7 @@ from mmengine.fileio import get_local_path
 from torch import Tensor
 
 from ssd_plugin.checkpoints.classes import classes_in
-from ssd_plugin.checkpoints.file_kinds import describe
+from ssd_plugin.checkpoints.file_kinds import describe, is_text
 from ssd_plugin.compat.torch_load import require_no_code
 from ssd_plugin.errors import CheckpointError
 
@@ -63,7 +63,8 @@ def read(path: str | Path) -> tuple[State, dict]:
     except OSError:
         raise
     except Exception as error:  # for what is no checkpoint, PyTorch raises nearly anything
-        require_no_code(path, error)
+        if not is_text(path):  # of which any letter is an instruction to a pickle's reader
+            require_no_code(path, error)
         raise CheckpointError(f'{path} is not a checkpoint of PyTorch: {describe(path)}') from error
     meta = loaded.get('meta') if isinstance(loaded, dict) else None
     return weights_in(loaded, path), meta if isinstance(meta, dict) else {}

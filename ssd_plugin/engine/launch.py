@@ -12,7 +12,7 @@ from mmengine.device import get_device
 from mmengine.runner import Runner
 
 from ssd_plugin.checkpoints.files import read
-from ssd_plugin.engine.hooks.strict_load_hook import StrictLoadHook
+from ssd_plugin.engine.hooks.strict_load_hook import StrictLoadHook, unwrap
 from ssd_plugin.engine.runner import ResumableRunner
 from ssd_plugin.errors import ConfigError
 from ssd_plugin.models.head import SSDMultiBoxHead
@@ -96,18 +96,22 @@ def check_preprocessor(cfg: Config) -> None:
 def build_runner(cfg: Config) -> Runner:
     """Build the runner that a config's ``runner_type`` names, by default a ``ResumableRunner``.
 
-    It has a ``StrictLoadHook``, whether the config names one or not.
+    It has a ``StrictLoadHook``, whether the config names one or not. A detector that is trained
+    from ``load_from`` has all of its backbone from there, and needs no other file for it.
 
     Raises:
         CheckpointError: The file ``load_from`` is no checkpoint.
         ConfigError: See :func:`check_preprocessor`.
     """
     check_preprocessor(cfg)
-    checkpoint = cfg.get('load_from')
-    if checkpoint and '://' not in checkpoint and not cfg.get('resume'):
+    checkpoint = None if cfg.get('resume') else cfg.get('load_from')
+    if checkpoint and '://' not in checkpoint:
         read(checkpoint)  # MMEngine's errors on files that are none are long, and of any type
     pin_batches(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else ResumableRunner.from_cfg(cfg)
     if not any(isinstance(hook, StrictLoadHook) for hook in runner.hooks):
         runner.register_hook(StrictLoadHook())
+    detector = unwrap(runner.model)
+    if checkpoint and hasattr(detector, 'bbox_head'):
+        detector.backbone.is_init = True
     return runner

@@ -137,6 +137,9 @@ def test_training_starts_from_the_weights(ema, folder):
     options = ['optim_wrapper.optimizer.lr=0', 'train_cfg.max_epochs=1']
     hooks = [dict(type='EMAHook')] if ema else []
     text = f"_base_ = 'tiny.py'\nparam_scheduler = []\ncustom_hooks = {hooks}\n"
+    # All of the backbone comes from the checkpoint: that file is not missed.
+    text += "pretrained = dict(type='Pretrained', checkpoint='nowhere.pth')\n"
+    text += 'model = dict(backbone=dict(init_cfg=pretrained))\n'
     (folder / 'next.py').write_text(text)
     said = run_warm(
         TRAIN, 'next.py', *data, '--load-from', path, '--cfg-options', *options, cwd=folder

@@ -29,6 +29,7 @@ READING = LOADING | {
 NO_CHECKPOINT = 'is not a checkpoint of PyTorch: '
 UNREADABLE = {  # files that hold nothing that PyTorch can read
     'notes.txt': f'notes.txt {NO_CHECKPOINT}it is a text file',
+    'config.py': f'config.py {NO_CHECKPOINT}it is a text file',
     'empty.pth': f'empty.pth {NO_CHECKPOINT}the file is empty',
     'cut.pth': f'cut.pth {NO_CHECKPOINT}it is cut off or damaged: copy it again',
     'old_cut.pth': f'old_cut.pth {NO_CHECKPOINT}it is cut off or damaged',
@@ -57,6 +58,7 @@ def files(demo_folder):
     old = (demo_folder / 'old_cut.pth').read_bytes()
     contents = {
         'notes.txt': 'what I tried: größer\n'.encode() * 100,
+        'config.py': b"classes = ('cat',)\nmodel = dict()\n",  # 'c' names a class in a pickle
         'empty.pth': b'',
         'cut.pth': whole[: len(whole) // 2],
         'old_cut.pth': old[: len(old) // 2],
