@@ -111,7 +111,8 @@ def build_runner(cfg: Config) -> Runner:
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else ResumableRunner.from_cfg(cfg)
     if not any(isinstance(hook, StrictLoadHook) for hook in runner.hooks):
         runner.register_hook(StrictLoadHook())
-    detector = unwrap(runner.model)
-    if checkpoint and hasattr(detector, 'bbox_head'):
-        detector.backbone.is_init = True
+    if checkpoint and isinstance(runner, Runner):  # FlexibleRunner builds its model later
+        detector = unwrap(runner.model)
+        if hasattr(detector, 'bbox_head'):
+            detector.backbone.is_init = True
     return runner
