@@ -75,7 +75,7 @@ class DataFaultHook(Hook):
         leaves = leaf_datasets(runner.train_dataloader.dataset)
         num_empty = sum(getattr(leaf, 'num_empty_left_out', 0) for leaf in leaves)
         if num_empty:
-            runner.logger.info(
+            runner.logger.warning(
                 f'{num_empty} images without objects are not trained on (filter_empty_gt=True)'
             )
         self._start(runner, 'train')
