@@ -10,21 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from urllib.parse import unquote
 
+from torchvision.datasets.folder import IMG_EXTENSIONS
+
 from ssd_plugin.datasets.own_data.part_names import parents, part_of_folder
 from ssd_plugin.errors import DataRootError
 
-IMAGE_SUFFIXES = (
-    '.jpg',
-    '.jpeg',
-    '.png',
-    '.bmp',
-    '.tif',
-    '.tiff',
-    '.webp',
-    '.gif',
-    '.jfif',
-    '.ppm',
-)
+IMAGE_SUFFIXES = (*IMG_EXTENSIONS, '.gif', '.jfif')
 SUFFIXES = (*IMAGE_SUFFIXES, '.xml', '.txt')  # that a name in a list may have
 IMAGE_FOLDERS = ('images', 'jpegimages', 'image', 'imgs', 'img')
 NO_PHOTOGRAPHS = ('SegmentationClass', 'SegmentationObject')  # of VOC: masks, with equal names

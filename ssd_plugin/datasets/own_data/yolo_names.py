@@ -137,17 +137,17 @@ def images_of(
     Its path may begin at the yaml, at the yaml's ``path``, or anywhere, as in Roboflow's
     ``../train/images``: its last two components have to fit.
     """
-    index = PathIndex(folder.with_suffix('.txt'))
     wanted = [component for component in re.split(r'[/\\]+', entry) if component.strip('.')]
     if not wanted:
         place = folder_of(file)
         return [image for image in folder.images if not place or image.startswith(f'{place}/')]
     base = content.get('path')
     is_list = entry.endswith('.txt')
+    index = PathIndex(folder.with_suffix('.txt')) if is_list else folder.image_folders
+    wanted[-1] = stem_of(wanted[-1])
+    above = folder.root.absolute().name
     for name in (f'{base}/{entry}', entry) if isinstance(base, str) else (entry,):
-        found = (index if is_list else folder.image_folders).find(name, near=file)
-        wanted[-1] = stem_of(wanted[-1])
-        above = folder.root.absolute().name
+        found = index.find(name, near=file)
         if found and common_end(f'{above}/{found}', wanted) >= min(2, len(wanted)):
             if is_list:
                 return read_list(folder, found, PathIndex(()))
