@@ -9,6 +9,7 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 EXPORT = ['onnx', 'onnxruntime']  # for tools/export_onnx.py
+TIMM = ['timm>=1.0']  # for TimmBackbone
 TEST = ['pytest', 'pytest-xdist', 'hypothesis', 'ruff', 'import-linter', 'mypy', 'mutmut']
 DOCS = ['mkdocs<2', 'mkdocs-material', 'mkdocstrings[python]', 'latex2mathml']  # for `make docs`
 
@@ -67,9 +68,10 @@ setup(
         'lite': ['mmcv-lite>=2.0.0,<2.2.0'],
         'full': ['mmcv>=2.0.0,<2.2.0'],
         'export': EXPORT,
+        'timm': TIMM,
         'tensorboard': ['tensorboard'],
         'docs': DOCS,
         # setuptools 70.1 builds wheels itself.
-        'test': [*TEST, 'setuptools>=70.1', 'tensorboard', *EXPORT],
+        'test': [*TEST, 'setuptools>=70.1', 'tensorboard', *EXPORT, *TIMM],
     },
 )

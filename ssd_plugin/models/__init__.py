@@ -1,7 +1,7 @@
 """The detector, in the order in which data pass through it."""
 
 from ssd_plugin.models.assigner import BatchMaxIoUAssigner
-from ssd_plugin.models.backbones import TorchvisionBackbone
+from ssd_plugin.models.backbones import TimmBackbone, TorchvisionBackbone
 from ssd_plugin.models.head import SSDMultiBoxHead
 from ssd_plugin.models.losses import HardNegativeMiningLoss
 from ssd_plugin.models.preprocessor import SSDDataPreprocessor
@@ -13,5 +13,6 @@ __all__ = [
     'SSDDataPreprocessor',
     'SSDMultiBoxHead',
     'SSDPriorGenerator',
+    'TimmBackbone',
     'TorchvisionBackbone',
 ]

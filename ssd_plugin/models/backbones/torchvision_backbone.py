@@ -9,19 +9,18 @@ import torch
 import torchvision
 from mmcv.cnn import build_norm_layer
 from mmdet.registry import MODELS
-from mmengine.model import BaseModule
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models import WeightsEnum, get_model, get_model_weights, list_models
 from torchvision.models.feature_extraction import create_feature_extractor
 
+from ssd_plugin.models.backbones.classifier_backbone import ClassifierBackbone
 from ssd_plugin.models.backbones.feature_maps import Survey, alternatives, survey
 
 SURVEYS: dict[str, Survey] = {}  # by what a model is built from
 
 
 @MODELS.register_module()
-class TorchvisionBackbone(BaseModule):
+class TorchvisionBackbone(ClassifierBackbone):
     """A classification model of torchvision's, by name, up to the feature maps that are asked for.
 
     1. Build the model and find its feature maps, their strides and channels.
@@ -77,12 +76,9 @@ class TorchvisionBackbone(BaseModule):
         model_args: dict | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
-        super().__init__(init_cfg)
+        super().__init__(name, weights, norm_eval, init_cfg)
         if (nodes is None) == (strides is None):
             raise ValueError('TorchvisionBackbone takes either nodes or strides')
-        if weights and init_cfg:
-            raise ValueError('TorchvisionBackbone takes weights or init_cfg, not both')
-        self.name, self.weights, self.norm_eval = name, weights, norm_eval
         self.model_args = dict(model_args or {})
         if norm_cfg:
             self.model_args['norm_layer'] = lambda channels: build_norm_layer(norm_cfg, channels)[1]
@@ -102,7 +98,7 @@ class TorchvisionBackbone(BaseModule):
         self.out_strides = tuple(chosen.stride for chosen in maps)
         self._maps = [(chosen.node, chosen.channels_last) for chosen in maps]
         self._take_layers(model)
-        self._frozen = self._freeze(found, frozen_stages)
+        self.freeze(self._layers_up_to(frozen_stages, found))
         self.train()
 
     def build_model(self, weights: WeightsEnum | None = None) -> nn.Module:
@@ -131,22 +127,16 @@ class TorchvisionBackbone(BaseModule):
         self._buffers.update(extractor._buffers)
         self._dropped = model.state_dict().keys() - self.state_dict().keys()
 
-    def _freeze(self, found: Survey, stages: int) -> list[str]:
-        """Freeze parameters, and name the modules that are to stay in evaluation mode."""
+    def _layers_up_to(self, stages: int, found: Survey) -> list[str]:
+        """Names of the modules and parameters that ``frozen_stages`` stands for."""
         if stages == -1:
             return []
         levels, stride = found.levels(), 2 ** (stages + 1)
         if stride not in levels:
             where = f'but the feature maps of {self.name} are at {[*levels]}'
             raise ValueError(f'frozen_stages={stages} is up to stride {stride}, {where}')
-        layers = found.layers[: levels[stride][-1].num_layers]
-        # Layers that are not here were dropped, since they come after the maps.
         # A parameter is by itself among them if it is used without a call of its module.
-        here = dict(self.named_parameters()) | dict(self.named_modules())
-        here = {name: here[name] for name in layers if name in here}
-        for part in here.values():
-            part.requires_grad_(False)
-        return [name for name, part in here.items() if isinstance(part, nn.Module)]
+        return found.layers[: levels[stride][-1].num_layers]
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Feature maps (B, out_channels_k, H_k, W_k) of images (B, 3, H, W)."""
@@ -156,32 +146,12 @@ class TorchvisionBackbone(BaseModule):
             for node, channels_last in self._maps
         )
 
-    def train(self, mode: bool = True) -> TorchvisionBackbone:
-        """Set the mode, but for frozen layers, and for batch normalisation if ``norm_eval``."""
-        super().train(mode)
-        if mode:
-            for name in self._frozen:
-                self.get_submodule(name).eval()
-            for module in self.modules():
-                if self.norm_eval and isinstance(module, _BatchNorm):
-                    module.eval()
-        return self
-
-    def init_weights(self) -> None:
-        """Load ``weights``, or initialise by ``init_cfg``.
-
-        Raises:
-            ValueError: If the file of the weights does not fit the model.
-            FileNotFoundError: If there is no such file.
-        """
-        first = not self.is_init
-        super().init_weights()
-        if not first or not self.weights:
-            return
+    def load_trained(self) -> None:
+        """Load ``weights``."""
         if self._known_weights:
             state = self.build_model(self._known_weights).state_dict()
-        elif Path(self.weights).is_file():
-            state = torch.load(self.weights, map_location='cpu', weights_only=True)
+        elif Path(str(self.weights)).is_file():
+            state = torch.load(str(self.weights), map_location='cpu', weights_only=True)
         else:
             names = ', '.join(known_weights(self.name))
             whose = f"the names of torchvision's weights of {self.name}"

@@ -1,0 +1,197 @@
+"""Any timm model with feature maps as a backbone of MMDetection's detectors."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from mmdet.registry import MODELS
+from torch import Tensor
+from torch.nn.modules.utils import _pair
+
+from ssd_plugin.errors import MissingPackageError
+from ssd_plugin.models.backbones.classifier_backbone import ClassifierBackbone
+from ssd_plugin.models.backbones.feature_maps import PROBE_SIDES, alternatives, without_data
+
+
+@MODELS.register_module()
+class TimmBackbone(ClassifierBackbone):
+    """A model of timm's, by name, up to the feature maps that are asked for.
+
+    timm finds the maps (``features_only``), their strides and channels, and converts and loads
+    its weights. The model is ``model`` here, with timm's names in it.
+
+    Args:
+        name: Name of the model, as ``timm.list_models`` lists it. Its weights may be named, too:
+            ``'resnet50.a1_in1k'``.
+        out_indices: Feature maps by their number, from 0 at the first that timm gives.
+        strides: Feature maps by stride: at each, the last one. Either ``out_indices`` or
+            ``strides``.
+        pretrained: Whether to start from timm's weights, which are downloaded; or a file with a
+            state dict of the whole timm model.
+        frozen_stages: As in MMDetection's ResNet and Swin: stage k is at stride 2^(k + 1), and all
+            layers up to the last map there are frozen. -1 freezes nothing.
+        norm_eval: Whether batch normalisation stays in evaluation mode in training.
+        drop_path_rate: Share of residual branches that training drops, in the last block; it
+            rises linearly to it. None is timm's default for the model.
+        model_args: More arguments for ``timm.create_model``, such as
+            ``dict(feature_location='expansion')`` for the maps that SSDLite takes.
+        init_cfg: Initialisation; ``dict(type='Pretrained', checkpoint=FILE)`` is
+            ``pretrained=FILE``. Not together with ``pretrained``.
+
+    Attributes:
+        out_channels, out_strides, preprocessing: See :class:`ClassifierBackbone`.
+
+    Raises:
+        MissingPackageError: If timm is not installed.
+        ValueError: If there is no such model, map or stride, or arguments exclude each other.
+        TypeError: If the model does not take ``drop_path_rate`` or ``model_args``.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        out_indices: Sequence[int] | None = None,
+        strides: Sequence[int] | None = None,
+        pretrained: bool | str = False,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        drop_path_rate: float | None = None,
+        model_args: dict | None = None,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        if isinstance(init_cfg, dict) and init_cfg['type'] == 'Pretrained' and not pretrained:
+            pretrained, init_cfg = init_cfg['checkpoint'], None
+        super().__init__(name, pretrained, norm_eval, init_cfg)
+        if (out_indices is None) == (strides is None):
+            raise ValueError('TimmBackbone takes either out_indices or strides')
+        known_models = timm().list_models() + timm().list_models(pretrained=True)
+        if name not in known_models:
+            raise ValueError(f'timm has no model {name!r}, {alternatives(name, known_models)}')
+        self.model_args = dict(model_args or {}, drop_path_rate=drop_path_rate)
+        with torch.device('meta'):
+            known = self.build().feature_info.info  # of all maps, in order
+        known_strides = [entry['reduction'] for entry in known]
+        self._indices = choose_maps(name, known_strides, out_indices, strides)
+        self.model = self.build(out_indices=tuple(sorted(self._indices)))
+        self.out_channels = tuple(known[index]['num_chs'] for index in self._indices)
+        self.out_strides = tuple(known_strides[index] for index in self._indices)
+        self.preprocessing = preprocessing(self.model.pretrained_cfg)
+        self._channels_last = getattr(self.model, 'output_fmt', None) == 'NHWC'
+        self.freeze(self._layers_up_to(frozen_stages, known))
+        self.train()
+
+    def build(self, **arguments: Any) -> Any:
+        """timm's extractor of feature maps, with random weights unless told otherwise."""
+        try:
+            return timm().create_model(
+                self.name, features_only=True, exportable=True, **self.model_args, **arguments
+            )
+        except TypeError as error:
+            what = f'{self.name} with drop_path_rate and model_args as given'
+            raise TypeError(f'timm builds no {what}: {error}') from error
+
+    def _layers_up_to(self, stages: int, known: Sequence[dict]) -> list[str]:
+        """Names of the modules that have run when the last map at a stage's stride is there."""
+        if stages == -1:
+            return []
+        strides, stride = [entry['reduction'] for entry in known], 2 ** (stages + 1)
+        last = choose_maps(self.name, strides, None, [stride])[0]
+        # timm's extractors join a model's parts under names with underscores for points.
+        end = known[last]['module'].replace('.', '_')
+        model = without_data(self.model).eval()
+        finished: list[str] = []
+
+        def note(name: str) -> None:
+            if not any(f'_{done}'.replace('.', '_').endswith(f'_{end}') for done in finished):
+                finished.append(f'model.{name}')
+
+        for name, module in model.named_modules():
+            module.register_forward_hook(lambda *_, name=name: note(name))
+        with torch.no_grad(), torch.device('meta'):
+            side = self.model_args.get('img_size', PROBE_SIDES[0])  # of a model for one size only
+            model(torch.empty(1, 3, *_pair(side)))
+        return finished
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Feature maps (B, out_channels_k, H_k, W_k) of images (B, 3, H, W)."""
+        # timm returns them in the order of its layers.
+        maps = dict(zip(sorted(self._indices), self.model(x), strict=True))
+        chosen = [maps[index] for index in self._indices]
+        return tuple(
+            value.permute(0, 3, 1, 2) if self._channels_last else value for value in chosen
+        )
+
+    def load_trained(self) -> None:
+        """Load timm's weights, or those of a file."""
+        overlay = {} if self.weights is True else self._read(str(self.weights))
+        trained = self.build(
+            out_indices=tuple(sorted(self._indices)),
+            pretrained=True,
+            pretrained_cfg_overlay=overlay,
+        )
+        self.model.load_state_dict(trained.state_dict())
+
+    def _read(self, path: str) -> dict:
+        """A file's weights, as ``pretrained_cfg_overlay`` takes them: all but the classifier.
+
+        They are loaded into the whole model first: an extractor takes what fits, without a word.
+        """
+        if not Path(path).is_file():
+            raise FileNotFoundError(f'no file {path}, for the weights of {self.name}')
+        try:
+            state = timm().models.load_state_dict(path)
+            classifier = timm().get_pretrained_cfg(self.name).classifier or ()
+            for name in (classifier,) if isinstance(classifier, str) else classifier:
+                state = {key: state[key] for key in state if not key.startswith(f'{name}.')}
+            overlay = dict(state_dict=state, num_classes=0, label_offset=0)
+            whole = dict(num_classes=0, pretrained=True, pretrained_cfg_overlay=overlay)
+            timm().create_model(self.name, **self.model_args, **whole)
+        except Exception as error:  # PyTorch and timm's converters raise nearly anything
+            reason = ' '.join(str(error).split())[:200]
+            raise ValueError(f'{path} is not the weights of {self.name}: {reason}') from error
+        return overlay
+
+
+def choose_maps(
+    name: str,
+    known: Sequence[int],
+    out_indices: Sequence[int] | None,
+    strides: Sequence[int] | None,
+) -> tuple[int, ...]:
+    """The numbers of the maps that are asked for, of those of all strides that are ``known``."""
+    if strides is None:
+        wrong = [index for index in out_indices or () if not 0 <= index < len(known)]
+        what = 'index'
+    else:
+        wrong = [stride for stride in strides if stride not in known]
+        what = 'stride'
+        last = {stride: index for index, stride in enumerate(known)}
+        out_indices = [last[stride] for stride in strides if stride in last]
+    if wrong:
+        maps = ', '.join(f'{index} at stride {stride}' for index, stride in enumerate(known))
+        raise ValueError(f'{name} has no feature map of {what} {wrong[0]}; there are {maps}')
+    return tuple(out_indices or ())
+
+
+def preprocessing(pretrained_cfg: Mapping) -> dict:
+    """``mean``, ``std`` and ``bgr_to_rgb`` for timm's weights, in grey levels from 0 to 255."""
+    mean, std = ([round(255 * x, 3) for x in pretrained_cfg[key]] for key in ('mean', 'std'))
+    return dict(mean=mean, std=std, bgr_to_rgb=True)
+
+
+def timm() -> ModuleType:
+    """The package timm, which is an extra and takes a second to import.
+
+    Raises:
+        MissingPackageError: If it is not installed.
+    """
+    try:
+        return importlib.import_module('timm')
+    except ImportError as error:
+        remedy = "pip install 'ssd-plugin[timm]'"
+        raise MissingPackageError(f'TimmBackbone needs the package timm: {remedy}') from error

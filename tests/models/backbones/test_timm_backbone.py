@@ -1,0 +1,163 @@
+"""`TimmBackbone` is the timm model that it names, up to the maps asked for."""
+
+import re
+import sys
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.model import Sequential
+from torch import nn
+
+from ssd_plugin.errors import MissingPackageError
+
+timm = pytest.importorskip('timm')
+
+# With the names of what is at stride 4, to freeze.
+STAGE_1 = {
+    'resnet18': ('conv1.', 'bn1.', 'layer1.'),
+    'tf_efficientnet_lite0': ('conv_stem.', 'bn1.', 'blocks.0.', 'blocks.1.'),
+    'convnext_atto': ('stem_0.', 'stem_1.', 'stages_0.'),
+}
+SWIN = dict(name='swin_tiny_patch4_window7_224', model_args=dict(img_size=224))
+
+
+def build(name='resnet18', **arguments):
+    if 'out_indices' not in arguments:
+        arguments.setdefault('strides', (8, 16))
+    return MODELS.build(dict(type='TimmBackbone', name=name, **arguments))
+
+
+def images(side=64):
+    return torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+
+
+def saved(name, folder, **changes):
+    """A file of a whole timm model's weights, and the state in it."""
+    torch.manual_seed(1)
+    state = timm.create_model(name).state_dict() | changes
+    torch.save(state, folder / 'weights.pth')
+    return str(folder / 'weights.pth'), state
+
+
+@pytest.mark.parametrize('name', [*STAGE_1, 'mobilenetv3_small_050', 'regnety_002'])
+def test_maps_are_those_of_timm_with_the_weights_of_a_file(name, tmp_path):
+    path, state = saved(name, tmp_path)
+    backbone = build(name, strides=(32, 8), pretrained=path)
+    Sequential(backbone).init_weights()
+    overlay = dict(state_dict=state)
+    peer = timm.create_model(
+        name, features_only=True, pretrained=True, pretrained_cfg_overlay=overlay
+    )
+    info = peer.feature_info
+    expected = dict(zip(info.reduction(), zip(info.channels(), peer.eval()(images()))))
+    for stride, channels, found in zip((32, 8), backbone.out_channels, backbone.eval()(images())):
+        assert (channels, backbone.out_strides) == (expected[stride][0], (32, 8))
+        assert torch.equal(found, expected[stride][1])
+        assert found.shape == (2, channels, 64 // stride, 64 // stride)
+
+
+def test_a_config_names_the_file_as_everywhere_in_mmdetection(tmp_path):
+    path, state = saved('resnet18', tmp_path)
+    backbone = build(init_cfg=dict(type='Pretrained', checkpoint=path))
+    detector = Sequential(backbone)
+    assert not torch.equal(backbone.model.conv1.weight, state['conv1.weight'])
+    detector.init_weights()
+    assert torch.equal(backbone.model.conv1.weight, state['conv1.weight'])
+    nn.init.zeros_(backbone.model.conv1.weight)
+    detector.init_weights()
+    assert not backbone.model.conv1.weight.any()
+
+
+def test_maps_by_number_and_by_stride_are_the_same():
+    by_number, by_stride = build(out_indices=(2, 4)), build(strides=(8, 32))
+    assert by_number.out_strides == by_stride.out_strides == (8, 32)
+    assert by_number.state_dict().keys() == by_stride.state_dict().keys()
+
+
+def test_maps_are_channels_first_where_the_model_has_them_last():
+    maps = build(**SWIN)(images(224))
+    assert [tuple(value.shape) for value in maps] == [(2, 192, 28, 28), (2, 384, 14, 14)]
+
+
+def test_arguments_reach_the_model():
+    expanded = build('tf_efficientnet_lite0', model_args=dict(feature_location='expansion'))
+    assert expanded.out_channels == (240, 672)  # what SSDLite takes
+    dropped = build(drop_path_rate=0.3)
+    rates = [getattr(module, 'drop_prob', 0) for module in dropped.modules()]
+    assert max(rates) > 0
+
+
+@pytest.mark.parametrize('name', STAGE_1)
+@pytest.mark.parametrize('norm_eval', [False, True])
+def test_frozen_stages_neither_learn_nor_change_their_mode(name, norm_eval):
+    backbone = build(name, frozen_stages=1, norm_eval=norm_eval).eval()
+    backbone.train()
+    for key, parameter in backbone.model.named_parameters():
+        assert parameter.requires_grad != key.startswith(STAGE_1[name]), key
+    norms = {
+        key: m.training
+        for key, m in backbone.model.named_modules()
+        if isinstance(m, nn.BatchNorm2d)
+    }
+    for key, in_training in norms.items():
+        assert in_training == (not norm_eval and not f'{key}.'.startswith(STAGE_1[name])), key
+
+
+def test_preprocessing_is_the_weights():
+    assert build('tf_efficientnet_lite0').preprocessing == dict(
+        mean=[127.5] * 3, std=[127.5] * 3, bgr_to_rgb=True
+    )
+    assert build().preprocessing['mean'] == [123.675, 116.28, 103.53]
+
+
+MISTAKES = {
+    'closest: resnet18': dict(name='resnet81'),
+    'no feature map of stride 5; there are 0 at stride 2, 1 at stride 4': dict(strides=(8, 5)),
+    'no feature map of index 9; there are 0 at': dict(out_indices=(2, 9)),
+    'no feature map of stride 256': dict(frozen_stages=7),
+    'either out_indices or strides': dict(out_indices=(2,), strides=(8,)),
+    'init_cfg, not both': dict(pretrained=True, init_cfg=dict(type='Kaiming')),
+}
+
+
+@pytest.mark.parametrize('message', MISTAKES)
+def test_a_mistake_is_told_with_what_there_is(message):
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        build(**MISTAKES[message])
+    assert '\n' not in str(caught.value)
+
+
+def test_an_argument_that_a_model_does_not_take_is_told():
+    with pytest.raises(TypeError, match='timm builds no vgg11 with drop_path_rate'):
+        build('vgg11', drop_path_rate=0.1)
+
+
+@pytest.mark.parametrize(
+    'content', ['text', {'conv1.weight': torch.zeros(1)}, {}], ids=['text', 'shape', 'empty']
+)
+def test_a_file_that_is_no_weights_of_the_model_is_one_line(content, tmp_path):
+    path = tmp_path / 'weights.pth'
+    path.write_text('text') if content == 'text' else torch.save(content, path)
+    with pytest.raises(ValueError, match='is not the weights of resnet18') as caught:
+        build(pretrained=str(path)).init_weights()
+    assert '\n' not in str(caught.value)
+
+
+def test_a_file_s_classifier_need_not_fit(tmp_path):
+    path, state = saved('resnet18', tmp_path, **{'fc.weight': torch.zeros(3, 512)})
+    backbone = build(pretrained=path)
+    backbone.init_weights()
+    assert torch.equal(backbone.model.conv1.weight, state['conv1.weight'])
+
+
+def test_a_missing_file_is_told_when_it_is_needed():
+    backbone = build(pretrained='nowhere.pth')
+    with pytest.raises(FileNotFoundError, match=r'no file nowhere\.pth'):
+        backbone.init_weights()
+
+
+def test_without_timm_one_line_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'timm', None)
+    with pytest.raises(MissingPackageError, match=r"pip install 'ssd-plugin\[timm\]'"):
+        build()
