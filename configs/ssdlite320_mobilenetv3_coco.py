@@ -11,7 +11,7 @@ max_epochs = 660
 
 channels = (672, 480, 512, 256, 256, 128)
 norm_cfg = dict(type='BN', eps=0.001, momentum=0.03)
-init_cfg = dict(type='Normal', layer='Conv2d', std=0.03)
+init_cfg = dict(type='Normal', layer='Conv2d', std=0.03)  # torchvision's; the head has its own
 model = dict(
     data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3),  # images from -1 to 1
     backbone=dict(
@@ -49,7 +49,6 @@ model = dict(
             max_sizes=[112, 160, 208, 256, 304, 320],
             clip_sides=True,
         ),
-        init_cfg=init_cfg,
     ),
     test_cfg=dict(nms_pre=300, score_thr=0.001, nms=dict(iou_threshold=0.55), max_per_img=300),
 )

@@ -1,5 +1,6 @@
 """Every config's priors and hooks, the recipes of VOC, and the configs of README and docs."""
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -88,6 +89,30 @@ def test_config_has_the_priors_of_its_model_and_the_hook_of_its_normalisation(na
     assert sum(map(len, priors)) == NUM_PRIORS[name]
     averages = any(isinstance(m, nn.BatchNorm2d) and m.training for m in model.modules())
     assert averages == (dict(type='NormStatsHook') in cfg.custom_hooks)
+
+
+@every_config
+def test_the_first_loss_is_that_of_uniform_scores(name):
+    cfg = load(name)
+    init_default_scope('mmdet')
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    width, height = next(t for t in cfg.test_pipeline if t.type == 'Resize').scale
+    # Batch normalisation can't do with one image, VGG-16 takes seconds for each.
+    num = 1 if cfg.model.backbone.type == 'SSDVGG' else 2
+    inputs = demo_mm_inputs(num, [[3, height, width]] * num, num_items=[3] * num, num_classes=2)
+    batch = model.data_preprocessor(inputs, True)
+    with torch.no_grad():
+        losses = model.train().loss(batch['inputs'], batch['data_samples'])
+    found = losses['loss_cls']
+    found = sum(found) if isinstance(found, list) else found  # RetinaNet's has levels
+    settings = cfg.model.bbox_head
+    # Of each positive and its mined negatives, with a score of background.
+    expected = (1 + settings.get('loss_cls', {}).get('neg_pos_ratio', 3)) * math.log(
+        settings.num_classes + 1
+    )
+    assert found.item() == pytest.approx(expected, rel=0.05)
 
 
 @every_config

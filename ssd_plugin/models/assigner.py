@@ -57,13 +57,10 @@ class BatchMaxIoUAssigner(BaseAssigner):
         ignore_iof_thr: float = -1,
     ) -> None:
         if neg_iou_thr > pos_iou_thr:
-            raise ValueError(
-                f'BatchMaxIoUAssigner: neg_iou_thr {neg_iou_thr} exceeds pos_iou_thr {pos_iou_thr}'
-            )
-        self.pos_iou_thr = pos_iou_thr
-        self.neg_iou_thr = neg_iou_thr
-        self.bipartite = bipartite
-        self.ignore_iof_thr = ignore_iof_thr
+            excess = f'neg_iou_thr {neg_iou_thr} exceeds pos_iou_thr {pos_iou_thr}'
+            raise ValueError(f'BatchMaxIoUAssigner: {excess}')
+        self.pos_iou_thr, self.neg_iou_thr = pos_iou_thr, neg_iou_thr
+        self.bipartite, self.ignore_iof_thr = bipartite, ignore_iof_thr
 
     def assign(
         self,
@@ -86,16 +83,10 @@ class BatchMaxIoUAssigner(BaseAssigner):
         ignored = None
         if gt_instances_ignore is not None:
             ignored = get_box_tensor(gt_instances_ignore.bboxes)[None]
-        result = self.assign_batch(
-            get_box_tensor(pred_instances.priors),
-            bboxes[None],
-            gt_instances.labels[None],
-            bboxes.new_ones(1, len(bboxes), dtype=torch.bool),
-            ignored,
-        )
-        return AssignResult(
-            len(bboxes), result.gt_inds[0], result.max_overlaps[0], result.labels[0]
-        )
+        priors, labels = get_box_tensor(pred_instances.priors), gt_instances.labels[None]
+        mask = bboxes.new_ones(1, len(bboxes), dtype=torch.bool)
+        result = self.assign_batch(priors, bboxes[None], labels, mask, ignored)
+        return AssignResult(len(bboxes), *(values[0] for values in result))
 
     @torch.no_grad()
     def assign_batch(

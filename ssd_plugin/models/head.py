@@ -11,6 +11,7 @@ from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.structures.bbox import bbox_overlaps
 from mmdet.utils import InstanceList, OptInstanceList
+from mmengine.model import bias_init_with_prob, kaiming_init, xavier_init
 from torch import Tensor, nn
 
 from ssd_plugin.models.box_losses import BoxRegressionLoss
@@ -20,7 +21,6 @@ from ssd_plugin.models.postprocess import detect
 from ssd_plugin.models.priors import check_cover
 from ssd_plugin.models.targets import Targets, get_targets, send
 
-XAVIER = dict(type='Xavier', layer='Conv2d', distribution='uniform', bias=0)
 SSD_BBOX_CODER = dict(type='DeltaXYWHBBoxCoder', target_stds=(0.1, 0.1, 0.2, 0.2))
 
 
@@ -53,7 +53,7 @@ class SSDMultiBoxHead(BaseDenseHead):
         loss_bbox: Regression loss.
         train_cfg: ``assigner``, one with ``assign_batch`` such as ``BatchMaxIoUAssigner``.
         test_cfg: ``nms_pre``, ``score_thr``, ``nms``, ``max_per_img``.
-        init_cfg: Initialisation.
+        init_cfg: Initialisation in place of that of :meth:`init_weights`.
 
     Raises:
         TypeError: If the assigner cannot match a batch.
@@ -77,7 +77,7 @@ class SSDMultiBoxHead(BaseDenseHead):
         loss_bbox: dict | None = None,
         train_cfg: dict | None = None,
         test_cfg: dict | None = None,
-        init_cfg: dict | list[dict] | None = XAVIER,
+        init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         self.num_classes = num_classes
@@ -97,10 +97,8 @@ class SSDMultiBoxHead(BaseDenseHead):
         if train_cfg:
             self.assigner = TASK_UTILS.build(train_cfg['assigner'])
             if not hasattr(self.assigner, 'assign_batch'):
-                raise TypeError(
-                    f'SSDMultiBoxHead matches whole batches: {type(self.assigner).__name__} has '
-                    'no assign_batch, use BatchMaxIoUAssigner in train_cfg.assigner'
-                )
+                name = type(self.assigner).__name__
+                raise TypeError(f'{name} has no assign_batch, use BatchMaxIoUAssigner as assigner')
 
         # Laid out and named as in MMDetection's SSDHead.
         layers = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
@@ -109,12 +107,10 @@ class SSDMultiBoxHead(BaseDenseHead):
         def make_branch(channels: int, outputs: int) -> nn.Sequential:
             widths = [channels, *[feat_channels] * stacked_convs]
             modules = [conv(a, b, 3, padding=1, **layers) for a, b in pairwise(widths)]
-            last, kernel = widths[-1], 3
+            last, kernel = widths[-1], 1 if use_depthwise else 3
             if use_depthwise:
                 modules.append(ConvModule(last, last, 3, padding=1, groups=last, **layers))
-                kernel = 1
-            modules.append(nn.Conv2d(last, outputs, kernel, padding=kernel // 2))
-            return nn.Sequential(*modules)
+            return nn.Sequential(*modules, nn.Conv2d(last, outputs, kernel, padding=kernel // 2))
 
         per_cell = self.prior_generator.num_base_priors
         if len(in_channels) != len(per_cell):
@@ -123,6 +119,24 @@ class SSDMultiBoxHead(BaseDenseHead):
         levels = list(zip(in_channels, per_cell))
         self.cls_convs = nn.ModuleList(make_branch(c, n * self.cls_out_channels) for c, n in levels)
         self.reg_convs = nn.ModuleList(make_branch(c, n * 4) for c, n in levels)
+
+    def init_weights(self) -> None:
+        """Initialise by ``init_cfg``; without it, by Xavier's rule, with outputs near 0.
+
+        The first loss is then that of even scores, or of a probability of 0.01 where scores are
+        sigmoids (RetinaNet, section 4.1). Scores differ a little, or mining would have no order.
+        """
+        if self.init_cfg is None and not self.is_init:
+            for conv in (module for module in self.modules() if isinstance(module, nn.Conv2d)):
+                if conv.groups > 1:  # depthwise: Xavier's rule would count all channels' outputs
+                    kaiming_init(conv, mode='fan_in', distribution='uniform')
+                else:
+                    xavier_init(conv, distribution='uniform')
+            prior = bias_init_with_prob(0.01) if self.use_sigmoid_cls else 0
+            for branches, bias in ((self.cls_convs, prior), (self.reg_convs, 0)):
+                for *_, last in map(nn.Module.children, branches):
+                    xavier_init(last, gain=1e-3, bias=bias, distribution='uniform')
+        super().init_weights()
 
     def forward(self, feats: Iterable[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Scores and deltas of each level.
@@ -207,8 +221,8 @@ class SSDMultiBoxHead(BaseDenseHead):
             borders = torch.tensor([m['img_shape'][:2][::-1] * 2 for m in batch_img_metas])
             borders = send(borders.to(deltas.dtype), deltas.device)
         cfg = self.test_cfg if cfg is None else cfg
-        scores = self.probabilities(scores)
-        results = detect(scores, deltas, priors, self.coder, cfg, borders, with_nms)
+        probs = self.probabilities(scores)
+        results = detect(probs, deltas, priors, self.coder, cfg, borders, with_nms)
         if rescale:
             # One copy to the device for the whole batch.
             scales = torch.tensor([tuple(m['scale_factor']) * 2 for m in batch_img_metas])

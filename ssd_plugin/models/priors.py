@@ -78,16 +78,14 @@ class SSDPriorGenerator(AnchorGenerator):
             if max(basesize_ratio_range) > 2:
                 shares = tuple(percent / 100 for percent in basesize_ratio_range)
                 raise ValueError(f'SSDPriorGenerator: write basesize_ratio_range={shares}, shares')
-            min_sizes, max_sizes = linear_sizes(
-                basesize_ratio_range, len(strides), min(self.input_size)
-            )
+            side = min(self.input_size)
+            min_sizes, max_sizes = linear_sizes(basesize_ratio_range, len(strides), side)
         self.ratios, self.min_sizes, self.max_sizes = ratios, min_sizes or (), max_sizes or ()
         for name in ('ratios', 'min_sizes', 'max_sizes', 'center_offset'):
-            if len(getattr(self, name)) != len(strides):
-                raise ValueError(
-                    f'SSDPriorGenerator: {name} has {len(getattr(self, name))} levels, strides '
-                    f'has {len(strides)}'
-                )
+            levels = len(getattr(self, name))
+            if levels != len(strides):
+                counts = f'{name} has {levels} levels, strides has {len(strides)}'
+                raise ValueError(f'SSDPriorGenerator: {counts}')
         all_ratios = [ratio for level in ratios for ratio in level]
         for name, values in dict(
             strides=sum(self.strides, ()), ratios=all_ratios,
@@ -151,10 +149,7 @@ class SSDPriorGenerator(AnchorGenerator):
         """Priors of one level, (h * w * A, 4); see :meth:`grid_priors`."""
         priors = super().single_level_grid_priors(featmap_size, level_idx, dtype, device)
         if self.clip:
-            width, height = self.input_size
-            priors = priors.clamp(
-                min=priors.new_zeros(4), max=priors.new_tensor([width, height] * 2)
-            )
+            priors = priors.clamp(min=0).minimum(priors.new_tensor(self.input_size * 2))
         return priors
 
     def sparse_priors(self, prior_idxs: Tensor, *level: Any, **options: Any) -> Tensor:

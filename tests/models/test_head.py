@@ -63,12 +63,61 @@ def test_the_forward_pass_gives_every_prior_its_scores_and_deltas(loss_cls, num_
         assert [tuple(level.shape) for level in levels] == shapes
 
 
-def test_initial_weights_are_xavier_s_and_biases_are_0():
+@pytest.mark.parametrize('arguments', [SSDLITE, STACKED])
+def test_initial_weights_are_xavier_s_and_of_the_last_layers_a_thousandth(arguments):
+    head = h.tiny_head(**arguments)
+    for name, conv in head.named_modules():
+        if isinstance(conv, nn.Conv2d):
+            size = math.prod(conv.kernel_size)
+            fan = (conv.in_channels + conv.out_channels) * size / 2
+            if conv.groups > 1:  # each output sees one channel, and ReLU halves the variance
+                fan = size / 2
+            bound = math.sqrt(3 / fan) * (1e-3 if name.count('.') == 2 else 1)
+            assert 0.9 * bound < conv.weight.abs().max() <= bound
+            assert conv.bias is None or not conv.bias.any()
+
+
+UNIFORM = 4 * math.log(4)  # three classes and background; three negatives for each positive
+P = 0.01  # the first probability of a class where there is no score of background
+# Of a positive: its own class's term, and two other classes; of a negative: three.
+SIGMOIDS = {
+    'CrossEntropyLoss': -math.log(P) - 2 * math.log(1 - P) + 3 * 3 * -math.log(1 - P),
+    'FocalLoss': 0.25 * (1 - P) ** 2 * -math.log(P) + 11 * 0.75 * P**2 * -math.log(1 - P),
+}
+
+
+@pytest.mark.parametrize('arguments', [{}, SSDLITE, STACKED])
+@pytest.mark.parametrize('scale', [1, 5])
+def test_the_first_loss_is_that_of_uniform_scores_and_no_deltas(arguments, scale):
+    head = h.tiny_head(**arguments)
+    features = [scale * feature for feature in h.tiny_features(2)]
+    truth = [h.instances([[4, 4, 40, 30], [20, 10, 60, 60]], [0, 2])] * 2
+    scores, deltas = head(features)
+    losses = head.loss_by_feat(scores, deltas, truth, h.image_metas(2))
+    assert losses['loss_cls'].item() == pytest.approx(UNIFORM, rel=0.05)
+    assert len(set(h.to_flat(scores, 4).flatten().tolist())) > 1000  # no ties for mining
+    assert max(level.abs().max() for level in deltas) < 0.02
+
+
+@pytest.mark.parametrize('kind', SIGMOIDS)
+def test_the_first_sigmoids_are_those_of_rare_classes(kind):
+    head = h.tiny_head(loss_cls=h.mined(type=kind, use_sigmoid=True))
+    truth = [h.instances([[4, 4, 40, 30]], [1])] * 2
+    losses = head.loss_by_feat(*head(h.tiny_features(2)), truth, h.image_metas(2))
+    assert losses['loss_cls'].item() == pytest.approx(SIGMOIDS[kind], rel=0.05)
+
+
+def test_an_initialisation_of_the_user_s_replaces_all_of_it():
+    head = h.tiny_head(init_cfg=dict(type='Constant', layer='Conv2d', val=0.5, bias=2))
+    for name, parameter in head.named_parameters():
+        assert (parameter == (2 if name.endswith('bias') else 0.5)).all(), name
+
+
+def test_a_second_initialisation_changes_nothing():
     head = h.tiny_head()
-    for conv in (m for m in head.modules() if isinstance(m, nn.Conv2d)):
-        bound = math.sqrt(6 / ((conv.in_channels + conv.out_channels) * 9))
-        assert 0.9 * bound < conv.weight.abs().max() <= bound
-        assert not conv.bias.any()
+    before = [parameter.clone() for parameter in head.parameters()]
+    head.init_weights()
+    assert all(map(torch.equal, before, head.parameters()))
 
 
 @pytest.mark.parametrize('memory', [torch.contiguous_format, torch.channels_last])
