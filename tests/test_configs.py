@@ -19,22 +19,33 @@ from tests.support.drawn_data import write_coco, write_data, write_shapes
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 NAMES = sorted(path.stem for path in CONFIGS.glob('*.py'))
 LITE = 6 * (20**2 + 10**2 + 5**2 + 3**2 + 2**2 + 1)
+OWN_LITE = 4 * 40**2 + 6 * (20**2 + 10**2 + 5**2 + 3**2 + 2**2)
+FPN_LITE = 4 * 40**2 + 6 * (20**2 + 10**2 + 5**2 + 3**2)
 NUM_PRIORS = dict.fromkeys(
     (
         'ssd300_voc', 'ssd300_coco', 'ssd300_torchvision_coco', 'ssd300_ssdpytorch_voc',
         'ssd300_r50_voc', 'ssd300_r50_coco', 'ssd300_efficientnetb0_voc', 'ssd300_swint_voc',
-        'ssd300_bccd', 'ssd300_bccd_short',
+        'ssd300_bccd', 'ssd300_bccd_short', 'ssd300_vgg16',
     ), 8732,
 ) | dict(
     ssd512_voc=24564,
     ssd512_coco=24564,
+    ssd512_r50=24564,
     ssd512x288_r18_voc=4 * 64 * 36 + 6 * (32 * 18 + 16 * 9 + 8 * 5) + 4 * 4 * 3,
     ssdlite320_mobilenetv2_coco=LITE,
     ssdlite320_mobilenetv3_coco=LITE,
+    ssdlite320_efficientnetlite0=OWN_LITE,
+    ssdlite320_mobilenetv1=OWN_LITE,
+    ssdlite320_mobilenetv2=OWN_LITE,
+    ssdlite320_mobilenetv3=OWN_LITE,
+    ssd_fpnlite320_efficientnetlite0=FPN_LITE,
+    ssd_fpnlite320_mobilenetv2=FPN_LITE,
+    ssd_fpnlite640_mobilenetv2=4 * 80**2 + 6 * (40**2 + 20**2 + 10**2 + 5**2),
     ssd320_convnextt_voc=4 * 40**2 + 6 * (20**2 + 10**2 + 5**2) + 4 * (3**2 + 1),
     retinanet_r50_hnm_voc=9 * (38**2 + 19**2 + 10**2 + 5**2 + 3**2),
     demo_shapes=4 * (20**2 + 10**2 + 5**2 + 3**2),
 )  # fmt: skip
+WEIGHTS = 'weights', 'pretrained'  # of TorchvisionBackbone and TimmBackbone
 YOUR_DATA = 'docs/your_data.md'
 
 
@@ -42,7 +53,8 @@ def load(name: str) -> Config:
     """The config, without the weights that its backbone starts from."""
     cfg = Config.fromfile(CONFIGS / f'{name}.py')
     cfg.model.backbone.init_cfg = None
-    cfg.model.backbone.pop('weights', None)  # of TorchvisionBackbone
+    for key in WEIGHTS:
+        cfg.model.backbone.pop(key, None)
     return cfg
 
 
@@ -121,6 +133,16 @@ def test_config_can_be_resumed_after_a_kill_at_any_time(name):
     assert cfg.runner_type == 'ResumableRunner'
     # MMEngine removes an old checkpoint before it writes the new one.
     assert cfg.default_hooks.checkpoint.max_keep_ckpts >= 2
+
+
+def test_images_are_normalised_as_the_weights_of_the_backbone_ask_for():
+    init_default_scope('mmdet')
+    models = {name: Config.fromfile(CONFIGS / f'{name}.py').model for name in NAMES}
+    trained = {n: m for n, m in models.items() if any(m.backbone.get(key) for key in WEIGHTS)}
+    assert trained
+    for name, model in trained.items():
+        wanted = MODELS.build(model.backbone).preprocessing
+        assert {key: model.data_preprocessor[key] for key in wanted} == wanted, name
 
 
 def test_voc_recipe_is_the_paper_s():

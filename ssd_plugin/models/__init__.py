@@ -6,9 +6,11 @@ from ssd_plugin.models.head import SSDMultiBoxHead
 from ssd_plugin.models.losses import HardNegativeMiningLoss
 from ssd_plugin.models.preprocessor import SSDDataPreprocessor
 from ssd_plugin.models.priors import SSDPriorGenerator
+from ssd_plugin.models.separable_conv import DepthwiseSeparableConv2d
 
 __all__ = [
     'BatchMaxIoUAssigner',
+    'DepthwiseSeparableConv2d',
     'HardNegativeMiningLoss',
     'SSDDataPreprocessor',
     'SSDMultiBoxHead',

@@ -28,7 +28,14 @@ from tests.support.drawn_data import write_data, write_shapes
 from tests.support.exported import lively_detector
 
 SPLITS = ('train', 'val', 'test')
-NAMES = sorted(path.stem for path in (ROOT / 'configs').glob('*.py'))
+PATHS = sorted((ROOT / 'configs').glob('*.py'))
+NAMES = [path.stem for path in PATHS]
+# Configs that are trained on a folder of one's own are not used without one.
+WITH_DATA = [
+    path.stem
+    for path in PATHS
+    if Config.fromfile(path, import_custom_modules=False).get('data_root') != 'data/own/'
+]
 
 
 class Row:
@@ -92,8 +99,10 @@ class Row:
         batch_size = 1 if backbone.type == 'SSDVGG' else 2
         options = [f'load_from={self.weights}', 'model.backbone.init_cfg=None']
         options += ['randomness.seed=0']  # augmentation may leave no object: the loss is 0
-        if backbone.type == 'TorchvisionBackbone':
-            options += ['model.backbone.weights=None']
+        # Not to be downloaded.
+        trained = dict(TorchvisionBackbone='weights', TimmBackbone='pretrained')
+        if backbone.type in trained:
+            options += [f'model.backbone.{trained[backbone.type]}=None']
         options += [f'train_dataloader.batch_size={batch_size}', 'train_cfg.val_interval=2']
         if self.cfg.train_cfg.type == 'IterBasedTrainLoop':
             options += ['train_cfg.max_iters=2']

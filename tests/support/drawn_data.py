@@ -9,6 +9,7 @@ from mmengine.config import Config
 from ssd_plugin.datasets.shapes import CLASSES, write_voc_shapes
 from tests.support import data_folders
 
+COCO_CLASSES = CocoDataset.METAINFO['classes']
 VOC_CLASSES = ('person', 'dog', 'car', 'boat', 'chair')
 
 
@@ -23,9 +24,7 @@ def write_shapes(root: Path, classes=CLASSES, num_train=4, num_test=3) -> Path:
     return root
 
 
-def write_coco(
-    root: Path, classes=CocoDataset.METAINFO['classes'], num_train=4, num_test=3
-) -> None:
+def write_coco(root: Path, classes=COCO_CLASSES, num_train=4, num_test=3) -> None:
     """Write small images as COCO 2017: in train2017 and val2017, with a JSON for each."""
     for split, number in (('train2017', num_train), ('val2017', num_test)):
         document = root / f'annotations/instances_{split}.json'
@@ -34,12 +33,16 @@ def write_coco(
         )
 
 
-def write_data(cfg: Config, root: Path, **numbers) -> None:
+def write_data(cfg: Config, root: Path, num_train=4, num_test=3) -> None:
     """Make the data that a config reads below a folder, in the layout that it reads them in."""
     dataset = cfg.val_dataloader.dataset
     root = root / dataset.data_root
+    numbers = dict(num_train=num_train, num_test=num_test)
     if dataset.type == 'CheckedCocoDataset':
-        write_coco(root, **numbers)
+        for loader, number in ((cfg.train_dataloader, num_train), (cfg.val_dataloader, num_test)):
+            document, images = loader.dataset.ann_file, loader.dataset.data_prefix.img
+            names = data_folders.JPEGS[:number]
+            data_folders.write_coco(root / document, root / images, names, classes=COCO_CLASSES)
     elif dataset.data_prefix.sub_data_root:
         for year in ('VOC2007', 'VOC2012'):
             write_shapes(root / year, VOC_CLASSES, **numbers)

@@ -1,15 +1,18 @@
-"""Every command with every config, on data in the layout that the config reads."""
+"""Every command with every config that names its data, in the layout that it reads.
+
+Configs for data of one's own are in test_every_command_data_root.py, as all others are.
+"""
 
 import shutil
 
 import pytest
 
 from tests.support.commands import ROOT
-from tests.support.config_rows import NAMES, row_of, run_here
+from tests.support.config_rows import WITH_DATA, row_of, run_here
 from tests.support.every_command import CELLS, COMMANDS, NOT_HERE, SHOWS, run_cell
 
 
-@pytest.fixture(scope='module', params=NAMES)
+@pytest.fixture(scope='module', params=WITH_DATA)
 def row(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     yield row_of(request.param, folder)

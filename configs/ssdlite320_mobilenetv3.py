@@ -1,0 +1,15 @@
+# SSDLite on MobileNetV3-Large of torchvision, from ImageNet's weights, for data of one's own:
+# `python tools/train.py configs/ssdlite320_mobilenetv3.py --data-root DIR`.
+_base_ = ['_base_/models/ssdlite320.py', '_base_/own_data.py']
+
+channels = (240, 672, 960, 256, 256, 128)
+model = dict(
+    backbone=dict(
+        type='TorchvisionBackbone',
+        name='mobilenet_v3_large',
+        strides=(8, 16, 32),
+        weights='DEFAULT',
+    ),
+    neck=dict(in_channels=channels[:3], out_channels=channels),
+    bbox_head=dict(in_channels=channels),
+)
