@@ -10,6 +10,7 @@ from functools import partial
 from mmdet.models.dense_heads import SSDHead
 from mmdet.models.detectors.base import BaseDetector
 from mmdet.registry import MODELS, TASK_UTILS
+from mmdet.structures.bbox import get_box_tensor
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import nn
@@ -53,8 +54,9 @@ def use_mmdet(model):
     Its `SSDAnchorGenerator` has the same priors as ours when it is given ``min_sizes``; only sizes
     from its ``basesize_ratio_range`` are truncated.
 
-    Nothing else has to be mended: `--data-root` has left out the faulty boxes by now, for all. It
-    trains with a box of no area until the loss is infinite.
+    Nothing else has to be mended: of a box without area, whose log of sides would make its loss
+    infinite, `--data-root` has left the data free, for all. What else differs from ours: an image
+    without matched priors counts in the number N of them as if it had one.
     """
     old = model.bbox_head
     priors = TASK_UTILS.build(old.anchor_generator)
@@ -168,8 +170,7 @@ class TorchvisionSSD(BaseDetector):
     def loss(self, batch_inputs, batch_data_samples):
         """torchvision's two losses, by MMDetection's names."""
         truth = [sample.gt_instances for sample in batch_data_samples]
-        targets = [dict(boxes=image.bboxes.tensor if hasattr(image.bboxes, 'tensor')
-                        else image.bboxes, labels=image.labels + 1) for image in truth]  # fmt: skip
+        targets = [dict(boxes=get_box_tensor(t.bboxes), labels=t.labels + 1) for t in truth]
         losses = self.ssd(batch_inputs, targets)
         return dict(loss_cls=losses['classification'], loss_bbox=losses['bbox_regression'])
 
