@@ -150,7 +150,8 @@ class TimmBackbone(ClassifierBackbone):
                 state = {key: state[key] for key in state if not key.startswith(f'{name}.')}
             overlay = dict(state_dict=state, num_classes=0, label_offset=0)
             whole = dict(num_classes=0, pretrained=True, pretrained_cfg_overlay=overlay)
-            timm().create_model(self.name, **self.model_args, **whole)
+            own = {k: v for k, v in self.model_args.items() if not k.startswith('feature_')}
+            timm().create_model(self.name, **own, **whole)  # the others are the extractor's
         except Exception as error:  # PyTorch and timm's converters raise nearly anything
             reason = ' '.join(str(error).split())[:200]
             raise ValueError(f'{path} is not the weights of {self.name}: {reason}') from error

@@ -151,6 +151,14 @@ def test_a_file_s_classifier_need_not_fit(tmp_path):
     assert torch.equal(backbone.model.conv1.weight, state['conv1.weight'])
 
 
+def test_a_file_serves_an_extractor_with_arguments_of_its_own(tmp_path):
+    path, state = saved('tf_efficientnet_lite0', tmp_path)
+    own = dict(feature_location='expansion')
+    backbone = build('tf_efficientnet_lite0', pretrained=path, model_args=own)
+    backbone.init_weights()
+    assert torch.equal(backbone.model.conv_stem.weight, state['conv_stem.weight'])
+
+
 def test_a_missing_file_is_told_when_it_is_needed():
     backbone = build(pretrained='nowhere.pth')
     with pytest.raises(FileNotFoundError, match=r'no file nowhere\.pth'):
