@@ -1,13 +1,17 @@
-"""`python -m ssd_plugin.models.backbones NAME`: a torchvision model's part of a config."""
+"""`python -m ssd_plugin.models.backbones NAME`: a classification model's part of a config."""
 
 import argparse
+from typing import NamedTuple
 
+import torch
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from torchvision.models import get_model
 
+from ssd_plugin.errors import SSDPluginError
 from ssd_plugin.models.backbones.feature_maps import FeatureMap, survey
+from ssd_plugin.models.backbones.timm_backbone import TimmBackbone, choose_maps
 from ssd_plugin.models.backbones.torchvision_backbone import known_weights, preprocessing
 
 CONFIG = """
@@ -17,37 +21,63 @@ model = dict(
     data_preprocessor=dict({preprocessing}),
     backbone=dict(
         _delete_=True,
-        type='TorchvisionBackbone',
+        type='{kind}',
         name='{name}',
         strides=(8, 16),
-        weights='DEFAULT',
+        {weights},
     ),
     neck=dict(in_channels=channels[:2], out_channels=channels),
     bbox_head=dict(in_channels=channels),
 )"""
 
 
+class Description(NamedTuple):
+    """What there is in a model."""
+
+    table: Table  # of its maps
+    notes: str
+    kind: str  # the backbone's type
+    weights: str  # the backbone's argument
+    channels: tuple[int, int]  # at strides 8 and 16
+    preprocessing: dict
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog='python -m ssd_plugin.models.backbones',
-        description='Print the feature maps of a torchvision classification model by stride, and '
-        'the preprocessing that its weights ask for.',
+        description='Print the feature maps of a classification model by stride, and the '
+        'preprocessing that its weights ask for.',
     )
     parser.add_argument('name', help='name of the model, such as mobilenet_v3_large')
-    name = parser.parse_args().name
+    parser.add_argument('--timm', action='store_true', help="timm's model, not torchvision's")
+    args = parser.parse_args()
     try:
-        weights = known_weights(name)
-        levels = survey(get_model(name)).levels()
-    except ValueError as error:
+        found = (describe_timm if args.timm else describe_torchvision)(args.name)
+    except (ValueError, SSDPluginError) as error:
         parser.error(str(error))
 
-    Console().print(table_of(levels, name))
-    print('Bold: what strides=(...) takes. Other nodes, inside of blocks, can be named as well.')
-    print(f'Weights: {", ".join(weights)}.')
-    channels = (*(levels[stride][-1].channels for stride in (8, 16)), 512, 256, 256, 256)
-    values = preprocessing(weights['DEFAULT']).items()
-    needed = ', '.join(f'{key}={value}' for key, value in values)
-    print(CONFIG.format(name=name, channels=channels, preprocessing=needed))
+    Console().print(found.table)
+    print(found.notes)
+    fields = found._asdict()
+    fields['channels'] = (*found.channels, 512, 256, 256, 256)
+    values = found.preprocessing.items()
+    fields['preprocessing'] = ', '.join(f'{key}={value}' for key, value in values)
+    print(CONFIG.format(name=args.name, **fields))
+
+
+def describe_torchvision(name: str) -> Description:
+    """torchvision's model; a ValueError if it has none, or none for images of any size."""
+    weights = known_weights(name)
+    levels = survey(get_model(name)).levels()
+    notes = (
+        'Bold: what strides=(...) takes. Other nodes, inside of blocks, can be named as well.\n'
+        f'Weights: {", ".join(weights)}.'
+    )
+    channels = levels[8][-1].channels, levels[16][-1].channels
+    needed = preprocessing(weights['DEFAULT'])
+    argument = "weights='DEFAULT'"
+    table = table_of(levels, name)
+    return Description(table, notes, 'TorchvisionBackbone', argument, channels, needed)
 
 
 def table_of(levels: dict[int, list[FeatureMap]], title: str) -> Table:
@@ -59,6 +89,22 @@ def table_of(levels: dict[int, list[FeatureMap]], title: str) -> Table:
             last = found is maps[-1]
             table.add_row(*row, style='bold' if last else 'dim', end_section=last)
     return table
+
+
+def describe_timm(name: str) -> Description:
+    """timm's model; a ValueError if it has none, or none with maps at strides 8 and 16."""
+    with torch.device('meta'):  # shapes without numbers
+        backbone = TimmBackbone(name, out_indices=(0,))
+    maps = backbone.model.feature_info.info
+    strides = [found['reduction'] for found in maps]
+    table = Table('stride', 'index', 'module', 'channels', title=name, box=box.SIMPLE_HEAD)
+    for index, found in enumerate(maps):
+        row = found['reduction'], index, found['module'], found['num_chs']
+        table.add_row(*map(str, row))
+    c8, c16 = (maps[index]['num_chs'] for index in choose_maps(name, strides, None, (8, 16)))
+    notes = 'strides=(...) takes the last map at each stride, out_indices=(...) any.'
+    needed = backbone.preprocessing
+    return Description(table, notes, 'TimmBackbone', 'pretrained=True', (c8, c16), needed)
 
 
 if __name__ == '__main__':

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
+import torch
 from mmengine.model import BaseModule
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from ssd_plugin.errors import CheckpointError
 
 
 class ClassifierBackbone(BaseModule):
@@ -17,9 +20,10 @@ class ClassifierBackbone(BaseModule):
 
     Args:
         name: Name of the model in its library.
-        weights: What to start from; nothing if it is false.
+        weights: What to start from: a file, or what the library downloads; nothing if it is false.
         norm_eval: Whether batch normalisation stays in evaluation mode in training.
-        init_cfg: Initialisation. Not together with ``weights``.
+        init_cfg: Initialisation. Not together with ``weights``, for which
+            ``dict(type='Pretrained', checkpoint=FILE)`` is another way to write it.
 
     Attributes:
         out_channels: Channels of each map.
@@ -42,22 +46,23 @@ class ClassifierBackbone(BaseModule):
         norm_eval: bool,
         init_cfg: dict | list[dict] | None,
     ) -> None:
-        super().__init__(init_cfg)
+        if not weights and isinstance(init_cfg, dict) and init_cfg.keys() == {'type', 'checkpoint'}:
+            weights, init_cfg = init_cfg['checkpoint'], None
         if weights and init_cfg:
             raise ValueError(f'{type(self).__name__} takes weights or init_cfg, not both')
+        super().__init__(init_cfg)
         self.name, self.weights, self.norm_eval = name, weights, norm_eval
         self._frozen: list[str] = []  # names of modules
 
-    def freeze(self, layers: list[str]) -> None:
-        """Freeze parameters and modules, by name; modules then stay in evaluation mode.
-
-        Layers that are not here were dropped, since they come after the maps.
-        """
-        here = dict(self.named_parameters()) | dict(self.named_modules())
-        here = {name: here[name] for name in layers if name in here}
-        for part in here.values():
-            part.requires_grad_(False)
-        self._frozen = [name for name, part in here.items() if isinstance(part, nn.Module)]
+    def freeze(self, names: set[str]) -> None:
+        """Freeze parameters by name; modules that have no others stay in evaluation mode."""
+        for name, parameter in self.named_parameters():
+            if name in names:
+                parameter.requires_grad_(False)
+        for name, module in self.named_modules():
+            own = {f'{name}.{key}' for key, _ in module.named_parameters()}
+            if own and own <= names:
+                self._frozen.append(name)
 
     def train(self, mode: bool = True) -> ClassifierBackbone:
         """Set the mode, but for frozen layers, and for batch normalisation if ``norm_eval``."""
@@ -74,14 +79,45 @@ class ClassifierBackbone(BaseModule):
         """Load ``weights``, or initialise by ``init_cfg``; a second call does nothing.
 
         Raises:
-            ValueError: If the file of the weights does not fit the model.
-            FileNotFoundError: If there is no such file.
+            CheckpointError: If the weights can't be had, or do not fit the model.
         """
         first = not self.is_init
         super().init_weights()
-        if first and self.weights:
-            self.load_trained()
+        if not first or not self.weights:
+            return
+        address = self.address()
+        if address is None:
+            self.load_file(str(self.weights))
+            return
+        try:
+            self.download()
+        except OSError as error:
+            what = f"can't download the weights of {self.name} from {address} ({one_line(error)})"
+            remedy = f'download them elsewhere, and name the file in place of {self.weights!r}'
+            raise CheckpointError(f'{what}: {remedy}') from error
 
     @abstractmethod
-    def load_trained(self) -> None:
-        """Load ``weights``; raises as :meth:`init_weights`."""
+    def address(self) -> str | None:
+        """Where the library has ``weights`` from; None if they are a file."""
+
+    @abstractmethod
+    def download(self) -> None:
+        """Load the library's weights; an OSError if they can't be had."""
+
+    @abstractmethod
+    def load_file(self, path: str) -> None:
+        """Load a file; a CheckpointError if it is not the model's weights."""
+
+
+def parameters_behind(feature_map: Tensor, model: nn.Module) -> set[str]:
+    """Names of the parameters of a model that a map was computed from."""
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    gradients = torch.autograd.grad(
+        feature_map.sum(), list(parameters.values()), allow_unused=True, retain_graph=True
+    )
+    return {name for name, gradient in zip(parameters, gradients) if gradient is not None}
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, in one line of at most 200 characters."""
+    return ' '.join(str(error).split())[:200]

@@ -26,7 +26,6 @@ class FeatureMap(NamedTuple):
     channels_last: bool  # whether it is (B, H, W, C)
     sole: bool  # whether the rest of the model sees nothing else of the image
     overwritten: bool  # in place, by a layer after it
-    num_layers: int  # how many of `Survey.layers` have run when it is there
 
 
 class Survey(NamedTuple):
@@ -34,7 +33,6 @@ class Survey(NamedTuple):
 
     maps: dict[str, FeatureMap]  # by full name, in order of execution
     last: dict[str, str]  # the full name of the last node within each module, by its name
-    layers: list[str]  # names of modules and parameters, in order of use
 
     def levels(self) -> dict[int, list[FeatureMap]]:
         """Maps that can stand for the whole model so far, by stride.
@@ -91,19 +89,15 @@ def survey(model: nn.Module) -> Survey:
     # The shortest comes last, and stays.
     short = {last[module]: module for module in sorted(last, key=len, reverse=True)}
     sole = sole_nodes(nodes, small)
-    maps, layers = {}, []
+    maps = {}
     for node in nodes:
-        if node.op in ('call_module', 'get_attr'):
-            layers.append(node.target)
         value, version = small[node]
         layout = map_layout(value, large[node][0])
         if layout and node in name_of and node.op != 'placeholder':
             name = name_of[node]
             overwritten = value._version > version
-            maps[name] = FeatureMap(
-                short.get(name, name), name, *layout, node in sole, overwritten, len(layers)
-            )
-    return Survey(maps, last, layers)
+            maps[name] = FeatureMap(short.get(name, name), name, *layout, node in sole, overwritten)
+    return Survey(maps, last)
 
 
 def alternatives(name: str, known: Iterable[str], listed: Iterable[str] | None = None) -> str:

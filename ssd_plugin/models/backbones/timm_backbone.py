@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from os.path import isfile
 from types import ModuleType
 from typing import Any
 
@@ -13,9 +13,13 @@ from mmdet.registry import MODELS
 from torch import Tensor
 from torch.nn.modules.utils import _pair
 
-from ssd_plugin.errors import MissingPackageError
-from ssd_plugin.models.backbones.classifier_backbone import ClassifierBackbone
-from ssd_plugin.models.backbones.feature_maps import PROBE_SIDES, alternatives, without_data
+from ssd_plugin.errors import CheckpointError, MissingPackageError
+from ssd_plugin.models.backbones.classifier_backbone import (
+    ClassifierBackbone,
+    one_line,
+    parameters_behind,
+)
+from ssd_plugin.models.backbones.feature_maps import PROBE_SIDES, alternatives
 
 
 @MODELS.register_module()
@@ -34,7 +38,7 @@ class TimmBackbone(ClassifierBackbone):
         pretrained: Whether to start from timm's weights, which are downloaded; or a file with a
             state dict of the whole timm model.
         frozen_stages: As in MMDetection's ResNet and Swin: stage k is at stride 2^(k + 1), and all
-            layers up to the last map there are frozen. -1 freezes nothing.
+            layers that the last map there is computed from are frozen. -1 freezes nothing.
         norm_eval: Whether batch normalisation stays in evaluation mode in training.
         drop_path_rate: Share of residual branches that training drops, in the last block; it
             rises linearly to it. None is timm's default for the model.
@@ -64,8 +68,6 @@ class TimmBackbone(ClassifierBackbone):
         model_args: dict | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
-        if isinstance(init_cfg, dict) and init_cfg['type'] == 'Pretrained' and not pretrained:
-            pretrained, init_cfg = init_cfg['checkpoint'], None
         super().__init__(name, pretrained, norm_eval, init_cfg)
         if (out_indices is None) == (strides is None):
             raise ValueError('TimmBackbone takes either out_indices or strides')
@@ -73,7 +75,7 @@ class TimmBackbone(ClassifierBackbone):
         if name not in known_models:
             raise ValueError(f'timm has no model {name!r}, {alternatives(name, known_models)}')
         self.model_args = dict(model_args or {}, drop_path_rate=drop_path_rate)
-        with torch.device('meta'):
+        with torch.device('meta'):  # shapes without numbers
             known = self.build().feature_info.info  # of all maps, in order
         known_strides = [entry['reduction'] for entry in known]
         self._indices = choose_maps(name, known_strides, out_indices, strides)
@@ -82,7 +84,8 @@ class TimmBackbone(ClassifierBackbone):
         self.out_strides = tuple(known_strides[index] for index in self._indices)
         self.preprocessing = preprocessing(self.model.pretrained_cfg)
         self._channels_last = getattr(self.model, 'output_fmt', None) == 'NHWC'
-        self.freeze(self._layers_up_to(frozen_stages, known))
+        if frozen_stages != -1:
+            self.freeze(self._parameters_up_to(frozen_stages, known_strides))
         self.train()
 
     def build(self, **arguments: Any) -> Any:
@@ -95,27 +98,21 @@ class TimmBackbone(ClassifierBackbone):
             what = f'{self.name} with drop_path_rate and model_args as given'
             raise TypeError(f'timm builds no {what}: {error}') from error
 
-    def _layers_up_to(self, stages: int, known: Sequence[dict]) -> list[str]:
-        """Names of the modules that have run when the last map at a stage's stride is there."""
-        if stages == -1:
-            return []
-        strides, stride = [entry['reduction'] for entry in known], 2 ** (stages + 1)
-        last = choose_maps(self.name, strides, None, [stride])[0]
-        # timm's extractors join a model's parts under names with underscores for points.
-        end = known[last]['module'].replace('.', '_')
-        model = without_data(self.model).eval()
-        finished: list[str] = []
-
-        def note(name: str) -> None:
-            if not any(f'_{done}'.replace('.', '_').endswith(f'_{end}') for done in finished):
-                finished.append(f'model.{name}')
-
-        for name, module in model.named_modules():
-            module.register_forward_hook(lambda *_, name=name: note(name))
-        with torch.no_grad(), torch.device('meta'):
-            side = self.model_args.get('img_size', PROBE_SIDES[0])  # of a model for one size only
-            model(torch.empty(1, 3, *_pair(side)))
-        return finished
+    def _parameters_up_to(self, stages: int, known_strides: Sequence[int]) -> set[str]:
+        """Names of the parameters that the last map at a stage's stride is computed from."""
+        stride = 2 ** (stages + 1)
+        last = choose_maps(self.name, known_strides, None, [stride])[0]
+        with torch.device('meta'):
+            model = self.build(out_indices=tuple(range(len(known_strides)))).eval()
+            cfg, side = model.pretrained_cfg, PROBE_SIDES[0]
+            if cfg.get('fixed_input_size'):
+                side = self.model_args.get('img_size', cfg['input_size'][-1])
+            maps = model(torch.empty(1, 3, *_pair(side)))
+        behind, *later = (parameters_behind(value, model) for value in maps[last:])
+        if not all(behind <= others for others in later):
+            why = f'{self.name} computes its map at stride {stride} beside the later ones'
+            raise ValueError(f'frozen_stages={stages} is not to be had: {why}')
+        return {f'model.{name}' for name in behind}
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Feature maps (B, out_channels_k, H_k, W_k) of images (B, 3, H, W)."""
@@ -126,23 +123,24 @@ class TimmBackbone(ClassifierBackbone):
             value.permute(0, 3, 1, 2) if self._channels_last else value for value in chosen
         )
 
-    def load_trained(self) -> None:
-        """Load timm's weights, or those of a file."""
-        overlay = {} if self.weights is True else self._read(str(self.weights))
-        trained = self.build(
-            out_indices=tuple(sorted(self._indices)),
-            pretrained=True,
-            pretrained_cfg_overlay=overlay,
-        )
-        self.model.load_state_dict(trained.state_dict())
+    def address(self) -> str | None:
+        """timm's page of the weights, if they are timm's."""
+        if self.weights is not True:
+            return None
+        cfg = self.model.pretrained_cfg
+        return f'https://huggingface.co/{cfg["hf_hub_id"]}' if 'hf_hub_id' in cfg else cfg['url']
 
-    def _read(self, path: str) -> dict:
-        """A file's weights, as ``pretrained_cfg_overlay`` takes them: all but the classifier.
+    def download(self) -> None:
+        """Load timm's weights."""
+        self._load({})
 
-        They are loaded into the whole model first: an extractor takes what fits, without a word.
+    def load_file(self, path: str) -> None:
+        """Load a file of the whole timm model, but for the classifier.
+
+        It goes into the whole model first: an extractor takes what fits, without a word.
         """
-        if not Path(path).is_file():
-            raise FileNotFoundError(f'no file {path}, for the weights of {self.name}')
+        if not isfile(path):
+            raise CheckpointError(f'no file {path}, for the weights of {self.name}')
         try:
             state = timm().models.load_state_dict(path)
             classifier = timm().get_pretrained_cfg(self.name).classifier or ()
@@ -153,9 +151,18 @@ class TimmBackbone(ClassifierBackbone):
             own = {k: v for k, v in self.model_args.items() if not k.startswith('feature_')}
             timm().create_model(self.name, **own, **whole)  # the others are the extractor's
         except Exception as error:  # PyTorch and timm's converters raise nearly anything
-            reason = ' '.join(str(error).split())[:200]
-            raise ValueError(f'{path} is not the weights of {self.name}: {reason}') from error
-        return overlay
+            reason = one_line(error)
+            raise CheckpointError(f'{path} is not the weights of {self.name}: {reason}') from error
+        self._load(overlay)
+
+    def _load(self, overlay: dict) -> None:
+        """Load what timm loads, into an extractor that it has just made, with ``overlay``."""
+        trained = self.build(
+            out_indices=tuple(sorted(self._indices)),
+            pretrained=True,
+            pretrained_cfg_overlay=overlay,
+        )
+        self.model.load_state_dict(trained.state_dict())
 
 
 def choose_maps(

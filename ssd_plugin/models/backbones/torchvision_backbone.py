@@ -4,17 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision
 from mmcv.cnn import build_norm_layer
 from mmdet.registry import MODELS
+from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
+from torch.nn.modules.utils import _pair
 from torchvision.models import WeightsEnum, get_model, get_model_weights, list_models
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from ssd_plugin.models.backbones.classifier_backbone import ClassifierBackbone
-from ssd_plugin.models.backbones.feature_maps import Survey, alternatives, survey
+from ssd_plugin.errors import CheckpointError
+from ssd_plugin.models.backbones.classifier_backbone import (
+    ClassifierBackbone,
+    one_line,
+    parameters_behind,
+)
+from ssd_plugin.models.backbones.feature_maps import (
+    PROBE_SIDES,
+    Survey,
+    alternatives,
+    survey,
+    without_data,
+)
 
 SURVEYS: dict[str, Survey] = {}  # by what a model is built from
 
@@ -43,9 +57,9 @@ class TorchvisionBackbone(ClassifierBackbone):
             such as ``'IMAGENET1K_V2'``, or a file, known by its suffix, with a state dict of the
             torchvision model.
         frozen_stages: As in MMDetection's ResNet and Swin. Stage k is at stride 2^(k + 1), and all
-            layers up to the map that ``strides`` would give there are frozen: their parameters
-            don't learn, and in training they stay in evaluation mode. 0 is a ResNet's stem; -1
-            freezes nothing.
+            layers that the map is computed from that ``strides`` would give there are frozen: their
+            parameters don't learn, and in training they stay in evaluation mode. 0 is a ResNet's
+            stem; -1 freezes nothing.
         norm_eval: Whether batch normalisation stays in evaluation mode in training.
         norm_cfg: Normalisation layers, where the model lets choose them, such as
             ``dict(type='BN', eps=1e-3, momentum=0.03)``.
@@ -83,10 +97,11 @@ class TorchvisionBackbone(ClassifierBackbone):
         if norm_cfg:
             self.model_args['norm_layer'] = lambda channels: build_norm_layer(norm_cfg, channels)[1]
 
-        known = known_weights(name)
-        self._known_weights = known.get(weights or '')
-        if weights and not self._known_weights and not Path(weights).suffix:  # then it is no file
-            raise ValueError(f'{name} has no weights {weights!r}, {alternatives(weights, known)}')
+        known, chosen = known_weights(name), str(self.weights)
+        self._known_weights = known.get(chosen)
+        is_file = '://' in chosen or Path(chosen).suffix
+        if self.weights and not self._known_weights and not is_file:
+            raise ValueError(f'{name} has no weights {chosen!r}, {alternatives(chosen, known)}')
         self.preprocessing = preprocessing(self._known_weights or known['DEFAULT'])
 
         model = self.build_model()
@@ -98,7 +113,8 @@ class TorchvisionBackbone(ClassifierBackbone):
         self.out_strides = tuple(chosen.stride for chosen in maps)
         self._maps = [(chosen.node, chosen.channels_last) for chosen in maps]
         self._take_layers(model)
-        self.freeze(self._layers_up_to(frozen_stages, found))
+        if frozen_stages != -1:
+            self.freeze(self._parameters_up_to(frozen_stages, found, model))
         self.train()
 
     def build_model(self, weights: WeightsEnum | None = None) -> nn.Module:
@@ -127,16 +143,16 @@ class TorchvisionBackbone(ClassifierBackbone):
         self._buffers.update(extractor._buffers)
         self._dropped = model.state_dict().keys() - self.state_dict().keys()
 
-    def _layers_up_to(self, stages: int, found: Survey) -> list[str]:
-        """Names of the modules and parameters that ``frozen_stages`` stands for."""
-        if stages == -1:
-            return []
+    def _parameters_up_to(self, stages: int, found: Survey, model: nn.Module) -> set[str]:
+        """Names of the parameters that the last map at a stage's stride is computed from."""
         levels, stride = found.levels(), 2 ** (stages + 1)
         if stride not in levels:
             where = f'but the feature maps of {self.name} are at {[*levels]}'
             raise ValueError(f'frozen_stages={stages} is up to stride {stride}, {where}')
-        # A parameter is by itself among them if it is used without a call of its module.
-        return found.layers[: levels[stride][-1].num_layers]
+        node = levels[stride][-1].node
+        model = create_feature_extractor(without_data(model).eval(), [node])
+        maps = model(torch.empty(1, 3, *_pair(PROBE_SIDES[0]), device='meta'))
+        return parameters_behind(maps[node], model)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Feature maps (B, out_channels_k, H_k, W_k) of images (B, 3, H, W)."""
@@ -146,24 +162,34 @@ class TorchvisionBackbone(ClassifierBackbone):
             for node, channels_last in self._maps
         )
 
-    def load_trained(self) -> None:
-        """Load ``weights``."""
-        if self._known_weights:
-            state = self.build_model(self._known_weights).state_dict()
-        elif Path(str(self.weights)).is_file():
-            state = torch.load(str(self.weights), map_location='cpu', weights_only=True)
-        else:
+    def address(self) -> str | None:
+        """Where torchvision's weights of this name are."""
+        return self._known_weights and self._known_weights.url
+
+    def download(self) -> None:
+        """Load torchvision's weights."""
+        self._load(self.build_model(self._known_weights).state_dict())
+
+    def load_file(self, path: str) -> None:
+        """Load a file of the whole torchvision model."""
+        if '://' not in path and not Path(path).is_file():
             names = ', '.join(known_weights(self.name))
             whose = f"the names of torchvision's weights of {self.name}"
-            raise FileNotFoundError(f'no file {self.weights}; {whose} are {names}')
-        problem = self._load(state)
+            raise CheckpointError(f'no file {path}; {whose} are {names}')
+        try:
+            problem = self._load(CheckpointLoader.load_checkpoint(path, 'cpu'))
+        except CheckpointError:
+            raise
+        except Exception as error:  # for what is no checkpoint, PyTorch raises nearly anything
+            problem = one_line(error)
         if problem:
-            raise ValueError(f'{self.weights} is not the weights of {self.name}: {problem}')
+            raise CheckpointError(f'{path} is not the weights of {self.name}: {problem}')
 
-    def _load(self, state: object) -> str:
+    def _load(self, state: Any) -> str:
         """Load a state dict of the whole model; what does not fit in it, '' if all does."""
         if not isinstance(state, Mapping):
             return f'it holds a {type(state).__name__}'
+        state = state.get('state_dict', state)
         own = self.state_dict()
         for key, value in state.items():
             if key not in own and key not in self._dropped:

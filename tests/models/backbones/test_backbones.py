@@ -1,7 +1,6 @@
 """`TorchvisionBackbone` is the torchvision model that it names, up to the maps asked for."""
 
 import copy
-import pickle
 import re
 import sys
 
@@ -17,6 +16,7 @@ from torchvision.models import get_model, get_model_weights
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import StochasticDepth
 
+from ssd_plugin.errors import CheckpointError
 from ssd_plugin.models.backbones.__main__ import main
 from ssd_plugin.models.backbones.torchvision_backbone import preprocessing
 from tests.support.commands import ROOT
@@ -292,11 +292,33 @@ def test_a_file_s_classifier_need_not_fit(model, tmp_path):
 
 def test_a_file_that_would_run_code_or_is_missing_is_refused_when_it_is_needed(model, tmp_path):
     backbone = build(weights=saved(model, tmp_path))
-    with pytest.raises(pickle.UnpicklingError):
+    with pytest.raises(CheckpointError, match=r'weights\.pth is refused: to read it would run'):
         backbone.init_weights()
     backbone = build(weights='nowhere/ResNet18_Weights.DEFAULT')
-    with pytest.raises(FileNotFoundError, match='nowhere/ResNet18.* are IMAGENET1K_V1, DEFAULT'):
+    with pytest.raises(CheckpointError, match='nowhere/ResNet18.* are IMAGENET1K_V1, DEFAULT'):
         backbone.init_weights()
+
+
+def test_weights_that_cannot_be_downloaded_are_told_with_the_address(tmp_path, monkeypatch):
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    monkeypatch.setenv('https_proxy', 'http://127.0.0.1:9')  # where nobody listens
+    with pytest.raises(CheckpointError) as caught:
+        build(weights='DEFAULT').init_weights()
+    said = str(caught.value)
+    assert "can't download the weights of resnet18 from https://download.pytorch.org/" in said
+    assert "name the file in place of 'DEFAULT'" in said and '\n' not in said
+
+
+def test_a_config_names_the_file_as_everywhere_in_mmdetection(model, tmp_path):
+    path = saved(dict(state_dict=model.state_dict(), meta={}), tmp_path)
+    backbone = build(init_cfg=dict(type='Pretrained', checkpoint=path))
+    backbone.init_weights()
+    assert torch.equal(backbone.conv1.weight, model.conv1.weight)
+    (tmp_path / 'text.pth').write_text('no weights')
+    path = str(tmp_path / 'text.pth')
+    with pytest.raises(CheckpointError, match='text.pth is not the weights of resnet18') as caught:
+        build(init_cfg=dict(type='Pretrained', checkpoint=path)).init_weights()
+    assert '\n' not in str(caught.value)
 
 
 def test_preprocessing_is_the_weights():
@@ -388,11 +410,27 @@ def test_documented_examples_work(tmp_path):
     assert MODELS.build(names['backbone']).out_channels == (672, 480)
 
 
-@pytest.mark.parametrize('name', ['ssd300_efficientnetb0', 'ssd320_convnextt', 'ssd300_swint'])
-def test_config_normalises_images_as_its_weights_ask_for(name):
-    model = Config.fromfile(ROOT / f'configs/{name}_voc.py').model
-    expected = preprocessing(get_model_weights(model.backbone.name)[model.backbone.weights])
-    assert {key: model.data_preprocessor[key] for key in expected} == expected
+def trained_classifiers():
+    """The models of the configs whose backbone starts from a classifier's weights, by name."""
+    models = {p.stem: Config.fromfile(p).model for p in (ROOT / 'configs').glob('*.py')}
+    kinds = ('TorchvisionBackbone', 'TimmBackbone')
+    starts = ('weights', 'pretrained', 'init_cfg')
+    return {
+        name: model
+        for name, model in sorted(models.items())
+        if model.backbone.type in kinds
+        and any(map(model.backbone.get, starts))
+        and model.backbone.get('init_cfg', {}).get('type', 'Pretrained') == 'Pretrained'
+    }
+
+
+@pytest.mark.parametrize('model', [pytest.param(m, id=n) for n, m in trained_classifiers().items()])
+def test_config_normalises_images_as_its_weights_ask_for(model):
+    expected = MODELS.build(model.backbone).preprocessing
+    found = {key: model.data_preprocessor[key] for key in expected}
+    assert found.pop('bgr_to_rgb') == expected.pop('bgr_to_rgb')
+    for key, values in expected.items():  # a grey level: EfficientNet-Lite's are 127 and 128
+        assert found[key] == pytest.approx(values, abs=1)
 
 
 @pytest.fixture(scope='module')

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -9,15 +10,23 @@ from mmdet.registry import MODELS
 from mmengine.model import Sequential
 from torch import nn
 
-from ssd_plugin.errors import MissingPackageError
+from ssd_plugin.errors import CheckpointError, MissingPackageError
 
 timm = pytest.importorskip('timm')
+huggingface_hub = pytest.importorskip('huggingface_hub')
 
-# With the names of what is at stride 4, to freeze.
+# With the names of what comes before the end of stride 4, to freeze.
 STAGE_1 = {
     'resnet18': ('conv1.', 'bn1.', 'layer1.'),
     'tf_efficientnet_lite0': ('conv_stem.', 'bn1.', 'blocks.0.', 'blocks.1.'),
     'convnext_atto': ('stem_0.', 'stem_1.', 'stages_0.'),
+    'mobilenetv3_small_050': ('conv_stem.', 'bn1.', 'blocks.0.'),
+    'mobilenetv4_conv_small_050': ('conv_stem.', 'bn1.', 'blocks.0.'),
+    'regnety_002': ('stem.', 's1.'),
+    'vgg11_bn': tuple(f'features_{n}.' for n in range(13)),
+    'efficientvit_b0': ('stem_in_conv.', 'stem_res0.', 'stages_0.'),
+    'densenet121': ('features_conv0.', 'features_norm0.', 'features_denseblock1.'),
+    'swin_tiny_patch4_window7_224': ('patch_embed.', 'layers_0.'),
 }
 SWIN = dict(name='swin_tiny_patch4_window7_224', model_args=dict(img_size=224))
 
@@ -40,7 +49,7 @@ def saved(name, folder, **changes):
     return str(folder / 'weights.pth'), state
 
 
-@pytest.mark.parametrize('name', [*STAGE_1, 'mobilenetv3_small_050', 'regnety_002'])
+@pytest.mark.parametrize('name', [*STAGE_1][:6])
 def test_maps_are_those_of_timm_with_the_weights_of_a_file(name, tmp_path):
     path, state = saved(name, tmp_path)
     backbone = build(name, strides=(32, 8), pretrained=path)
@@ -88,20 +97,33 @@ def test_arguments_reach_the_model():
     assert max(rates) > 0
 
 
-@pytest.mark.parametrize('name', STAGE_1)
-@pytest.mark.parametrize('norm_eval', [False, True])
+@pytest.mark.parametrize(
+    ('name', 'norm_eval'), [('resnet18', True), *((name, False) for name in STAGE_1)]
+)
 def test_frozen_stages_neither_learn_nor_change_their_mode(name, norm_eval):
     backbone = build(name, frozen_stages=1, norm_eval=norm_eval).eval()
     backbone.train()
+    maps = backbone(images(224 if 'swin' in name else 64))
+    sum(value.square().sum() for value in maps).backward()
+    learning = 0
     for key, parameter in backbone.model.named_parameters():
-        assert parameter.requires_grad != key.startswith(STAGE_1[name]), key
-    norms = {
-        key: m.training
-        for key, m in backbone.model.named_modules()
-        if isinstance(m, nn.BatchNorm2d)
-    }
-    for key, in_training in norms.items():
-        assert in_training == (not norm_eval and not f'{key}.'.startswith(STAGE_1[name])), key
+        frozen = key.startswith(STAGE_1[name])
+        assert parameter.requires_grad != frozen, key
+        assert parameter.grad is None or not frozen, key
+        learning += parameter.grad is not None
+    assert learning > 10
+    for key, module in backbone.model.named_modules():
+        if isinstance(module, (nn.BatchNorm2d, timm.layers.DropPath)):
+            eval_only = norm_eval and isinstance(module, nn.BatchNorm2d)
+            assert module.training != (eval_only or f'{key}.'.startswith(STAGE_1[name])), key
+
+
+def test_maps_that_are_computed_side_by_side_have_no_stages_to_freeze():
+    backbone = build('hrnet_w18_small', frozen_stages=0)  # the stem comes before all of them
+    frozen = {key for key, p in backbone.model.named_parameters() if not p.requires_grad}
+    assert frozen == {'conv1.weight', 'bn1.weight', 'bn1.bias'}
+    with pytest.raises(ValueError, match='hrnet_w18_small computes its map at stride 8 beside'):
+        build('hrnet_w18_small', frozen_stages=2)
 
 
 def test_preprocessing_is_the_weights():
@@ -139,7 +161,7 @@ def test_an_argument_that_a_model_does_not_take_is_told():
 def test_a_file_that_is_no_weights_of_the_model_is_one_line(content, tmp_path):
     path = tmp_path / 'weights.pth'
     path.write_text('text') if content == 'text' else torch.save(content, path)
-    with pytest.raises(ValueError, match='is not the weights of resnet18') as caught:
+    with pytest.raises(CheckpointError, match='is not the weights of resnet18') as caught:
         build(pretrained=str(path)).init_weights()
     assert '\n' not in str(caught.value)
 
@@ -161,8 +183,22 @@ def test_a_file_serves_an_extractor_with_arguments_of_its_own(tmp_path):
 
 def test_a_missing_file_is_told_when_it_is_needed():
     backbone = build(pretrained='nowhere.pth')
-    with pytest.raises(FileNotFoundError, match=r'no file nowhere\.pth'):
+    with pytest.raises(CheckpointError, match=r'no file nowhere\.pth'):
         backbone.init_weights()
+
+
+def test_weights_that_cannot_be_downloaded_are_told_with_the_address(monkeypatch):
+    def unreachable(*args, **kwargs):
+        raise URLError('no network\nat all')
+
+    monkeypatch.setattr(huggingface_hub.file_download, '_hf_hub_download_to_cache_dir', unreachable)
+    monkeypatch.setattr(torch.hub, 'load_state_dict_from_url', unreachable)
+    backbone = build('resnet18.a1_in1k', pretrained=True)
+    with pytest.raises(CheckpointError) as caught:
+        backbone.init_weights()
+    said = str(caught.value)
+    assert 'https://huggingface.co/timm/resnet18.a1_in1k' in said and '\n' not in said
+    assert 'name the file in place of True' in said
 
 
 def test_without_timm_one_line_says_what_to_install(monkeypatch):
