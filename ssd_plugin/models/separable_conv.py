@@ -43,7 +43,7 @@ class DepthwiseSeparableConv2d(nn.Conv2d):
             raise ValueError(f'DepthwiseSeparableConv2d has no groups of its own, got {groups}')
         if _pair(kernel_size) == (1, 1):
             super().__init__(in_channels, out_channels, kernel_size, bias=bias, **options)
-            self.pointwise = nn.Identity()
+            self.pointwise: nn.Module = nn.Identity()
         else:
             options.update(groups=in_channels, bias=False)
             super().__init__(in_channels, in_channels, kernel_size, **options)
