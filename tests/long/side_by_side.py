@@ -65,8 +65,9 @@ def run(args):
     """Train and test one detector: what is written as its json."""
     options = [f'randomness.seed={args.seed}', *args.cfg_options]
     sys.argv = [
-        'train.py', str(args.config), '--data-root', str(args.data_root), '--epochs',
-        str(args.epochs), '--work-dir', str(args.out.with_suffix('')), '--cfg-options', *options,
+        'train.py', str(args.config), '--data-root', str(args.data_root),
+        '--work-dir', str(args.out.with_suffix('')), '--cfg-options', *options,
+        *(['--epochs', str(args.epochs)] if args.epochs else []),
     ]  # fmt: skip
     told = train_tool.parse_args()
     cfg = common.load_config(told)
@@ -75,7 +76,8 @@ def run(args):
     common.fit_input(cfg, told)
     cfg = fit_for_training(cfg, told)
     cfg.val_dataloader = cfg.val_evaluator = cfg.val_cfg = None  # one evaluation, at the end
-    cfg.default_hooks.checkpoint.update(interval=args.epochs, save_best=None)
+    epochs = cfg.train_cfg.max_epochs
+    cfg.default_hooks.checkpoint.update(interval=epochs, save_best=None)
     common.set_up(cfg)
     with_detector(cfg, args.detector)
     if args.amp:
@@ -89,7 +91,7 @@ def run(args):
         data=args.data_root.resolve().name,
         config=args.config.stem,
         seed=args.seed,
-        epochs=args.epochs,
+        epochs=epochs,
         amp=args.amp,
         metrics={name: float(value) for name, value in runner.test().items()},
         seconds=stopwatch.seconds,
@@ -186,7 +188,7 @@ def parse_args():
     parser.add_argument('--report', type=Path, metavar='FOLDER', help='of jsons: no run')
     parser.add_argument('--config', type=Path, help='of ours, with the recipe')
     parser.add_argument('--weights', type=Path, help="of the backbone, by default the config's")
-    parser.add_argument('--epochs', type=int, default=60)
+    parser.add_argument('--epochs', type=int, help="by default the recipe's, as in tools/train.py")
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--detector', choices=DETECTORS, default='ours')
     parser.add_argument('--out', type=Path, help='a json; logs go into the folder of that name')
