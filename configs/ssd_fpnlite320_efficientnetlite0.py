@@ -9,3 +9,6 @@ model = dict(
     ),
     neck=dict(in_channels=[40, 112, 320]),
 )
+
+# Light networks with batch normalisation take, and need, larger steps.
+optim_wrapper = dict(optimizer=dict(lr=8e-3))

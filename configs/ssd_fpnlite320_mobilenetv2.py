@@ -11,3 +11,6 @@ model = dict(
     ),
     neck=dict(in_channels=[32, 96, 1280]),
 )
+
+# Light networks with batch normalisation take, and need, larger steps.
+optim_wrapper = dict(optimizer=dict(lr=8e-3))

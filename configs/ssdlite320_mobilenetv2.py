@@ -10,3 +10,6 @@ model = dict(
     neck=dict(in_channels=channels[:3], out_channels=channels),
     bbox_head=dict(in_channels=channels),
 )
+
+# Light networks with batch normalisation take, and need, larger steps.
+optim_wrapper = dict(optimizer=dict(lr=8e-3))

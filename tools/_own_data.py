@@ -21,6 +21,7 @@ from ssd_plugin.datasets.own_data.config import fit_data, mine_in_empty_images
 from ssd_plugin.datasets.own_data.recognise import recognise
 from ssd_plugin.datasets.own_data.records import write_text
 from ssd_plugin.datasets.own_data.summary import DataSet, make_table, notes_on_classes
+from ssd_plugin.engine.recipe import RECIPE, take_recipe
 from ssd_plugin.engine.schedule import (
     describe_iterations,
     fit_batch,
@@ -38,7 +39,9 @@ def fit_for_training(cfg: Config, args: argparse.Namespace) -> Config:
     1. Recognise the folder's format, and read all that training and evaluation will.
     2. Write into ``data`` in the work directory which images are in which part, and what is wrong
        with them.
-    3. Set data sets, classes, evaluators and the schedule, then once more what the user sets by
+    3. Take the recipe for own data, unless the folder is Pascal VOC itself or the user counts in
+       iterations.
+    4. Set data sets, classes, evaluators and the schedule, then once more what the user sets by
        ``--cfg-options``, then the batch and the learning rate for it.
 
     Returns:
@@ -51,11 +54,16 @@ def fit_for_training(cfg: Config, args: argparse.Namespace) -> Config:
     folder = Path(cfg.work_dir, 'data')
     source = recognise(Path(args.data_root))
     data = DataSet(source, source.parts.names, show_progress=rank == 0)
+    own, options = read_config(args.config), args.cfg_options or {}  # own: without options
+    recipe = None
+    if not (source.benchmark or 'train_cfg.max_iters' in options):
+        own.update({key: cfg[key] for key in (RECIPE,) if key in cfg})
+        recipe = take_recipe(cfg)
+        take_recipe(own)
     leaf = leaf_datasets(cfg.train_dataloader.dataset)[0]
     classes = choose_classes(data, args.classes, leaf.get('metainfo', {}).get('classes'))
     fit(cfg, args, data, classes, folder)
     num_images, about_empty = count_trained_on(cfg, data, classes)
-    own, options = read_config(args.config), args.cfg_options or {}
     if 'train_cfg.max_iters' in options and not args.epochs:
         schedule = describe_iterations(cfg, num_images, processes)
     else:
@@ -70,6 +78,7 @@ def fit_for_training(cfg: Config, args: argparse.Namespace) -> Config:
     lines = [
         f'Parts: {source.parts.origin}.',
         about_empty,
+        recipe,
         fit_batch(cfg, num_images, processes),
         scale_learning_rate(cfg, own.train_dataloader.batch_size, processes, given),
         schedule,

@@ -4,7 +4,7 @@
 _base_ = 'default_runtime.py'
 data_root = 'data/own/'
 input_size = 320
-max_epochs = 60
+max_epochs = 100  # with `--data-root` fewer, for more than 120 images: docs/your_data.md
 
 # Parts of the pipelines. A config that changes some, as in `_base_.augment.update(...)`, puts the
 # pipeline together again and hands it to the data sets.
@@ -64,7 +64,7 @@ optim_wrapper = dict(
     paramwise_cfg=dict(
         norm_decay_mult=0,
         bias_decay_mult=0,
-        custom_keys={'backbone': dict(lr_mult=0.3)},  # is trained already
+        custom_keys={'backbone': dict(lr_mult=0.1)},  # is trained already
     ),
     clip_grad=dict(max_norm=10),
 )

@@ -12,10 +12,10 @@ from mmengine.config import Config, ConfigDict
 
 from ssd_plugin.errors import ConfigError
 
-# How many epochs own data are trained for: ITERATIONS, within these bounds.
-ITERATIONS = 6000
-MIN_EPOCHS = 24
-MAX_EPOCHS = 232  # VOC's recipe passes so often over VOC: 120,000 batches of 32 from 16,551 images
+# How many epochs own data are trained for: IMAGES seen, within these bounds (docs/results.md).
+IMAGES = 12_000
+MIN_EPOCHS = 12
+MAX_EPOCHS = 100
 
 WARM_UP_SHARE = 0.1  # of the whole training, at most
 VALIDATIONS = 10  # in a whole training, at most
@@ -27,7 +27,7 @@ def fit_schedule(cfg: Config, num_images: int, processes: int, epochs: int | Non
     """Have a config train for a number of epochs, by default one that suits own data; say so."""
     own, reason = cfg.train_cfg.get('max_epochs'), 'as you said'
     if epochs is None:
-        epochs = choose_epochs(cfg, num_images, processes)
+        epochs = choose_epochs(cfg, num_images)
         reason = 'as the config has it' if epochs == own else f'chosen for {num_images} images'
         reason = f'{reason}; --epochs N changes it'
     set_epochs(cfg, epochs, num_images, processes)
@@ -36,11 +36,10 @@ def fit_schedule(cfg: Config, num_images: int, processes: int, epochs: int | Non
     return f'Schedule: {epochs} epoch{"s" if epochs > 1 else ""} of {steps}, {reason}.'
 
 
-def choose_epochs(cfg: Config, num_images: int, processes: int) -> int:
+def choose_epochs(cfg: Config, num_images: int) -> int:
     """The number of epochs for own data: never more than the config has, if it counts epochs."""
     most = cfg.train_cfg.get('max_epochs', MAX_EPOCHS)
-    wanted = math.ceil(ITERATIONS / epoch_length(cfg, num_images, processes))
-    return min(most, max(MIN_EPOCHS, wanted))
+    return min(most, max(MIN_EPOCHS, math.ceil(IMAGES / num_images)))
 
 
 def set_epochs(cfg: Config, epochs: int, num_images: int, processes: int) -> None:

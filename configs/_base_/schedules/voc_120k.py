@@ -18,3 +18,6 @@ param_scheduler = [
 
 # `--auto-scale-lr` turns it on, for another total batch size.
 auto_scale_lr = dict(enable=False, base_batch_size=32)
+
+# Own data (`--data-root`) are some hundred images: they get this recipe, in place of the above.
+own_data_recipe = 'ssd_plugin::_base_/own_data.py'

@@ -12,6 +12,7 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config
 
 from ssd_plugin.datasets.config import leaf_datasets
+from ssd_plugin.engine.recipe import take_recipe
 from ssd_plugin.errors import DataRootError
 from tests.support.commands import ROOT
 from tests.support.data_folders import (
@@ -85,6 +86,7 @@ def test_every_config_trains_on_a_voc_folder_and_on_a_coco_json(path, voc, coco,
         cfg = fit(path, root, tmp_path)
         assert cfg.model.bbox_head.num_classes == 2
         assert 'prepare_data' not in cfg and cfg.train_dataloader.batch_size <= 6
+        take_recipe(original)  # changes the strength of the augmentation
         for split, names in parts.items():
             [old, *_] = leaf_datasets(original[f'{split}_dataloader'].dataset)
             dataset = cfg[f'{split}_dataloader'].dataset
@@ -236,8 +238,10 @@ FEWER = {'train_cfg.max_iters': 1000, 'param_scheduler.1.milestones': [667, 833]
 
 
 @pytest.mark.parametrize('config, number, options, expected', [
-    ('ssd300_voc', 50, {}, ['Learning rate: 0.001, as the config has it for batches of 32']),
-    ('ssdlite320_mobilenetv2_coco', 50, {},
+    ('ssd300_voc', 50, {},
+     ['Recipe: ssd_plugin::_base_/own_data.py, for own data, in place of the config',
+      'Learning rate: 0.001, as the config has it for batches of 16']),
+    ('ssdlite320_mobilenetv2_coco', 50, {'own_data_recipe': ''},
      ['Learning rate: 0.001875 for batches of 24; the config has 0.015 for batches of 192']),
     ('demo_shapes', 50, {}, ['Learning rate: 0.06, as the config has it for batches of 8']),
     ('demo_shapes', 50, {'train_dataloader.batch_size': 4},
@@ -248,8 +252,11 @@ FEWER = {'train_cfg.max_iters': 1000, 'param_scheduler.1.milestones': [667, 833]
      ['Learning rate: 0.001, as --cfg-options have it']),
     ('ssd300_voc', 6, {},
      ['Batch: 6 images a process, since there are no more.',
-      'Learning rate: 0.0001875 for batches of 6',
-      'Schedule: 232 epochs of 1 iteration, chosen for 6 images; --epochs N changes it.\n']),
+      'Learning rate: 0.000375 for batches of 6',
+      'Schedule: 100 epochs of 1 iteration, as the config has it; --epochs N changes it.\n']),
+    ('ssd300_voc', 6, {'own_data_recipe': ''},
+     ['Learning rate: 0.0001875 for batches of 6',
+      'Schedule: 100 epochs of 1 iteration, chosen for 6 images; --epochs N changes it.\n']),
     ('ssd300_voc', 6, FEWER, ['1000 passes over 6 images.\n']),
     ('ssd300_voc', 6, {'train_cfg.max_epochs': 30}, ['Schedule: 30 epochs of 1 iteration']),
     ('demo_shapes', 9, {}, ["an epoch's last, of one image, is left out",
@@ -263,9 +270,12 @@ def test_batch_learning_rate_and_schedule_suit_the_folder(
     assert all(sentence in output for sentence in expected), output
     if number == 6:
         assert cfg.train_dataloader.batch_size == 6
-        milestones = {1000: [667, 833], 30: [20, 25], 232: [155, 193]}
         length = cfg.train_cfg.get('max_epochs', cfg.train_cfg.get('max_iters'))
-        assert cfg.param_scheduler[1].milestones == milestones[length]
+        scheduler = cfg.param_scheduler[1]
+        if 'Recipe' in output:
+            assert scheduler.T_max == length
+        else:
+            assert scheduler.milestones == [round(length * 2 / 3), round(length * 5 / 6)]
     assert cfg.train_dataloader.get('drop_last', False) is (number == 9)
     scaled = '--cfg-options have it' not in output
     assert cfg.get('auto_scale_lr', {}).get('enable', False) is scaled
