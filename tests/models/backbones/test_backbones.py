@@ -8,9 +8,11 @@ import pytest
 import torch
 import torchvision
 from mmdet.registry import MODELS
+from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config
 from mmengine.model import Sequential
 from mmengine.model.utils import revert_sync_batchnorm
+from mmengine.registry import init_default_scope
 from torch import nn
 from torchvision.models import get_model, get_model_weights
 from torchvision.models.detection.image_list import ImageList
@@ -400,7 +402,7 @@ def num_priors(model):
 
 def test_documented_examples_work(tmp_path):
     text = (ROOT / 'docs/backbones.md').read_text()
-    whole, program, part = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
+    whole, timm, program, part, _ = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
     model = detector(whole.replace("'configs/", f"'{ROOT}/configs/"), tmp_path)
     assert num_priors(model) == 8732
     names = {}
@@ -408,6 +410,49 @@ def test_documented_examples_work(tmp_path):
     assert names['backbone'].out_channels == (512, 1024)
     exec(part, names)
     assert MODELS.build(names['backbone']).out_channels == (672, 480)
+    pytest.importorskip('timm')
+    exec(timm, names)
+    assert MODELS.build(names['backbone']).out_channels == (240, 672, 1152)
+
+
+def test_documented_retinanet_trains_on_a_timm_model(tmp_path):
+    pytest.importorskip('timm')
+    text = (ROOT / 'docs/backbones.md').read_text().split('## In other detectors')[1]
+    path = tmp_path / 'config.py'
+    path.write_text(text.split('```python\n')[1].split('```')[0])
+    init_default_scope('mmdet')
+    cfg = Config.fromfile(path).model
+    assert cfg.backbone.pop('pretrained')
+    model = MODELS.build(cfg).train()
+    inputs = demo_mm_inputs(2, [[3, 128, 128]] * 2, num_items=[2, 2], num_classes=80)
+    batch = model.data_preprocessor(inputs, True)
+    losses = model.loss(batch['inputs'], batch['data_samples'])
+    sum(map(sum, losses.values())).backward()
+    learning = {name for name, p in model.backbone.named_parameters() if p.grad is not None}
+    frozen = ('model.conv_stem.', 'model.bn1.', 'model.blocks.0.', 'model.blocks.1.')
+    names = {name for name, _ in model.backbone.named_parameters()}
+    assert learning == {name for name in names if not name.startswith(frozen)}
+
+
+def test_command_prints_timm_s_maps_and_a_config_that_fits_them(monkeypatch, capsys, tmp_path):
+    pytest.importorskip('timm')
+    monkeypatch.setattr(sys, 'argv', ['backbones', '--timm', 'tf_efficientnet_lite0'])
+    main()
+    printed = capsys.readouterr().out
+    assert ['16', '3', 'blocks.4', '112'] in [line.split() for line in printed.splitlines()]
+    text = printed.split('# Over configs/ssd300_voc.py:')[1]
+    model = detector(f"_base_ = '{ROOT}/configs/ssd300_voc.py'\n{text}", tmp_path)
+    assert num_priors(model) == 8732
+    assert set(model.data_preprocessor.std.flatten().tolist()) == {127.5}
+
+    for name, message in {
+        'resnet81': 'closest: resnet18',
+        'vit_tiny_patch16_224': 'stride 8',
+    }.items():
+        monkeypatch.setattr(sys, 'argv', ['backbones', '--timm', name])
+        with pytest.raises(SystemExit):
+            main()
+        assert message in capsys.readouterr().err
 
 
 def trained_classifiers():
