@@ -58,3 +58,24 @@ def test_priors_without_a_box_have_no_say_in_the_gradient_whatever_they_predict(
     (gradient,) = torch.autograd.grad(losses.sum(), deltas)
     assert gradient.isfinite().all() and gradient[matched].any()
     assert not gradient[~matched].any()
+
+
+@heads
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_losses_and_gradients_are_finite_on_ssd300_s_priors_whatever_is_predicted(head, dtype):
+    """Boxes from the prior itself to far away; deltas from 0 to those of a network that fails."""
+    generator = torch.Generator().manual_seed(0)
+    priors = torch.cat(h.model_priors('SSD300 VOC'))[::7]
+    sizes = (priors[:, 2:] - priors[:, :2]).repeat(1, 2)
+    for shift in (0, 0.1, 3):
+        noise = torch.randn(2, *priors.shape, generator=generator)
+        bboxes = priors + shift * sizes * noise
+        bboxes[..., :2] = torch.minimum(bboxes[..., :2], bboxes[..., 2:] - 1)
+        for spread in (0, 1, 10, 1000):
+            deltas = spread * torch.randn(noise.shape, generator=generator)
+            deltas = deltas.to(dtype).float().requires_grad_()
+            matched = torch.rand(2, len(priors), generator=generator) < 0.5
+            with torch.autocast('cpu', dtype=torch.bfloat16, enabled=dtype is torch.bfloat16):
+                losses = head.box_loss(deltas, priors, bboxes, matched)
+            (gradient,) = torch.autograd.grad(losses.sum(), deltas)
+            assert losses.isfinite().all() and gradient.isfinite().all(), (shift, spread)
