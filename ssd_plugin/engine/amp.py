@@ -6,6 +6,7 @@ import inspect
 import warnings
 
 import torch
+from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.device import get_device
 
@@ -68,7 +69,7 @@ def enable_amp_evaluation(cfg: Config, split: str) -> None:
             stacklevel=3,
         )
     if cfg.get(f'{split}_cfg'):
-        if on_cpu and cfg.model.get('bbox_head', {}).get('type') != SSDMultiBoxHead.__name__:
+        if on_cpu and not has_ssd_head(cfg):
             warnings.warn(
                 'evaluation stays in float32: with --amp on a CPU, the boxes of other heads than '
                 'SSDMultiBoxHead are too coarse',
@@ -80,3 +81,10 @@ def enable_amp_evaluation(cfg: Config, split: str) -> None:
     hook = dict(type='ChannelsLastHook')
     if hook not in cfg.get('custom_hooks', []):
         cfg.custom_hooks = [*cfg.get('custom_hooks', []), hook]
+
+
+def has_ssd_head(cfg: Config) -> bool:
+    """Whether a config's head is :class:`SSDMultiBoxHead` or one made of it."""
+    name = cfg.model.get('bbox_head', {}).get('type')
+    head = MODELS.get(name) if isinstance(name, str) else name
+    return isinstance(head, type) and issubclass(head, SSDMultiBoxHead)

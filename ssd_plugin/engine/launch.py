@@ -6,16 +6,16 @@ import atexit
 import gc
 
 import torch.distributed as dist
-from mmdet.registry import MODELS, RUNNERS
+from mmdet.registry import RUNNERS
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.runner import Runner
 
 from ssd_plugin.checkpoints.files import read
+from ssd_plugin.engine.amp import has_ssd_head
 from ssd_plugin.engine.hooks.strict_load_hook import StrictLoadHook, unwrap
 from ssd_plugin.engine.runner import ResumableRunner
 from ssd_plugin.errors import ConfigError
-from ssd_plugin.models.head import SSDMultiBoxHead
 from ssd_plugin.models.preprocessor import SSDDataPreprocessor
 
 
@@ -84,9 +84,8 @@ def check_preprocessor(cfg: Config) -> None:
     preprocessor = cfg.model.get('data_preprocessor') or {}
     if get_device() == 'cpu' or preprocessor.get('type') != SSDDataPreprocessor.__name__:
         return
-    name = cfg.model.get('bbox_head', {}).get('type')
-    head = MODELS.get(name) if isinstance(name, str) else name
-    if not (isinstance(head, type) and issubclass(head, SSDMultiBoxHead)):
+    if not has_ssd_head(cfg):
+        name = cfg.model.get('bbox_head', {}).get('type')
         raise ConfigError(
             'model.data_preprocessor.type=SSDDataPreprocessor leaves annotations on the host, for '
             f'SSDMultiBoxHead; the head is {name}: set it to DetDataPreprocessor'

@@ -12,7 +12,7 @@ from mmdet.structures.bbox import get_box_tensor
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from ssd_plugin.models.boxes import is_valid_box, pairwise_iof, pairwise_iou
+from ssd_plugin.models.boxes import iof, iou, is_valid_box
 
 
 class BatchAssignResult(NamedTuple):
@@ -119,7 +119,7 @@ class BatchMaxIoUAssigner(BaseAssigner):
         # Without area, a box has an IoU of 0 with everything and is never matched.
         takes_part = gt_mask & is_valid_box(gt_bboxes)
         gt_bboxes = torch.where(takes_part.unsqueeze(-1), gt_bboxes, 0)
-        overlaps = pairwise_iou(gt_bboxes, priors)  # (B, G, P)
+        overlaps = iou(gt_bboxes.unsqueeze(2), priors)  # (B, G, P)
         max_overlaps, best_gt = overlaps.max(dim=1)  # (B, P)
 
         own_gt = (match_greedily if self.bipartite else match_by_argmax)(overlaps)
@@ -138,7 +138,8 @@ class BatchMaxIoUAssigner(BaseAssigner):
             return gt_inds
         ignore_bboxes = ignore_bboxes.float()
         valid = is_valid_box(ignore_bboxes).unsqueeze(-1)
-        inside = pairwise_iof(torch.where(valid, ignore_bboxes, 0), priors).amax(dim=1)  # (B, P)
+        ignore_bboxes = torch.where(valid, ignore_bboxes, 0).unsqueeze(2)  # (B, I, 1, 4)
+        inside = iof(ignore_bboxes, priors).amax(dim=1)  # (B, P)
         return gt_inds.masked_fill(inside > self.ignore_iof_thr, -1)
 
 

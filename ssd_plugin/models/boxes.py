@@ -38,33 +38,27 @@ def valid_gt_mask(bboxes: Tensor, img_shape: Sequence[int | Tensor]) -> Tensor:
     return is_valid_box(bboxes) & touches
 
 
-def pairwise_iou(bboxes: Tensor, priors: Tensor) -> Tensor:
-    """Intersection over union of each box with each prior, (B, G, P); 0 for boxes without area.
+def iou(bboxes: Tensor, others: Tensor) -> Tensor:
+    """Intersection over union of boxes (..., 4) xyxy; 0 for boxes without area.
 
-    Computed coordinate by coordinate and in place: these tensors are the largest ones of the
-    matching, and allocating new memory for each operation takes longer than the arithmetic.
-
-    Args:
-        bboxes: (B, G, 4) xyxy.
-        priors: (P, 4) xyxy.
+    They broadcast: boxes (B, G, 1, 4) and priors (P, 4) give (B, G, P). Computed coordinate by
+    coordinate and in place: these tensors are the largest ones of the matching, and allocating new
+    memory for each operation takes longer than the arithmetic.
     """
-    intersection = _intersection(bboxes, priors)
-    areas = _area(bboxes).unsqueeze(-1) + _area(priors)
+    intersection = _intersection(bboxes, others)
+    areas = _area(bboxes) + _area(others)
     return intersection.div_(areas.sub_(intersection).clamp_(min=SMALLEST_AREA))
 
 
-def pairwise_iof(bboxes: Tensor, priors: Tensor) -> Tensor:
-    """Share of each prior's area that lies inside each box (intersection over foreground).
-
-    Arguments and result are those of :func:`pairwise_iou`.
-    """
+def iof(bboxes: Tensor, priors: Tensor) -> Tensor:
+    """Share of each prior's area that lies inside a box; shapes as for :func:`iou`."""
     return _intersection(bboxes, priors).div_(_area(priors).clamp(min=SMALLEST_AREA))
 
 
-def _intersection(bboxes: Tensor, priors: Tensor) -> Tensor:
-    x1, y1, x2, y2 = bboxes.unsqueeze(-2).unbind(-1)  # (B, G, 1)
-    left, top, right, bottom = priors.t().contiguous()  # (P,)
-    width = torch.minimum(x2, right)  # (B, G, P)
+def _intersection(bboxes: Tensor, others: Tensor) -> Tensor:
+    x1, y1, x2, y2 = bboxes.unbind(-1)
+    left, top, right, bottom = others.movedim(-1, 0).contiguous()
+    width = torch.minimum(x2, right)
     width.sub_(torch.maximum(x1, left)).clamp_(min=0)
     height = torch.minimum(y2, bottom).sub_(torch.maximum(y1, top)).clamp_(min=0)
     return width.mul_(height)

@@ -9,13 +9,12 @@ import torch
 from mmcv.cnn import ConvModule, DepthwiseSeparableConvModule
 from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 from mmdet.registry import MODELS, TASK_UTILS
-from mmdet.structures.bbox import bbox_overlaps
 from mmdet.utils import InstanceList, OptInstanceList
 from mmengine.model import bias_init_with_prob, kaiming_init, xavier_init
 from torch import Tensor, nn
 
 from ssd_plugin.models.box_losses import BoxRegressionLoss
-from ssd_plugin.models.boxes import without_synchronisation
+from ssd_plugin.models.boxes import iou, without_synchronisation
 from ssd_plugin.models.losses import make_batch_loss
 from ssd_plugin.models.postprocess import detect
 from ssd_plugin.models.priors import check_cover
@@ -172,25 +171,30 @@ class SSDMultiBoxHead(BaseDenseHead):
         ground_truth = batch_gt_instances, batch_img_metas, batch_gt_instances_ignore
         targets = get_targets(priors, self.assigner, self.num_classes, *ground_truth)
         scores = flatten_levels(cls_scores, self.cls_out_channels)  # (B, P, K)
-        deltas = flatten_levels(bbox_preds, 4)  # (B, P, 4)
+        return self.loss_by_targets(scores, flatten_levels(bbox_preds, 4), priors, targets)
+
+    def loss_by_targets(
+        self, scores: Tensor, deltas: Tensor, priors: Tensor, targets: Targets
+    ) -> dict[str, Tensor]:
+        """The losses of scores (B, P, K) and deltas (B, P, 4)."""
         labels = self.class_targets(deltas, priors, targets)
         loss_cls = self.cls_loss(scores, labels, targets.weights, targets.avg_factor)
         losses = self.box_loss(deltas, priors, targets.bboxes, targets.matched)  # (B, P)
         return dict(loss_cls=loss_cls, loss_bbox=losses.sum() / targets.avg_factor)
 
-    @torch.no_grad()
     def class_targets(
         self, deltas: Tensor, priors: Tensor, targets: Targets
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Labels (B, P) and, for losses that learn it, the quality (B, P) of each prior.
-
-        The quality is the IoU of the prior's predicted box with its target.
-        """
+        """Labels (B, P) and, for losses that learn it, the quality (B, P) of each prior."""
         if not self.cls_loss.learns_quality:
             return targets.labels
+        return targets.labels, self.predicted_ious(deltas, priors, targets)
+
+    @torch.no_grad()
+    def predicted_ious(self, deltas: Tensor, priors: Tensor, targets: Targets) -> Tensor:
+        """The IoU (B, P) of each prior's predicted box with its target."""
         preds = self.coder.decode(priors.repeat(len(deltas), 1), deltas.flatten(0, 1))
-        ious = bbox_overlaps(preds, targets.bboxes.flatten(0, 1), is_aligned=True)
-        return targets.labels, ious.view_as(targets.labels)
+        return iou(preds.view_as(deltas), targets.bboxes)
 
     def predict_by_feat(
         self,

@@ -180,6 +180,7 @@ def test_a_cpu_that_is_slow_in_bfloat16_is_told(monkeypatch, recwarn, instructio
     [
         ('cpu', 'SSDMultiBoxHead', False),
         ('cuda', 'SSDMultiBoxHead', False),
+        ('cpu', 'PISASSDMultiBoxHead', False),
         ('cpu', 'RetinaHead', True),
         ('cuda', 'RetinaHead', False),
     ],

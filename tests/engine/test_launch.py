@@ -65,6 +65,7 @@ def test_batches_are_pinned_for_an_accelerator_unless_the_config_says(on, device
     ('device', 'preprocessor', 'head', 'fits'),
     [
         ('cuda', dict(type='SSDDataPreprocessor'), 'SSDMultiBoxHead', True),
+        ('cuda', dict(type='SSDDataPreprocessor'), 'PISASSDMultiBoxHead', True),
         ('cuda', dict(type='SSDDataPreprocessor'), 'mmdet.SSDMultiBoxHead', True),
         ('cuda', dict(type='DetDataPreprocessor'), 'SSDHead', True),
         ('cuda', None, None, True),

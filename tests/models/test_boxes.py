@@ -8,13 +8,14 @@ from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder, LegacyDeltaXYWH
 from mmdet.structures.bbox import bbox_overlaps
 
 from ssd_plugin.models.boxes import (
+    iof,
+    iou,
     is_valid_box,
-    pairwise_iof,
-    pairwise_iou,
     valid_gt_mask,
     without_synchronisation,
 )
-from tests.support.helpers import INF, NAN, area, intersection, iou, model_priors
+from tests.support.helpers import INF, NAN, area, intersection, model_priors
+from tests.support.helpers import iou as naive_iou
 
 examples = settings(deadline=None, max_examples=80)
 
@@ -28,11 +29,11 @@ boxes = st.builds(lambda x, y, w, h: [x, y, x + w, y + h], corner, corner, side,
     priors=st.lists(boxes, min_size=1, max_size=4),
 )
 def test_overlaps_are_intersection_over_union_and_over_the_prior(images, priors):
-    inputs = torch.tensor(images).float(), torch.tensor(priors).float()
+    inputs = torch.tensor(images).float().unsqueeze(2), torch.tensor(priors).float()
     before = [tensor.clone() for tensor in inputs]
     for overlaps, naive in (
-        (pairwise_iou(*inputs), iou),
-        (pairwise_iof(*inputs), lambda g, p: intersection(g, p) / max(area(p), 1e-6)),
+        (iou(*inputs), naive_iou),
+        (iof(*inputs), lambda g, p: intersection(g, p) / max(area(p), 1e-6)),
     ):
         expected = [[[float(naive(g, p)) for p in priors] for g in image] for image in images]
         torch.testing.assert_close(overlaps, torch.tensor(expected), rtol=1e-6, atol=0)
@@ -46,7 +47,9 @@ def test_overlaps_are_mmdetection_s_to_the_last_bit():
     gt_bboxes = torch.rand(2, 20, 4, generator=generator) * 400
     gt_bboxes[..., 2:] = gt_bboxes[..., :2] + gt_bboxes[..., 2:] / 2
     theirs = bbox_overlaps(gt_bboxes, priors.expand(2, -1, -1))
-    assert torch.equal(pairwise_iou(gt_bboxes, priors), theirs)
+    assert torch.equal(iou(gt_bboxes.unsqueeze(2), priors), theirs)
+    pairs = gt_bboxes, priors[: gt_bboxes.shape[1]].expand_as(gt_bboxes)
+    assert torch.equal(iou(*pairs), bbox_overlaps(*pairs, is_aligned=True))
 
 
 @pytest.mark.parametrize(

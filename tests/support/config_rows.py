@@ -29,12 +29,14 @@ from tests.support.exported import lively_detector
 
 SPLITS = ('train', 'val', 'test')
 PATHS = sorted((ROOT / 'configs').glob('*.py'))
-NAMES = [path.stem for path in PATHS]
+# PISA changes nothing but the loss: one row, of ssd300_pisa_coco, is enough.
+NAMES = [path.stem for path in PATHS if 'pisa' not in path.stem]
 # Configs that are trained on a folder of one's own are not used without one.
 WITH_DATA = [
     path.stem
     for path in PATHS
     if Config.fromfile(path, import_custom_modules=False).get('data_root') != 'data/own/'
+    and path.stem != 'ssd512_pisa_coco'
 ]
 
 

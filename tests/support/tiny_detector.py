@@ -26,6 +26,10 @@ HEADS = {
     'ignored boxes': dict(
         train_cfg=dict(assigner=dict(type='BatchMaxIoUAssigner', ignore_iof_thr=0.5))
     ),
+    'PISA': dict(
+        type='PISASSDMultiBoxHead',
+        train_cfg=dict(assigner=dict(type='BatchMaxIoUAssigner'), isr={}, carl={}),
+    ),
 }
 
 

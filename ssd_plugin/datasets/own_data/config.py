@@ -98,7 +98,7 @@ def mine_in_empty_images(cfg: Config) -> int | None:
     """
     head = cfg.model.bbox_head
     loss = head.get('loss_cls')
-    if loss is None and head.type == 'SSDMultiBoxHead':
+    if loss is None and head.type in ('SSDMultiBoxHead', 'PISASSDMultiBoxHead'):
         loss = ConfigDict(type='HardNegativeMiningLoss')  # its default
     if loss is None or loss.type != 'HardNegativeMiningLoss':
         return None
