@@ -10,6 +10,7 @@ from mmdet.registry import RUNNERS
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.runner import Runner
+from torch import nn
 
 from ssd_plugin.checkpoints.files import read
 from ssd_plugin.engine.amp import has_ssd_head
@@ -99,7 +100,8 @@ def build_runner(cfg: Config) -> Runner:
     from ``load_from`` has all of its backbone from there, and needs no other file for it.
 
     Raises:
-        CheckpointError: The file ``load_from`` is no checkpoint.
+        CheckpointError: The file ``load_from``, or that of the backbone, is no checkpoint.
+        OSError: There is no such file.
         ConfigError: See :func:`check_preprocessor`.
     """
     check_preprocessor(cfg)
@@ -110,8 +112,19 @@ def build_runner(cfg: Config) -> Runner:
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else ResumableRunner.from_cfg(cfg)
     if not any(isinstance(hook, StrictLoadHook) for hook in runner.hooks):
         runner.register_hook(StrictLoadHook())
-    if checkpoint and isinstance(runner, Runner):  # FlexibleRunner builds its model later
+    if isinstance(runner, Runner):  # FlexibleRunner builds its model later
         detector = unwrap(runner.model)
-        if hasattr(detector, 'bbox_head'):
+        if checkpoint and hasattr(detector, 'bbox_head'):
             detector.backbone.is_init = True
+        elif cfg.get('train_cfg'):
+            for path in pretrained_files(getattr(detector, 'backbone', None)):
+                read(path)
     return runner
+
+
+def pretrained_files(backbone: nn.Module | None) -> list[str]:
+    """The files that MMEngine will initialise a backbone from."""
+    init_cfg = getattr(backbone, 'init_cfg', None) or []
+    init_cfgs = init_cfg if isinstance(init_cfg, list) else [init_cfg]
+    paths = [cfg['checkpoint'] for cfg in init_cfgs if cfg.get('type') == 'Pretrained']
+    return [path for path in paths if '://' not in path]

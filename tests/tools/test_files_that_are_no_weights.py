@@ -25,6 +25,8 @@ LOADING = EVALUATING | {
 READING = LOADING | {
     'convert': 'convert_checkpoint auto FILE out.pth',
     'train --resume': 'train demo.py --resume FILE --work-dir work',
+    'train Pretrained': 'train demo.py --work-dir work --cfg-options model.backbone.init_cfg.type='
+    'Pretrained model.backbone.init_cfg.checkpoint=FILE',
 }
 NO_CHECKPOINT = 'is not a checkpoint of PyTorch: '
 UNREADABLE = {  # files that hold nothing that PyTorch can read
