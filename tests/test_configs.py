@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from tests.support.drawn_data import write_coco, write_data, write_shapes
+from tests.support.weights import TRAINED
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 NAMES = sorted(path.stem for path in CONFIGS.glob('*.py'))
@@ -46,7 +47,6 @@ NUM_PRIORS = dict.fromkeys(
     retinanet_r50_hnm_voc=9 * (38**2 + 19**2 + 10**2 + 5**2 + 3**2),
     demo_shapes=4 * (20**2 + 10**2 + 5**2 + 3**2),
 )  # fmt: skip
-WEIGHTS = 'weights', 'pretrained'  # of TorchvisionBackbone and TimmBackbone
 YOUR_DATA = 'docs/your_data.md'
 
 
@@ -54,7 +54,7 @@ def load(name: str) -> Config:
     """The config, without the weights that its backbone starts from."""
     cfg = Config.fromfile(CONFIGS / f'{name}.py')
     cfg.model.backbone.init_cfg = None
-    for key in WEIGHTS:
+    for key in TRAINED.values():
         cfg.model.backbone.pop(key, None)
     return cfg
 
@@ -139,7 +139,9 @@ def test_config_can_be_resumed_after_a_kill_at_any_time(name):
 def test_images_are_normalised_as_the_weights_of_the_backbone_ask_for():
     init_default_scope('mmdet')
     models = {name: Config.fromfile(CONFIGS / f'{name}.py').model for name in NAMES}
-    trained = {n: m for n, m in models.items() if any(m.backbone.get(key) for key in WEIGHTS)}
+    trained = {
+        n: m for n, m in models.items() if any(m.backbone.get(key) for key in TRAINED.values())
+    }
     assert trained
     for name, model in trained.items():
         wanted = MODELS.build(model.backbone).preprocessing

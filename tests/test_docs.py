@@ -16,6 +16,7 @@ from tests.support.commands import ROOT, run_warm
 from tests.support.drawn_data import VOC_CLASSES, write_coco, write_shapes
 from tests.support.exported import lively_detector
 from tests.support.peers import torchvision_model
+from tests.support.weights import TRAINED
 
 PAGES = sorted(
     str(path.relative_to(ROOT)) for path in [*ROOT.glob('*.md'), *(ROOT / 'docs').glob('*.md')]
@@ -159,7 +160,8 @@ def untrained(config, classes=None):
     else:
         dataset = cfg.val_dataloader.dataset
         classes = dataset.get('metainfo', DATASETS.get(dataset.type).METAINFO)['classes']
-    cfg.model.backbone.pop('weights', None)
+    for key in TRAINED.values():
+        cfg.model.backbone.pop(key, None)
     size = cfg.model.bbox_head.anchor_generator.input_size
     model = lively_detector(cfg, (size, size))
     return dict(state_dict=model.state_dict(), meta=dict(dataset_meta=dict(classes=classes)))
@@ -172,6 +174,8 @@ def shortened(tool, args):
     cfg = Config.fromfile(args[0])
     is_vgg = cfg.model.backbone.type == 'SSDVGG'  # takes seconds for an image
     options = ['model.backbone.init_cfg=None', 'model.test_cfg.score_thr=0']
+    if cfg.model.backbone.type in TRAINED:  # not to be downloaded
+        options += [f'model.backbone.{TRAINED[cfg.model.backbone.type]}=None']
     for split in ('train', 'val', 'test'):
         options += [f'{split}_dataloader.num_workers=0']
         options += [f'{split}_dataloader.persistent_workers=False']

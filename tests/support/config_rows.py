@@ -26,6 +26,7 @@ from ssd_plugin.datasets.shapes import draw_image
 from tests.support.commands import ROOT
 from tests.support.drawn_data import write_data, write_shapes
 from tests.support.exported import lively_detector
+from tests.support.weights import TRAINED
 
 SPLITS = ('train', 'val', 'test')
 PATHS = sorted((ROOT / 'configs').glob('*.py'))
@@ -101,10 +102,8 @@ class Row:
         batch_size = 1 if backbone.type == 'SSDVGG' else 2
         options = [f'load_from={self.weights}', 'model.backbone.init_cfg=None']
         options += ['randomness.seed=0']  # augmentation may leave no object: the loss is 0
-        # Not to be downloaded.
-        trained = dict(TorchvisionBackbone='weights', TimmBackbone='pretrained')
-        if backbone.type in trained:
-            options += [f'model.backbone.{trained[backbone.type]}=None']
+        if backbone.type in TRAINED:
+            options += [f'model.backbone.{TRAINED[backbone.type]}=None']
         options += [f'train_dataloader.batch_size={batch_size}', 'train_cfg.val_interval=2']
         if self.cfg.train_cfg.type == 'IterBasedTrainLoop':
             options += ['train_cfg.max_iters=2']

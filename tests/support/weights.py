@@ -5,6 +5,9 @@ import torch
 from ssd_plugin.checkpoints.layouts import LAYOUTS, Layout
 from ssd_plugin.checkpoints.scores import CLASS_LAYER
 
+# The argument of a backbone that names the weights it starts from, which would be downloaded.
+TRAINED = dict(TorchvisionBackbone='weights', TimmBackbone='pretrained')
+
 
 class Payload:
     """Makes an empty file of a name when a pickle of it is read."""
