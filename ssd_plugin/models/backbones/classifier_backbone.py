@@ -22,8 +22,9 @@ class ClassifierBackbone(BaseModule):
         name: Name of the model in its library.
         weights: What to start from: a file, or what the library downloads; nothing if it is false.
         norm_eval: Whether batch normalisation stays in evaluation mode in training.
-        init_cfg: Initialisation. Not together with ``weights``, for which
-            ``dict(type='Pretrained', checkpoint=FILE)`` is another way to write it.
+        init_cfg: Initialisation. Not together with ``weights``, but for
+            ``dict(type='Pretrained', checkpoint=FILE)``, whose file takes their place: a config may
+            so name a file over the one that it inherits from.
 
     Attributes:
         out_channels: Channels of each map.
@@ -46,7 +47,7 @@ class ClassifierBackbone(BaseModule):
         norm_eval: bool,
         init_cfg: dict | list[dict] | None,
     ) -> None:
-        if not weights and isinstance(init_cfg, dict) and init_cfg.keys() == {'type', 'checkpoint'}:
+        if isinstance(init_cfg, dict) and init_cfg.keys() == {'type', 'checkpoint'}:
             weights, init_cfg = init_cfg['checkpoint'], None
         if weights and init_cfg:
             raise ValueError(f'{type(self).__name__} takes weights or init_cfg, not both')

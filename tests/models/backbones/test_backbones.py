@@ -311,9 +311,10 @@ def test_weights_that_cannot_be_downloaded_are_told_with_the_address(tmp_path, m
     assert "name the file in place of 'DEFAULT'" in said and '\n' not in said
 
 
-def test_a_config_names_the_file_as_everywhere_in_mmdetection(model, tmp_path):
+@pytest.mark.parametrize('inherited', [None, 'DEFAULT'])
+def test_a_config_names_the_file_as_everywhere_in_mmdetection(inherited, model, tmp_path):
     path = saved(dict(state_dict=model.state_dict(), meta={}), tmp_path)
-    backbone = build(init_cfg=dict(type='Pretrained', checkpoint=path))
+    backbone = build(weights=inherited, init_cfg=dict(type='Pretrained', checkpoint=path))
     backbone.init_weights()
     assert torch.equal(backbone.conv1.weight, model.conv1.weight)
     (tmp_path / 'text.pth').write_text('no weights')

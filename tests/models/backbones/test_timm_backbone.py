@@ -66,9 +66,11 @@ def test_maps_are_those_of_timm_with_the_weights_of_a_file(name, tmp_path):
         assert found.shape == (2, channels, 64 // stride, 64 // stride)
 
 
-def test_a_config_names_the_file_as_everywhere_in_mmdetection(tmp_path):
+@pytest.mark.parametrize('inherited', [False, True, 'another.pth'])
+def test_a_config_names_the_file_as_everywhere_in_mmdetection(inherited, tmp_path):
     path, state = saved('resnet18', tmp_path)
-    backbone = build(init_cfg=dict(type='Pretrained', checkpoint=path))
+    init_cfg = dict(type='Pretrained', checkpoint=path)
+    backbone = build(pretrained=inherited, init_cfg=init_cfg)
     detector = Sequential(backbone)
     assert not torch.equal(backbone.model.conv1.weight, state['conv1.weight'])
     detector.init_weights()
