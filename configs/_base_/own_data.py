@@ -64,7 +64,7 @@ optim_wrapper = dict(
     paramwise_cfg=dict(
         norm_decay_mult=0,
         bias_decay_mult=0,
-        custom_keys={'backbone': dict(lr_mult=0.1)},  # is trained already
+        custom_keys={'backbone': dict(lr_mult=0.2)},  # is trained already
     ),
     clip_grad=dict(max_norm=10),
 )
