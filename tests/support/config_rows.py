@@ -172,7 +172,8 @@ def data_root_row_of(name: str, folder: Path) -> Row:
     config, work_dir = ROOT / f'configs/{name}.py', folder / 'fitted'
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Runner, 'train', lambda runner: None)  # all is written before
-        run_here(folder, 'train', config, '--data-root', 'mine', '--work-dir', work_dir)
+        options = ['--work-dir', work_dir, '--cfg-options', 'model.backbone.init_cfg=None']
+        run_here(folder, 'train', config, '--data-root', 'mine', *options)
     (written,) = work_dir.glob('*.py')
     return Row(folder, written)
 
