@@ -3,6 +3,7 @@
 # docs/results.md tells what was tried. `--data-root DIR` fills in the folder's data and classes.
 _base_ = 'default_runtime.py'
 data_root = 'data/own/'
+prepare_data = 'python tools/train.py CONFIG --data-root FOLDER'  # is said where there are none
 input_size = 320
 max_epochs = 100  # with `--data-root` fewer, for more than 120 images: docs/your_data.md
 
