@@ -57,7 +57,7 @@ def fit_for_training(cfg: Config, args: argparse.Namespace) -> Config:
     own, options = read_config(args.config), args.cfg_options or {}  # own: without options
     recipe = None
     if not (source.benchmark or 'train_cfg.max_iters' in options):
-        own.update({key: cfg[key] for key in (RECIPE,) if key in cfg})
+        own[RECIPE] = cfg.get(RECIPE)
         recipe = take_recipe(cfg)
         take_recipe(own)
     leaf = leaf_datasets(cfg.train_dataloader.dataset)[0]

@@ -45,7 +45,7 @@ class TimmBackbone(ClassifierBackbone):
         model_args: More arguments for ``timm.create_model``, such as
             ``dict(feature_location='expansion')`` for the maps that SSDLite takes.
         init_cfg: Initialisation; ``dict(type='Pretrained', checkpoint=FILE)`` is
-            ``pretrained=FILE``. Not together with ``pretrained``.
+            ``pretrained=FILE``, whatever ``pretrained`` is. No other goes together with it.
 
     Attributes:
         out_channels, out_strides, preprocessing: See :class:`ClassifierBackbone`.

@@ -64,7 +64,8 @@ class TorchvisionBackbone(ClassifierBackbone):
         norm_cfg: Normalisation layers, where the model lets choose them, such as
             ``dict(type='BN', eps=1e-3, momentum=0.03)``.
         model_args: More arguments for torchvision's builder, such as ``dict(reduced_tail=True)``.
-        init_cfg: Initialisation. Not together with ``weights``.
+        init_cfg: Initialisation; ``dict(type='Pretrained', checkpoint=FILE)`` is ``weights=FILE``,
+            whatever ``weights`` is. No other goes together with it.
 
     Attributes:
         out_channels: Channels of each map.
