@@ -229,8 +229,10 @@ def require_data(cfg: Config, splits: Iterable[str]) -> None:
 def set_up(cfg: Config, verbose: bool = False) -> None:
     """Import the plugin and what the config asks for, and join the processes; takes seconds."""
     import_plugin(cfg, verbose)
+    from ssd_plugin.engine.host_memory import keep_freed_memory
     from ssd_plugin.engine.launch import join_cpu_processes
 
+    keep_freed_memory()
     join_cpu_processes(cfg)
 
 

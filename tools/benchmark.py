@@ -80,6 +80,10 @@ def main() -> None:
     from _bench import plot, report
     from _bench.acceptance import judge
 
+    from ssd_plugin.engine.host_memory import keep_freed_memory
+
+    keep_freed_memory()  # as the other commands; it serves all contestants
+
     console = Console(width=None if sys.stdout.isatty() else 120)
     facts = report.describe_environment(args.device)
     report.print_environment(console, facts)
