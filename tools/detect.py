@@ -17,6 +17,8 @@ if TYPE_CHECKING:  # they import PyTorch
     from ssd_plugin.inference.stream import Tally
     from ssd_plugin.inference.writers import Writer
 
+INTERRUPTED = 130  # exit status of shells after Ctrl-C
+
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Detect on images and videos.')
@@ -38,8 +40,12 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    with common.one_line_errors(args):
-        tally = detect(args)
+    try:
+        with common.one_line_errors(args):
+            tally = detect(args)
+    except KeyboardInterrupt:
+        print(f'interrupted: what was written until then is in {args.out}', file=sys.stderr)
+        sys.exit(INTERRUPTED)
     report(args, tally)
 
 
@@ -49,6 +55,7 @@ def detect(args: argparse.Namespace) -> Tally:
     from ssd_plugin.inference.inferencer import build_inferencer
     from ssd_plugin.inference.inputs import count_images, find_inputs, read_inputs
     from ssd_plugin.inference.stream import detect_stream
+    from ssd_plugin.inference.threads import read_ahead
 
     paths = find_inputs(args.inputs, leave_out=(args.out / 'vis', args.out / 'voc'))
     inferencer = build_inferencer(cfg, args.checkpoint, args.device)
@@ -56,8 +63,9 @@ def detect(args: argparse.Namespace) -> Tally:
         writers = [stack.enter_context(closing(w)) for w in open_writers(args, inferencer)]
         bar = stack.enter_context(progress_bar())
         task = bar.add_task('Detecting', total=count_images(paths))
-        stream = read_inputs(paths)
-        for tally in detect_stream(inferencer, stream, writers, args.batch_size, args.score_thr):
+        images = stack.enter_context(closing(read_ahead(read_inputs(paths), args.batch_size)))
+        tallies = detect_stream(inferencer, images, writers, args.batch_size, args.score_thr)
+        for tally in stack.enter_context(closing(tallies)):
             bar.update(task, completed=tally.read)
         bar.update(task, total=tally.read)  # a video may have fewer frames than it says
     return tally

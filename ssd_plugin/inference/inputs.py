@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from ssd_plugin.datasets.faults import DataFault, Kind, read_image
 from ssd_plugin.errors import InputError
 
 VIDEO_EXTENSIONS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv')
+DEFAULT_RATE = 25.0  # frames per second of a video that doesn't say
 
 
 class Image(NamedTuple):
@@ -27,6 +28,7 @@ class Image(NamedTuple):
     name: str  # the path below the folder that all inputs have in common, with '/'
     pixels: np.ndarray  # (h, w, 3) uint8 BGR
     frame: int | None = None  # of a video, from 0
+    rate: float | None = None  # of a video, in frames per second
 
 
 def find_inputs(
@@ -83,7 +85,7 @@ def is_video(path: str) -> bool:
     return path.lower().endswith(VIDEO_EXTENSIONS)
 
 
-def read_inputs(paths: Sequence[str]) -> Iterator[Image | DataFault]:
+def read_inputs(paths: Sequence[str]) -> Generator[Image | DataFault, None, None]:
     """Decode files one after the other into images, frames, and faults of those that can't be."""
     folder = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
     for path in paths:
@@ -95,24 +97,20 @@ def read_inputs(paths: Sequence[str]) -> Iterator[Image | DataFault]:
         yield pixels if isinstance(pixels, DataFault) else Image(path, name, pixels)
 
 
-def _read_video(path: str, name: str) -> Iterator[Image | DataFault]:
+def _read_video(path: str, name: str) -> Generator[Image | DataFault, None, None]:
     # mmcv.VideoReader seeks where frames are not evenly spaced, and may repeat some.
     capture = cv2.VideoCapture(path)
+    rate = capture.get(cv2.CAP_PROP_FPS) or DEFAULT_RATE
     try:
         for frame in count():
             success, pixels = capture.read()
             if not success:
                 break
-            yield Image(path, name, pixels, frame)
+            yield Image(path, name, pixels, frame, rate)
     finally:
         capture.release()
     if frame == 0:
         yield DataFault(Kind.NOT_AN_IMAGE, path, "OpenCV can't decode it as a video")
-
-
-def frame_rate(path: str) -> float:
-    """Frames per second of a video, or 25 if it doesn't say."""
-    return VideoReader(path).fps or 25.0
 
 
 def count_images(paths: Sequence[str]) -> int:

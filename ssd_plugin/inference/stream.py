@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -12,6 +12,7 @@ from mmengine.structures import InstanceData
 from ssd_plugin.datasets.faults import DataFault
 from ssd_plugin.inference.inferencer import StreamInferencer
 from ssd_plugin.inference.inputs import Image
+from ssd_plugin.inference.threads import WriteBehind
 from ssd_plugin.inference.writers import Writer
 
 
@@ -35,24 +36,26 @@ def detect_stream(
     writers: Sequence[Writer],
     batch_size: int,
     score_thr: float,
-) -> Iterator[Tally]:
-    """Detect on images and hand each to the writers, with no more than a batch in memory.
+) -> Generator[Tally, None, None]:
+    """Detect on images and hand each to the writers, which write in a thread of their own.
 
     Each writer gets all images with their detections, the highest score first and those with a
     score below ``score_thr`` left out. Yields the tally, always the same object, after each batch.
+    No more than two batches are in memory: the one that is detected on, and what waits for the
+    writers. Close it where it is left early: what waits is not written then.
     """
     stream, tally = iter(stream), Tally()
-    while batch := list(islice(stream, batch_size)):
-        images = [item for item in batch if isinstance(item, Image)]
-        tally.faults += [item for item in batch if isinstance(item, DataFault)]
-        found = inferencer.detect([image.pixels for image in images]) if images else []
-        for image, instances in zip(images, found):
-            instances = by_score(instances, score_thr)
-            for writer in writers:
-                writer.write(image, instances)
-            tally.images += 1
-            tally.detections += len(instances)
-        yield tally
+    with WriteBehind(writers, batch_size) as behind:
+        while batch := list(islice(stream, batch_size)):
+            images = [item for item in batch if isinstance(item, Image)]
+            tally.faults += [item for item in batch if isinstance(item, DataFault)]
+            found = inferencer.detect([image.pixels for image in images]) if images else []
+            for image, instances in zip(images, found):
+                instances = by_score(instances, score_thr)
+                behind.write(image, instances)
+                tally.images += 1
+                tally.detections += len(instances)
+            yield tally
 
 
 def by_score(found: InstanceData, score_thr: float) -> InstanceData:

@@ -16,7 +16,7 @@ from mmdet.visualization import DetLocalVisualizer
 from mmengine.structures import InstanceData
 
 from ssd_plugin.errors import InputError
-from ssd_plugin.inference.inputs import Image, frame_rate
+from ssd_plugin.inference.inputs import Image
 from ssd_plugin.visualization.detections import draw
 
 # Suffixes that OpenCV writes in colour and --data-root reads.
@@ -170,14 +170,14 @@ class DrawingWriter:
         drawn = draw(self.visualizer, image.pixels, found, self.classes)
         if not image.frame:  # an image or a first frame
             self.close()
-        if image.frame is None:
+        if image.rate is None:
             imwrite(drawn, self.folder / _named(image.name, WRITTEN, '.png'))
             return
         if self.video is None:
             path = self.folder / _named(image.name, ('.mp4',), '.mp4')
             path.parent.mkdir(parents=True, exist_ok=True)
-            codec, rate = cv2.VideoWriter.fourcc(*'mp4v'), frame_rate(image.path)
-            self.video = cv2.VideoWriter(str(path), codec, rate, drawn.shape[1::-1])
+            codec = cv2.VideoWriter.fourcc(*'mp4v')
+            self.video = cv2.VideoWriter(str(path), codec, image.rate, drawn.shape[1::-1])
             if not self.video.isOpened():
                 raise InputError(f"{path}: OpenCV can't write this video; --no-draw does without")
         self.video.write(np.ascontiguousarray(drawn))

@@ -1,9 +1,10 @@
 """tools/detect.py beside MMDetection's own inferencer, on a few drawn shapes."""
 
 import json
+import os
 import re
 import shutil
-import weakref
+import signal
 from pathlib import Path
 
 import cv2
@@ -12,16 +13,13 @@ import pytest
 import torch
 from mmdet.apis import DetInferencer
 from mmengine.config import Config
-from mmengine.structures import InstanceData
 from pycocotools.coco import COCO
 
 from ssd_plugin.datasets.own_data.recognise import recognise
 from ssd_plugin.datasets.shapes import CLASSES
 from ssd_plugin.errors import CheckpointError, InputError
 from ssd_plugin.inference.inferencer import StreamInferencer, build_inferencer
-from ssd_plugin.inference.inputs import Image
-from ssd_plugin.inference.stream import detect_stream
-from tests.support.commands import ROOT, run_warm
+from tests.support.commands import ROOT, run_warm, start_warm, wait_until
 from tests.support.videos import grey_frames, write_video
 
 CONFIG, WEIGHTS, IMAGES = 'demo.py', 'weights.pth', 'data/shapes/JPEGImages'
@@ -164,26 +162,32 @@ def test_an_exported_detector_finds_what_the_checkpoint_does(run, tmp_path):
         build_inferencer(Config.fromfile(CONFIG), str(exported), 'meta')
 
 
-def test_no_more_than_a_batch_is_in_memory():
-    class Nothing:
-        def detect(self, images):
-            return [InstanceData(bboxes=np.zeros((0, 4)), scores=np.zeros(0)) for _ in images]
+def test_a_folder_that_can_not_be_written_is_told_in_one_line(run):
+    Path('out/vis/000001.jpg').mkdir(parents=True)
+    with pytest.raises(SystemExit, match=r"^\[Errno 21\] Is a directory: 'out/vis/000001.jpg'$"):
+        run('detect', CONFIG, WEIGHTS, IMAGES, '--out', 'out')
 
-    alive, most = weakref.WeakSet(), []
 
-    class Pixels(np.ndarray):  # a plain array has no hash, which a WeakSet needs
-        __hash__ = object.__hash__
-
-    def stream():
-        for i in range(40):
-            pixels = np.zeros((4, 4, 3), np.uint8).view(Pixels)
-            alive.add(pixels)
-            yield Image(f'{i}.jpg', f'{i}.jpg', pixels)
-            most.append(len(alive))
-
-    (*_, tally) = detect_stream(Nothing(), stream(), [], batch_size=4, score_thr=0.3)
-    assert (tally.images, tally.detections, tally.faults) == (40, 0, [])
-    assert max(most) <= 2 * 4  # the last batch may wait for the next to be complete
+def test_ctrl_c_ends_it_at_once_and_leaves_whole_files(demo_folder, tmp_path):
+    write_video(tmp_path / 'long.avi', grey_frames(10) * 300)
+    out, said = tmp_path / 'out', tmp_path / 'said'
+    options = ('--out', out, '--voc-xml', '--score-thr', 0)
+    arguments = (demo_folder / CONFIG, demo_folder / WEIGHTS, 'long.avi', *options)
+    process = start_warm(ROOT / 'tools/detect.py', *arguments, cwd=tmp_path, output=said)
+    wait_until(lambda: len(list(out.glob('voc/Annotations/*'))) > 20)
+    os.kill(process.pid, signal.SIGINT)
+    process.join(10)
+    assert process.exitcode == 130
+    assert f'interrupted: what was written until then is in {out}' in said.read_text()
+    assert 'Traceback' not in said.read_text()
+    images = json.loads((out / 'images.json').read_text())['images']
+    numbers = {entry['image_id'] for entry in json.loads((out / 'detections.json').read_text())}
+    assert 20 < len(images) < 3000 and numbers <= {image['id'] for image in images}
+    video, frames = cv2.VideoCapture(str(out / 'vis/long.avi.mp4')), 0
+    while video.read()[0]:
+        frames += 1
+    assert frames == len(images) == len(list(out.glob('voc/Annotations/*')))
+    assert all(cv2.imread(str(path)) is not None for path in out.glob('voc/JPEGImages/*'))
 
 
 def test_it_runs_as_a_command(demo_folder):
