@@ -20,9 +20,12 @@ def quieten() -> None:
     - MMEngine's loggers, those that exist and those to come, keep the rest for their log files:
       environment, config, hooks, losses, evaluation.
     - What pycocotools prints, and MMEngine where it has no logger, goes to the current log.
+    - Of other libraries' loggers, as timm's, only errors show.
     """
     for existing in MMLogger._instance_dict.values():
         quieten_logger(existing)
+    if logging.lastResort:  # handles what comes from a logger that nobody has given a handler
+        logging.lastResort.setLevel(logging.ERROR)
     create = MMLogger.__init__
 
     @functools.wraps(create)

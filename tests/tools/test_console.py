@@ -132,3 +132,19 @@ def test_a_warning_shows_where_the_package_is_found_through_a_link(tmp_path):
     said = run('-c', LINKED, cwd=tmp_path, path=[tmp_path])
     assert said.splitlines()[-1] == f'{tmp_path}/ssd_plugin/__init__.py'
     assert 'mmdet.py' not in said
+
+
+LIBRARY = """
+import logging
+import ssd_plugin
+from ssd_plugin.engine.console import quieten
+quieten()
+logging.getLogger('timm.models').warning('Unexpected keys')
+logging.getLogger('timm.models').error('no such model')
+"""
+
+
+def test_of_a_librarys_own_loggers_only_errors_show(tmp_path):
+    said = run('-c', LIBRARY, cwd=tmp_path)
+    assert 'no such model' in said
+    assert 'Unexpected keys' not in said
