@@ -185,8 +185,13 @@ def report(data: DataSet, classes: Sequence[str], folder: Path, lines: Sequence)
 def classes_of(checkpoint: str, wanted: Sequence[str] | None) -> list[str]:
     """The names of a checkpoint's classes, or the user's if it has none."""
     from ssd_plugin.checkpoints.files import Weights
+    from ssd_plugin.export.runtime import is_exported, open_session, read_metadata
 
-    classes = Weights.read(checkpoint).classes
+    classes: Sequence[str] | None
+    if is_exported(checkpoint):
+        classes = read_metadata(open_session(checkpoint), checkpoint).classes
+    else:
+        classes = Weights.read(checkpoint).classes
     if not classes and not wanted:
         raise DataRootError(f"{checkpoint} doesn't name its classes: do it by --classes, in order")
     if classes and wanted and list(classes) != list(wanted):

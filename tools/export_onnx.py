@@ -73,7 +73,7 @@ def export(cfg: Config, args: argparse.Namespace, part: Path) -> None:
         meta = describe(classes, size, args.config)
         model = build_onnx(graph, size, images[0]['inputs'].dtype, meta)
         onnx.save(model, part)
-        difference = check_file(part, detector, images, with_nms=not args.no_nms)
+        difference = check_file(part, detector, images)
 
     on = f'on {len(paths)} {kind}, alone and in a batch: {difference}'
     if not difference.is_small:

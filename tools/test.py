@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # it imports PyTorch
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Evaluate a detector.')
     common.add_config(parser)
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('checkpoint', help='checkpoint, or .onnx file of tools/export_onnx.py')
     common.add_run_options(parser)
     parser.add_argument('--out', help='also write the detections to this .pkl file')
     parser.add_argument('--show', action='store_true', help='show images with their detections')
@@ -62,7 +62,14 @@ def prepare(cfg: Config, args: argparse.Namespace) -> Runner:
     from ssd_plugin.datasets.check import require_sound_data
     from ssd_plugin.engine.amp import enable_amp_evaluation
     from ssd_plugin.engine.launch import build_runner
+    from ssd_plugin.export.evaluation import fit_to_data, use_exported
+    from ssd_plugin.export.runtime import is_exported
 
+    exported = is_exported(args.checkpoint)
+    if exported:
+        if args.amp:
+            sys.exit(f'--amp: {args.checkpoint} computes in the precision that it was exported in')
+        use_exported(cfg, args.checkpoint)
     if args.show or args.show_dir:
         draw_detections(cfg, args)
     if args.tta:
@@ -72,6 +79,8 @@ def prepare(cfg: Config, args: argparse.Namespace) -> Runner:
     if args.strict:
         require_sound_data(cfg, ('test',))
     runner = common.with_console(build_runner(cfg), args)
+    if exported:
+        fit_to_data(runner)
     if args.out:
         runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
     return runner

@@ -20,8 +20,7 @@ from torch import Tensor
 from ssd_plugin.datasets.config import plain_test_set, resize_of
 from ssd_plugin.datasets.samples import read_image
 from ssd_plugin.errors import ConfigError
-from ssd_plugin.export.runtime import CPU_ONLY, OnnxDetector, open_session
-from ssd_plugin.models.postprocess import detect
+from ssd_plugin.export.runtime import CPU_ONLY, OnnxDetector
 
 BOX_TOLERANCE, SCORE_TOLERANCE = 1e-2, 1e-4  # in pixels of the input, and of a probability
 # Boxes that differ by up to the tolerance change their IoU with others by about as much.
@@ -30,9 +29,7 @@ IOU_TOLERANCE = 1e-3
 SAME = 100
 
 
-def check_file(
-    path: str | Path, detector: SingleStageDetector, samples: list[dict], with_nms: bool = True
-) -> Difference:
+def check_file(path: str | Path, detector: SingleStageDetector, samples: list[dict]) -> Difference:
     """Compare ONNX Runtime's detections with the detector's own, image by image and in a batch.
 
     Both run on the CPU. The difference is that over all images, each taken twice.
@@ -41,11 +38,10 @@ def check_file(
         path: The exported file.
         detector: The detector, on the CPU and in evaluation mode.
         samples: From :func:`read_images`.
-        with_nms: Whether the file does NMS; otherwise it is done here, with the detector's.
     """
     test_cfg = detector.bbox_head.test_cfg
     images = [sample['inputs'] for sample in samples]
-    run = OnnxDetector(path, CPU_ONLY).detect if with_nms else _WithoutNms(path, test_cfg).detect
+    run = OnnxDetector(path, CPU_ONLY, test_cfg).detect
     found = [run([image])[0] for image in images] + run(images)
     expected = predict(detector, samples) * 2
     return Difference.total(compare(*pair, test_cfg) for pair in zip(expected, found, strict=True))
@@ -79,23 +75,6 @@ def predict(detector: SingleStageDetector, samples: list[dict]) -> list[Instance
     batch = detector.data_preprocessor(pseudo_collate(samples))
     found = detector.predict(batch['inputs'], batch['data_samples'], rescale=False)
     return [sample.pred_instances for sample in found]
-
-
-class _WithoutNms:
-    """A file that was exported with ``--no-nms``, followed by the detector's post-processing."""
-
-    def __init__(self, path: str | Path, test_cfg: dict) -> None:
-        self.session, self.test_cfg = open_session(path, CPU_ONLY), test_cfg
-
-    def detect(self, images: list[Tensor]) -> list[InstanceData]:
-        """Detections of B images (3, h, w)."""
-        outputs = self.session.run(None, dict(images=torch.stack(images).numpy()))
-        boxes, scores = map(torch.from_numpy, outputs)  # (B, P, 4), (B, P, C)
-        return detect(scores, boxes, boxes[0], self, self.test_cfg)
-
-    def decode(self, priors: Tensor, boxes: Tensor) -> Tensor:
-        """A box coder's method: the file's boxes are decoded already."""
-        return boxes
 
 
 class Difference(NamedTuple):

@@ -16,7 +16,7 @@ from mmengine.structures import InstanceData
 from ssd_plugin.checkpoints.load import load_detector
 from ssd_plugin.datasets.config import plain_test_set
 from ssd_plugin.errors import InputError
-from ssd_plugin.export.runtime import CPU_ONLY, PROVIDERS, OnnxDetector
+from ssd_plugin.export.runtime import CPU_ONLY, PROVIDERS, OnnxDetector, is_exported
 
 
 def build_inferencer(cfg: Config, checkpoint: str, device: str | None = None) -> StreamInferencer:
@@ -82,9 +82,10 @@ class StreamInferencer(DetInferencer):
         return [sample.pred_instances.cpu().numpy() for sample in self.forward(data)]
 
     def _init_model(self, cfg: Config, weights: str, device: str) -> BaseDetector | OnnxDetector:
-        if weights.lower().endswith('.onnx'):
+        if is_exported(weights):
             on_cpu = torch.device(device).type == 'cpu'
-            return OnnxDetector(weights, CPU_ONLY if on_cpu else PROVIDERS)
+            providers = CPU_ONLY if on_cpu else PROVIDERS
+            return OnnxDetector(weights, providers, cfg.model.get('test_cfg'))
         model, classes = load_detector(cfg, weights)
         model.cfg, model.dataset_meta = cfg, dict(classes=classes)
         return model.to(device)

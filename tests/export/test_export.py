@@ -83,7 +83,7 @@ def test_without_nms_the_file_answers_boxes_and_scores_of_all_priors(demo, tmp_p
     # The last prior of the last cell of all, and the second cell's first: 4 priors a cell.
     np.testing.assert_allclose(scores[2, -1], logits[-1][2, -6:, -1, -1].softmax(0)[:5], atol=1e-5)
     np.testing.assert_allclose(scores[0, 4], logits[0][0, :6, 0, 1].softmax(0)[:5], atol=1e-5)
-    difference = check_file(path, detector, images, with_nms=False)
+    difference = check_file(path, detector, images)
     assert difference.is_small and difference.detections > 100
 
 

@@ -191,5 +191,5 @@ def run_here(folder: Path, command: str, *args: object) -> str:
 
 def metrics_in(work_dir: Path) -> dict:
     """What the last evaluation in a work directory has measured, as MMEngine leaves it there."""
-    (path,) = work_dir.glob('*/*.json')
+    (path,) = (p for p in work_dir.glob('*/*.json') if p.stem == p.parent.name)
     return json.loads(path.read_text())

@@ -1,0 +1,50 @@
+"""An exported file in the place of a config's model, to evaluate it as a checkpoint is."""
+
+from __future__ import annotations
+
+from mmengine.config import Config, ConfigDict
+from mmengine.runner import Runner
+
+from ssd_plugin.checkpoints.load import dataset_classes, label_names
+from ssd_plugin.datasets.config import input_size, resize_of
+from ssd_plugin.engine.hooks.strict_load_hook import unwrap
+from ssd_plugin.errors import InputError
+from ssd_plugin.export.runtime import OnnxDetector
+
+
+def use_exported(cfg: Config, path: str) -> None:
+    """Have a config's model be an exported file, in place; data and metrics stay the config's.
+
+    Raises:
+        InputError: If what is asked for can't be had of a file.
+    """
+    if cfg.get('launcher', 'none') != 'none':
+        raise InputError(
+            f'{path} is an exported file, which one process tests: leave out launchers'
+        )
+    cfg.model = ConfigDict(type=OnnxDetector.__name__, path=path, test_cfg=cfg.model.test_cfg)
+    cfg.load_from = None
+
+
+def fit_to_data(runner: Runner) -> None:
+    """Have a runner's exported file answer the labels of the data that it is tested on.
+
+    Raises:
+        InputError: If its classes or its input size are not those of the data and of the config.
+    """
+    detector, dataset = unwrap(runner.model), runner.test_loop.dataloader.dataset
+    size, resize = input_size(runner.cfg), resize_of(runner.cfg)
+    if size != detector.input_size or resize.get('keep_ratio', False):
+        wanted = f'of up to {_pixels(size)}' if resize.get('keep_ratio') else _pixels(size)
+        raise InputError(
+            f'{detector.path}, exported with {detector.config}, takes images of '
+            f"{_pixels(detector.input_size)}, and the config's are {wanted}: use the config and "
+            'the --size that it was exported with'
+        )
+    classes = label_names(dataset) or dataset_classes(dataset)
+    if classes:
+        detector.number_labels_by(classes)
+
+
+def _pixels(size: tuple[int, int]) -> str:
+    return f'{size[0]} x {size[1]} pixels'
