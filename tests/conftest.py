@@ -10,6 +10,7 @@ from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import init_default_scope
 
 import tests.support.plain_configs  # noqa: F401
+from ssd_plugin.visualization.visualizer import DetectionVisualizer
 
 
 @pytest.fixture(autouse=True)
@@ -19,5 +20,5 @@ def _what_a_test_before_left_behind_is_gone():
     Loggers are named by the second of their making, and write to what was standard output then.
     """
     init_default_scope('mmdet')
-    for kind in (DetLocalVisualizer, MessageHub, MMLogger):
+    for kind in (DetectionVisualizer, DetLocalVisualizer, MessageHub, MMLogger):
         kind._instance_dict.clear()

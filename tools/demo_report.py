@@ -93,7 +93,7 @@ def detect(cfg: Config, checkpoint: str, paths: list[str], score_thr: float) -> 
     from ssd_plugin.inference.stream import by_score
     from ssd_plugin.visualization.detections import draw
 
-    cfg.visualizer.vis_backends = []  # it draws; the files are written here
+    cfg.visualizer.vis_backends = []  # the files are written here
     inferencer = DetInferencer(cfg, checkpoint, show_progress=False)
     classes = inferencer.model.dataset_meta['classes']
     results = inferencer(paths, return_datasamples=True, no_save_vis=True)
@@ -103,7 +103,7 @@ def detect(cfg: Config, checkpoint: str, paths: list[str], score_thr: float) -> 
         found.bboxes = found.bboxes * ZOOM
         image = imread(path)
         image = cv2.resize(image, None, fx=ZOOM, fy=ZOOM, interpolation=cv2.INTER_CUBIC)
-        drawn.append(draw(inferencer.visualizer, image, found, classes))
+        drawn.append(draw(image, found, classes))
     return drawn
 
 

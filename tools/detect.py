@@ -77,8 +77,7 @@ def open_writers(args: argparse.Namespace, inferencer: StreamInferencer) -> list
 
     writers: list[Writer] = [CocoWriter(args.out, inferencer.classes)]
     if not args.no_draw:
-        folder = args.out / 'vis'
-        writers.append(DrawingWriter(folder, inferencer.classes, inferencer.visualizer))
+        writers.append(DrawingWriter(args.out / 'vis', inferencer.classes))
     if args.voc_xml:
         writers.append(VocWriter(args.out / 'voc', inferencer.classes))
     return writers

@@ -12,7 +12,6 @@ from typing import Protocol
 import cv2
 import numpy as np
 from mmcv import imwrite
-from mmdet.visualization import DetLocalVisualizer
 from mmengine.structures import InstanceData
 
 from ssd_plugin.errors import InputError
@@ -159,15 +158,13 @@ def _add(parent: ET.Element, **children: object) -> None:
 class DrawingWriter:
     """Images with their detections, under their own names, and videos as ``.mp4``."""
 
-    def __init__(
-        self, folder: Path, classes: Sequence[str], visualizer: DetLocalVisualizer
-    ) -> None:
-        self.folder, self.classes, self.visualizer = folder, classes, visualizer
+    def __init__(self, folder: Path, classes: Sequence[str]) -> None:
+        self.folder, self.classes = folder, classes
         self.video: cv2.VideoWriter | None = None
 
     def write(self, image: Image, found: InstanceData) -> None:
         """Draw on an image, or on the next frame of a video."""
-        drawn = draw(self.visualizer, image.pixels, found, self.classes)
+        drawn = draw(image.pixels, found, self.classes)
         if not image.frame:  # an image or a first frame
             self.close()
         if image.rate is None:
@@ -180,7 +177,7 @@ class DrawingWriter:
             self.video = cv2.VideoWriter(str(path), codec, image.rate, drawn.shape[1::-1])
             if not self.video.isOpened():
                 raise InputError(f"{path}: OpenCV can't write this video; --no-draw does without")
-        self.video.write(np.ascontiguousarray(drawn))
+        self.video.write(drawn)
 
     def close(self) -> None:
         """Complete a video."""

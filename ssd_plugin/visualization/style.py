@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from numpy.typing import ArrayLike
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
 BLACK, ORANGE, SKY, GREEN = '#000000', '#E69F00', '#56B4E9', '#009E73'
@@ -109,7 +110,7 @@ def draw_boxes(
 
 def write_labels(
     axes: Axes,
-    bboxes: Iterable,
+    bboxes: ArrayLike,
     texts: Sequence[str],
     colors: Sequence[str],
     points: float,
@@ -130,7 +131,7 @@ def write_labels(
 
 
 def label_places(
-    bboxes: Iterable, sides: Sequence[tuple[float, float]], limits: tuple[float, float]
+    bboxes: ArrayLike, sides: Sequence[tuple[float, float]], limits: tuple[float, float]
 ) -> np.ndarray:
     """Top left corners (n, 2) of labels for boxes (n, 4) xyxy, in an image of ``limits`` (w, h).
 
@@ -139,12 +140,15 @@ def label_places(
     places where it overlaps no label that has been placed, or the one where it overlaps least. It
     never leaves the image.
     """
-    taken = np.zeros((0, 4))  # xyxy of the labels that have been placed
-    for (x1, y1, x2, y2), (w, h) in zip(bboxes, sides, strict=True):
-        places = [(x, y) for y in (y1 - h, y2, y1, y2 - h) for x in (x1, x2 - w)]
-        low = np.minimum(places, np.subtract(limits, (w, h))).clip(0)  # (8, 2)
-        high = low + (w, h)
-        shared = np.minimum(high[:, None], taken[:, 2:]) - np.maximum(low[:, None], taken[:, :2])
+    boxes, sizes = np.reshape(bboxes, (-1, 4)), np.reshape(sides, (-1, 2))
+    (x1, y1, x2, y2), (w, h) = boxes.T, sizes.T
+    corners = np.array([(x, y) for y in (y1 - h, y2, y1, y2 - h) for x in (x1, x2 - w)])
+    low = np.minimum(corners.transpose(2, 0, 1), (limits - sizes)[:, None]).clip(0)  # (n, 8, 2)
+    high = low + sizes[:, None]
+    placed = np.zeros((2, len(boxes), 2))  # top left and bottom right corners
+    for i in range(len(boxes)):
+        left_top, right_bottom = placed[:, :i]
+        shared = np.minimum(high[i, :, None], right_bottom) - np.maximum(low[i, :, None], left_top)
         best = shared.clip(0).prod(2).sum(1).argmin()
-        taken = np.concatenate([taken, [[*low[best], *high[best]]]])
-    return taken[:, :2]
+        placed[:, i] = low[i, best], high[i, best]
+    return placed[0]

@@ -8,13 +8,11 @@ import cv2
 import numpy as np
 import pytest
 from mmdet.datasets import XMLDataset
-from mmdet.visualization import DetLocalVisualizer
 from mmengine.structures import InstanceData
 from pycocotools.coco import COCO
 
 from ssd_plugin.inference.inputs import Image, read_inputs
 from ssd_plugin.inference.writers import CocoWriter, DrawingWriter, VocWriter
-from ssd_plugin.visualization.detections import draw
 from tests.support.data_folders import write_image
 from tests.support.videos import grey_frames, write_video
 
@@ -121,37 +119,8 @@ def test_frames_become_images(images):
     assert cv2.imread('voc/JPEGImages/clip_000002.jpg').mean() == pytest.approx(100, abs=4)
 
 
-@pytest.fixture(scope='module')
-def visualizer():
-    return DetLocalVisualizer()
-
-
-@pytest.mark.filterwarnings('error::UserWarning')  # MMEngine warns of what leaves the image
-@pytest.mark.parametrize('size', [(320, 240), (1600, 1200)])
-def test_boxes_are_drawn_where_they_are(size, visualizer):
-    plain, (width, height) = image(size=size).pixels, size
-    box = np.array([0.3 * width, 0.4 * height, 0.8 * width, 0.9 * height])
-    drawn = draw(visualizer, plain, found((*box, 0.9, 0), (0, 0, width, height, 0.5, 2)), CLASSES)
-    assert drawn.shape == plain.shape and drawn.dtype == np.uint8
-    changed = (drawn != plain).any(axis=2)
-    x1, y1, x2, y2 = box.round().astype(int)
-    assert changed[y1 + 20 : y2, x1].all() and changed[y1 + 20 : y2, x2].all()
-    assert changed[y2, x1:x2].all() and changed[-1].all() and changed[:, 0].all()
-    assert not changed[y1 + 40 : y2 - 40, x1 + 40 : x2 - 40].any()  # nothing inside
-    stroke = changed[(y1 + y2) // 2, x1 - 30 : x1 + 30].sum()
-    assert size[0] / 300 <= stroke <= size[0] / 60  # and wider on a larger image
-
-
-def test_colours_are_of_classes_and_rgb_is_not_mixed_up(visualizer):
-    plain = image(size=(200, 200)).pixels
-    assert np.array_equal(draw(visualizer, plain, found(), CLASSES), plain)  # nothing found
-    for label, bgr in ((0, (178, 114, 0)), (1, (0, 159, 230))):  # blue and orange
-        drawn = draw(visualizer, plain, found((50, 50, 150, 150, 0.9, label)), CLASSES)
-        assert np.abs(drawn[120, 50].astype(int) - bgr).max() < 12
-
-
-def test_drawn_images_keep_names_folders_and_sizes(images, visualizer):
-    with closing(DrawingWriter(Path('vis'), CLASSES, visualizer)) as writer:
+def test_drawn_images_keep_names_folders_and_sizes(images):
+    with closing(DrawingWriter(Path('vis'), CLASSES)) as writer:
         for source in read_inputs(images):
             writer.write(source, TWO)
     drawn = {path.relative_to('vis').as_posix() for path in Path('vis').rglob('*.*')}
@@ -161,10 +130,10 @@ def test_drawn_images_keep_names_folders_and_sizes(images, visualizer):
     assert (cv2.imread('vis/x/1.png') != cv2.imread('x/1.png')).any()
 
 
-def test_an_annotated_video_has_size_rate_and_frames_of_its_source(images, visualizer):
+def test_an_annotated_video_has_size_rate_and_frames_of_its_source(images):
     write_video(Path('one.mp4'), grey_frames(4))
     write_video(Path('two.avi'), grey_frames(3, (64, 48)), rate=8)
-    with closing(DrawingWriter(Path('vis'), CLASSES, visualizer)) as writer:
+    with closing(DrawingWriter(Path('vis'), CLASSES)) as writer:
         for source in read_inputs(['one.mp4', 'x/1.jpg', 'two.avi']):
             writer.write(source, found((20, 20, 50, 40, 0.9, 0)))
     videos = ('one.mp4', (64, 96), 12.5, 4), ('two.avi.mp4', (48, 64), 8, 3)

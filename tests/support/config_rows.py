@@ -23,6 +23,7 @@ from mmengine.runner import Runner
 
 from ssd_plugin.datasets.config import input_size
 from ssd_plugin.datasets.shapes import draw_image
+from ssd_plugin.visualization.visualizer import DetectionVisualizer
 from tests.support.commands import ROOT
 from tests.support.drawn_data import write_data, write_shapes
 from tests.support.exported import lively_detector
@@ -180,7 +181,12 @@ def data_root_row_of(name: str, folder: Path) -> Row:
 
 def run_here(folder: Path, command: str, *args: object) -> str:
     """Run a command of tools/ in a folder as if in a new process; answers what it prints."""
-    for kind in (MessageHub, MMLogger, DetLocalVisualizer):  # those of an earlier run
+    for kind in (
+        MessageHub,
+        MMLogger,
+        DetLocalVisualizer,
+        DetectionVisualizer,
+    ):  # those of an earlier run
         kind._instance_dict.clear()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as said:
         patch.chdir(folder)
