@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from ssd_plugin.datasets.faults import (
     read_image,
     size_faults,
 )
+from ssd_plugin.datasets.transforms.deferred_decoding import Step, defer_decoding
 from ssd_plugin.errors import DataRefusedError
 
 
@@ -34,17 +36,19 @@ class FaultTolerance(BaseDetDataset):
        its ``data_faults`` is a list of :class:`DataFault`. Most samples have none.
     5. ``num_empty_left_out`` is the number of images without objects that the config's
        ``filter_cfg`` leaves out.
+    6. Of a JPEG file of more than 4 megapixels no more resolution is decoded than the pipeline's
+       ``SSDAugment`` or ``Resize`` needs: :func:`defer_decoding`.
 
     Raises:
         DataRefusedError: When the annotations are read: no image is left.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, pipeline: Sequence[Step] = (), **kwargs: Any) -> None:
         self.faults: list[DataFault] = []
         self._passed_over: list[DataFault] = []  # since the last sample
         self._last_index = 0
         self.num_empty_left_out = 0
-        super().__init__(**kwargs)
+        super().__init__(pipeline=defer_decoding(pipeline), **kwargs)
 
     def filter_data(self) -> list[dict]:
         """The images that are used; at least one."""

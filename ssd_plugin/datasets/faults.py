@@ -14,18 +14,15 @@ import numpy as np
 from mmcv.image import imfrombytes
 from mmdet.structures import DetDataSample
 from mmengine.fileio import get
-from PIL import Image
 from torch.utils.data import Dataset
 
 from ssd_plugin.datasets.config import leaf_datasets
+from ssd_plugin.datasets.large_images import JPEG_START, read_header
 from ssd_plugin.errors import DataRefusedError
 
 TOLERANCE = 1  # pixels that a box may lie outside: some tools count from 0, some from 1
 CUT_OFF = 'the file is cut off'
-JPEG_START, JPEG_SCAN, JPEG_END = b'\xff\xd8\xff', b'\xff\xda', b'\xff\xd9'
-EXIF_ORIENTATION = 0x0112  # from 5 on, the image is displayed turned by a quarter
-# A limit against images that are too large to decode; Pillow reads only headers here.
-Image.MAX_IMAGE_PIXELS = None
+JPEG_SCAN, JPEG_END = b'\xff\xda', b'\xff\xd9'
 
 
 class Kind:
@@ -111,9 +108,7 @@ def image_size(path: str) -> tuple[int, int] | DataFault:
     try:
         if file_is_cut_off(path):
             return DataFault(Kind.NOT_AN_IMAGE, path, CUT_OFF)
-        with Image.open(path) as image:
-            turned = image.getexif().get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
-            return image.size[::-1] if turned else image.size
+        return read_header(path)[0]
     except FileNotFoundError:
         return DataFault(Kind.NO_IMAGE, path)
     except Exception as error:  # Pillow's readers raise nearly anything for broken headers

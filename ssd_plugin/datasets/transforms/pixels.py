@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import ceil
+from math import ceil, floor
 from typing import Any, NamedTuple
 
 import cv2
@@ -22,33 +22,40 @@ class Span(NamedTuple):
     target: slice  # pixels of the output
 
 
-def visible_span(start: int, stop: int, offset: int, size: int, length: int) -> Span | None:
+def visible_span(
+    start: int, stop: int, offset: int, size: int, length: int, divisor: int = 1
+) -> Span | None:
     """The visible pixels of an image in a window, along one axis.
 
     The window goes from pixel ``start`` to ``stop`` of the canvas, the image of ``size`` pixels
-    begins at ``offset``, and the output has ``length`` pixels. The answer is None if less than half
-    a pixel of the output would be visible.
+    begins at ``offset``, and the output has ``length`` pixels. A pixel of the decoded image is
+    ``divisor`` of these: those of the answer are pixels of the decoded image. The answer is None if
+    less than half a pixel of the output would be visible.
 
     ``cv2.resize`` cannot begin between two pixels of its output. Where the image begins inside the
-    window, that would shift it by up to half a pixel. So its first pixel is repeated as often as
-    it takes for the beginning to fall nearly on a pixel of the output.
+    window, or the window inside a pixel, that would shift it by up to half a pixel. So its first
+    pixel is repeated as often as it takes for the beginning to fall nearly on a pixel of the
+    output.
     """
-    first, last = max(start, offset), min(stop, offset + size)
-    if first >= last:
+    # From here on in pixels of the decoded image, from its beginning.
+    near, far = (start - offset) / divisor, (stop - offset) / divisor
+    end = min(far, size / divisor)  # of what is visible
+    first, last = max(floor(near), 0), ceil(end)
+    if max(near, 0) >= end:
         return None
-    scale = length / (stop - start)
+    scale = length / (far - near)
 
     def distance(lead: int) -> float:  # to the nearest pixel of the output
-        begin = (first - start - lead) * scale
+        begin = (first - near - lead) * scale
         return abs(begin - round(begin))
 
-    lead = min(range(MIN_LEADS + ceil(1 / scale)), key=distance) if first > start else 0
-    begin = round((first - start - lead) * scale)
-    end = begin + round((last - first + lead) * scale)  # as cv2.resize rounds
-    target = slice(round((first - start) * scale), min(end, length))
+    lead = min(range(MIN_LEADS + ceil(1 / scale)), key=distance)  # 0 if they coincide
+    begin = round((first - near - lead) * scale)
+    stop = begin + round((end - first + lead) * scale)  # as cv2.resize rounds
+    target = slice(round(max(first - near, 0) * scale), min(stop, length))
     if target.start >= target.stop:
         return None
-    return Span(slice(first - offset, last - offset), lead, target.start - begin, target)
+    return Span(slice(first, last), lead, target.start - begin, target)
 
 
 def resize(

@@ -16,6 +16,7 @@ from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import BaseBoxes
 from torch.nn.modules.utils import _pair
 
+from ssd_plugin.datasets.large_images import LargeJpeg, decode
 from ssd_plugin.datasets.transforms.crop_windows import draw_window
 from ssd_plugin.datasets.transforms.pixels import distort, resize, visible_span
 
@@ -70,6 +71,10 @@ class SSDAugment(BaseTransform):
       one outside the image, then stays or goes by its centre like others, and stays without area. A
       non-finite box always stays, as NaN. So ``DataFaultHook`` still sees them.
     - A box with area keeps some of it: its centre lies in the window.
+
+    Of a :class:`LargeJpeg`, which the package's data sets load in place of large images, no more
+    resolution is decoded than the window needs. Where that is less than all, the interpolation is
+    area; whatever is drawn stays the same.
 
     Required keys: ``img``, (h, w, 3) uint8; ``gt_bboxes``, boxes or a float array (n, 4), xyxy in
     pixels. Optional: ``gt_bboxes_labels``, ``gt_ignore_flags``, (n,).
@@ -182,12 +187,15 @@ class SSDAugment(BaseTransform):
         flip = bool(generator.random() < self.flip_prob)
         return Plan(distortion, canvas, offset, to_pixels(shares, canvas), interpolation, flip)
 
-    def apply_to_image(self, image: np.ndarray, plan: Plan) -> np.ndarray:
+    def apply_to_image(self, image: np.ndarray | LargeJpeg, plan: Plan) -> np.ndarray:
         """The output image (h, w, 3) uint8 of an image (h, w, 3) uint8, which is not changed."""
         height, width = image.shape[:2]
         x1, y1, x2, y2 = plan.window
-        across = visible_span(x1, x2, plan.offset[0], width, self.scale[0])
-        down = visible_span(y1, y2, plan.offset[1], height, self.scale[1])
+        fx, fy = self._scale_factor(plan)
+        image, divisor = decode(image, max(fx, fy))
+        interpolation = plan.interpolation if divisor == 1 else cv2.INTER_AREA
+        across = visible_span(x1, x2, plan.offset[0], width, self.scale[0], divisor)
+        down = visible_span(y1, y2, plan.offset[1], height, self.scale[1], divisor)
         output = self._fill.copy()  # (3, h, w)
         if across and down:
             part = image[down.source, across.source]
@@ -195,7 +203,7 @@ class SSDAugment(BaseTransform):
             enlarges = part.shape[0] * part.shape[1] < output[0, down.target, across.target].size
             if enlarges:
                 part = distort(part, *plan.distortion)
-            part = resize(part, across, down, self._scale_factor(plan), plan.interpolation)
+            part = resize(part, across, down, (fx * divisor, fy * divisor), interpolation)
             if not enlarges:
                 part = distort(part, *plan.distortion)
             columns = across.target
@@ -247,7 +255,7 @@ class SSDAugment(BaseTransform):
             if not valid:
                 raise ValueError(f'SSDAugment: {name} must be {rule}, got {value}')
 
-    def _check_image(self, image: np.ndarray, results: dict) -> None:
+    def _check_image(self, image: np.ndarray | LargeJpeg, results: dict) -> None:
         if image.shape[2:] != (3,) or image.dtype != np.uint8 or not image.size:
             raise ValueError(
                 'SSDAugment takes colour images (h, w, 3) of uint8, as LoadImageFromFile reads '

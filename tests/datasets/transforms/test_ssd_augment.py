@@ -20,19 +20,10 @@ from ssd_plugin.datasets.transforms.ssd_augment import INTERPOLATIONS, Plan, SSD
 from ssd_plugin.models.boxes import valid_gt_mask
 from tests.support import staged_augment as staged
 from tests.support.helpers import iou
+from tests.support.photographs import drawn_image
 
 BOXES = [(30, 40, 110, 220), (200, 60, 390, 300), (20, 250, 60, 280), (330, 10, 380, 60)]
 NO_DISTORTION = (0, 1, 1, 0)
-
-
-def drawn_image(height, width, seed=0):
-    """An image of coarse and fine structures, about as smooth as photographs."""
-    rng = np.random.default_rng(seed)
-    image = np.full((height, width, 3), 120, np.float32)
-    for side, strength in ((128, 40), (32, 25), (8, 10), (3, 3)):
-        grid = rng.standard_normal((height // side + 2, width // side + 2, 3)).astype(np.float32)
-        image += strength * cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)
-    return np.clip(image, 0, 255).astype(np.uint8)
 
 
 def results_of(image, boxes=BOXES, **changes):
