@@ -8,16 +8,17 @@ import os
 import signal
 import sys
 import tempfile
+import time
 import warnings
 from pathlib import Path
 from typing import Any
 
-import _common  # noqa: F401 - finds the package in a clone that has not been installed
+import _common as common  # which finds the package in a clone that has not been installed
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 LEAST_REPEATS = 7
-REPEATS = dict(pipeline=9, loss=11, growth=7, postprocess=21, step=7)
+REPEATS = dict(pipeline=9, loss=11, growth=7, postprocess=21, step=7, detect=7)
 ALL = ('pipeline', 'loss', 'postprocess', 'step')
 PLOT_TYPES = ('.png', '.svg', '.pdf')
 PARTS = {
@@ -26,6 +27,7 @@ PARTS = {
     'growth': 'the loss for other batches, numbers of boxes and input sizes',
     'postprocess': "a head's maps to detections",
     'step': 'training steps of SSD300-VGG: the model alone, and from JPEG files',
+    'detect': 'your own model in your own files, with where the time goes, beside its peers',
     'all': f'{", ".join(ALL[:-1])} and {ALL[-1]}',
 }
 
@@ -45,13 +47,30 @@ def parse_args() -> argparse.Namespace:
             add('--amp', action='store_true', help='train ours as with --amp')
             add('--batch', type=int, help='images a training step')
             add('--workers', type=int, help="processes of each step's loader")
+        if part == 'detect':
+            add_detect(command)
         if part == 'step':
             add('--config', type=Path, help="another of the plugin's configs for VOC, by itself")
     # The defaults of options that only some parts have.
-    parser.set_defaults(device='cpu', amp=False, batch=None, workers=None, config=None)
-    args = parser.parse_args()
+    parser.set_defaults(device='cpu', amp=False, batch=None, workers=None, config=None, models=())
+    args = common.parse_args(parser)
     check(args)
     return args
+
+
+def add_detect(command: argparse.ArgumentParser) -> None:
+    """Add what is detected with, on what, and how."""
+    common.add_config(command)
+    add = command.add_argument
+    add('models', nargs='+', metavar='MODEL', help='checkpoints, and files of export_onnx.py')
+    text = "images, folders, patterns 'a/**/*.jpg' or videos; by default drawn photographs"
+    add('--images', nargs='+', metavar='INPUT', help=text)
+    numbers: dict[str, Any] = dict(nargs='+', type=common.positive, metavar='N')
+    add('--batch', dest='batches', default=[1, 8], help='images at a time (1 8)', **numbers)
+    text = "threads of PyTorch, OpenCV and the runtimes, by default PyTorch's choice"
+    add('--threads', help=text, **numbers)
+    text = "measure the process's CPU time, where others compute at the same time"
+    add('--cpu-time', action='store_true', help=text)
 
 
 def check(args: argparse.Namespace) -> None:
@@ -64,7 +83,9 @@ def check(args: argparse.Namespace) -> None:
         sys.exit('--workers must be 0 or more')
     if args.plot and args.plot.suffix not in PLOT_TYPES:
         sys.exit(f'--plot takes a name that ends in {", ".join(PLOT_TYPES)}')
-    if args.config and not args.config.is_file():
+    for model in args.models:
+        common.require_checkpoint(model)
+    if args.part == 'step' and args.config and not args.config.is_file():
         sys.exit(f'--config: there is no file {args.config}')
     for path in filter(None, (args.json, args.plot)):
         target = path if path.exists() else path.absolute().parent
@@ -136,10 +157,14 @@ def measure(part: str, args: argparse.Namespace) -> list:
             phase = what if turn > 0 else f'{what} (warm-up)'
             bar.update(task, description=f'{part}: {phase}', completed=max(turn, 0), refresh=True)
 
-        stopwatch = timing.Stopwatch(args.device, repeats, warmup=1 if slow else 3, tell=tell)
+        stopwatch = timing.Stopwatch(
+            args.device, repeats, warmup=1 if slow or part == 'detect' else 3, tell=tell
+        )
         runs: dict = dict(loss=loss.run, growth=loss.run_growth, postprocess=postprocess.run)
         if part in runs:
             return runs[part](stopwatch)
+        if part == 'detect':
+            return measure_detection(stopwatch, args, Path(folder))
         tell('drawing images', 0)
         root = images.write_images(Path(folder, 'images'))
         if part == 'pipeline':
@@ -152,6 +177,28 @@ def measure(part: str, args: argparse.Namespace) -> list:
             config=args.config or contestants.OUR_CONFIG,
         )
         return step.run(stopwatch, root, Path(folder), settings)
+
+
+def measure_detection(stopwatch: Any, args: argparse.Namespace, folder: Path) -> list:
+    """Run the part ``detect``, in which a user's files may be wrong."""
+    import torch
+    from _bench import detect, images
+
+    from ssd_plugin.inference.inputs import find_inputs
+
+    with common.one_line_errors(args):
+        cfg = common.prepare(args, ())
+        drawn = [] if args.images else [f'{images.write_images(folder / "images")}/**/*.jpg']
+        settings = detect.Settings(
+            cfg=cfg,
+            models=args.models,
+            paths=find_inputs(args.images or drawn),
+            device=args.device,
+            batches=args.batches,
+            threads=args.threads or [torch.get_num_threads()],
+            timer=time.process_time if args.cpu_time else time.perf_counter,
+        )
+        return detect.run(stopwatch, settings, folder)
 
 
 if __name__ == '__main__':

@@ -164,7 +164,7 @@ OTHER_HEADS = dict(
 )
 CELLS = COMMANDS | PROGRAMS | {f'show_{name}': function for name, function in SHOWS.items()}
 NOT_HERE = dict(
-    benchmark='it measures models of its own',
+    benchmark='it measures models of its own; detecting, it runs what detect.py does',
     convert_checkpoint='it takes checkpoints of other projects, and no config',
     demo_report='it is about the demo alone',
     prepare_data='it fetches data, and takes no config',

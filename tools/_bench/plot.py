@@ -16,6 +16,7 @@ from .timing import BARE, FLOOR, MMDET, NO_LOADING, OURS, TORCHVISION, Case
 
 COLORS = {OURS: style.BLUE, MMDET: style.ORANGE, TORCHVISION: style.GREEN}
 COLORS |= {FLOOR: '#999999', BARE: '#999999', NO_LOADING: style.SKY}
+OTHERS = style.PALETTE  # of models of the user's and stages, in their order
 BAR, GAP, MARGIN = 0.26, 0.3, 1.0  # heights, in inches
 
 
@@ -37,20 +38,20 @@ def draw_part(panel: Axes, part: str, cases: list[Case]) -> None:
     """Bars from the top down, each with its ratio to ours and its time in milliseconds."""
     y, longest, centers, legend = 0.0, 0.0, [], {}
     for case in cases:
-        ours = case.median(OURS)
+        ours = case.median(case.base)
         centers.append(y + BAR * (len(case.samples) - 1) / 2)
-        for who in case.samples:
+        for position, who in enumerate(case.samples):
             median, spread = case.median(who), case.spread(who)
             low, ratio, high = spread['q1'] / ours, median / ours, spread['q3'] / ours
             legend[who] = panel.barh(
-                y, ratio, height=0.9 * BAR, color=COLORS[who],
+                y, ratio, height=0.9 * BAR, color=COLORS.get(who, OTHERS[position % len(OTHERS)]),
                 xerr=[[ratio - low], [high - ratio]],
                 error_kw=dict(ecolor='#444444', elinewidth=1, capsize=2),
             )  # fmt: skip
-            text = '' if who == OURS else f'{number(ratio)} x   '
+            text = '' if who == case.base else f'{number(ratio)} x   '
             text, weight = (
                 f'  {text}{number(1000 * median)} ms',
-                'bold' if who == OURS else 'normal',
+                'bold' if who == case.base else 'normal',
             )
             panel.text(high, y, text, va='center', fontsize=10, fontweight=weight)
             longest = max(longest, high)

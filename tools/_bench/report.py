@@ -22,7 +22,7 @@ from rich.table import Table
 
 import ssd_plugin
 
-from .timing import OURS, Case
+from .timing import ALL, OURS, Case
 
 # Names and widths of the tables' columns.
 COLUMNS = {'median': 7, 'quartiles': 13, 'min - max': 13, 'a second': 8, 'times ours': 10}
@@ -75,22 +75,41 @@ def print_environment(console: Console, environment: dict[str, str]) -> None:
 
 
 def print_part(console: Console, part: str, cases: list[Case]) -> None:
-    """Print each contestant's times and their ratio to ours, a table a case."""
-    rounds = len(cases[0].samples[OURS])
+    """Print each contestant's times and their ratio to ours, a table a case, and the stages."""
+    stages = [case for case in cases if case.part == 'stages']
+    cases = [case for case in cases if case.part == part]
+    rounds = len(cases[0].samples[cases[0].base])
     console.print(f'\n[bold]{part}[/]: milliseconds per {cases[0].unit}, {rounds} rounds')
     for case in cases:
         table = Table(title=case.name, **STYLE)
         table.add_column('contestant', min_width=26)
         for column, width in COLUMNS.items():
+            column = column.replace('ours', case.base) if case.base != OURS else column
             table.add_column(column, justify='right', min_width=width, no_wrap=True)
         for who in case.samples:
             median, spread = case.median(who), case.spread(who)
             low, q1, q3, high = (number(1000 * spread[k]) for k in ('min', 'q1', 'q3', 'max'))
-            ratio = '' if who == OURS else f'{number(case.ratio(who))} x'
+            ratio = '' if who == case.base else f'{number(case.ratio(who))} x'
             times = number(1000 * median), f'{q1} - {q3}', f'{low} - {high}', number(1 / median)
             table.add_row(who, *times, ratio)
         facts = ', '.join(f'{name} {value}' for name, value in case.facts.items())
         console.print(table, f'[dim]{facts}[/]', sep='')
+    if stages:
+        print_stages(console, stages)
+
+
+def print_stages(console: Console, cases: list[Case]) -> None:
+    """Print each model's times by stage, and their shares, a row a model."""
+    title = 'milliseconds per image by stage, if none overlaps with another'
+    table = Table(title=title, **STYLE)
+    table.add_column('contestant', min_width=26)
+    for stage in cases[0].samples:
+        table.add_column(stage, justify='right')
+    for case in cases:
+        times = {who: number(1000 * case.median(who)) for who in case.samples}
+        shares = [f'{times[who]} ({case.ratio(who):.0%})' for who in times if who != ALL]
+        table.add_row(case.name, times[ALL], *shares)
+    console.print(table)
 
 
 def print_verdicts(console: Console, verdicts: list[dict]) -> None:
@@ -114,5 +133,5 @@ def number(value: float) -> str:
 def describe_case(case: Case) -> dict:
     """Every sample in seconds, medians, spreads and ratios, for JSON."""
     median, spread = ({who: f(who) for who in case.samples} for f in (case.median, case.spread))
-    ratios = {who: case.ratio(who) for who in case.samples if who != OURS}
+    ratios = {who: case.ratio(who) for who in case.samples if who != case.base}
     return dict(asdict(case), median=median, spread=spread, times_ours=ratios)

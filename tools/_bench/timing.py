@@ -16,17 +16,22 @@ TORCHVISION = 'torchvision'
 FLOOR = 'decode + resize'
 BARE = 'bare convolutions'
 NO_LOADING = 'ours from memory'
+ALL = 'all stages'  # of a detection
 
 Work = Callable[[], object]
 
 
-def cpu_clock(work: Work) -> float:
-    """Seconds that ``work`` takes."""
-    start = time.perf_counter()
-    result = work()
-    seconds = time.perf_counter() - start
-    del result  # freeing the result is not timed
-    return seconds
+def clock_of(timer: Callable[[], float]) -> Callable[[Work], float]:
+    """The function that says how many seconds of a timer a work takes."""
+
+    def clock(work: Work) -> float:
+        start = timer()
+        result = work()
+        seconds = timer() - start
+        del result  # freeing the result is not timed
+        return seconds
+
+    return clock
 
 
 def cuda_clock(work: Work) -> float:
@@ -50,6 +55,7 @@ class Case:
     unit: str  # what a sample is the time of, such as an image
     samples: dict[str, list[float]]  # by contestant: seconds per unit, one for each round
     facts: Mapping[str, object] = field(default_factory=dict)  # printed with them
+    base: str = OURS  # the contestant with which the others are compared
 
     def median(self, contestant: str) -> float:
         """Median seconds per unit."""
@@ -62,8 +68,8 @@ class Case:
         return dict(min=min(samples), q1=low, q3=high, max=max(samples))
 
     def ratio(self, peer: str) -> float:
-        """The peer's median time over the plugin's."""
-        return self.median(peer) / self.median(OURS)
+        """The peer's median time over the plugin's, or another's that is the base."""
+        return self.median(peer) / self.median(self.base)
 
 
 @dataclass
@@ -82,7 +88,8 @@ class Stopwatch:
 
     def alternate(self, contestants: Mapping[str, Work], per: int = 1) -> dict[str, list[float]]:
         """Seconds of each contestant in each round, divided by ``per``."""
-        clock = self.clock or (cuda_clock if self.device == 'cuda' else cpu_clock)
+        of_device = cuda_clock if self.device == 'cuda' else clock_of(time.perf_counter)
+        clock = self.clock or of_device
         samples: dict[str, list[float]] = {name: [] for name in contestants}
         for turn in range(1 - self.warmup, self.repeats + 1):
             for name, work in contestants.items():
