@@ -23,7 +23,9 @@ class DetectionVisualizer(DetLocalVisualizer):
     def _draw_instances(
         self, image: np.ndarray, instances: InstanceData, classes: Sequence[str] | None, _: Any
     ) -> np.ndarray:
-        """Draw on an image (h, w, 3) uint8 RGB, and return a new one."""
+        """Draw on an image (h, w, 3) uint8 RGB, and return the result."""
+        if 'bboxes' not in instances:  # as of images whose pipeline loads no annotations
+            return image
         labels = instances.labels.tolist()
         texts = [classes[label] if classes else f'class {label}' for label in labels]
         if 'scores' in instances:

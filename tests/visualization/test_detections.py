@@ -10,6 +10,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 from mmdet.registry import VISUALIZERS
 from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import HorizontalBoxes
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 
@@ -131,10 +132,15 @@ def test_chinese_characters_differ():
     assert (ni != hao).any()
 
 
-def test_mmdetections_visualizer_draws_ours_with_ground_truth_beside(tmp_path):
+@pytest.fixture
+def visualizer():
     cfg = Config.fromfile(ROOT / 'configs/ssd300_voc.py').visualizer
     visualizer = VISUALIZERS.build(dict(cfg, name='drawn', vis_backends=[]))
     visualizer.dataset_meta = dict(classes=CLASSES, palette=[(1, 2, 3)] * 3)
+    return visualizer
+
+
+def test_the_visualizer_of_the_configs_draws_ours_with_ground_truth_beside(tmp_path, visualizer):
     detected = found((20, 40, 60, 80, 0.9, 1), (5, 5, 9, 9, 0.2, 0))
     truth = InstanceData(bboxes=torch.tensor([[30.0, 40, 70, 80]]), labels=torch.tensor([0]))
     sample = DetDataSample(gt_instances=truth, pred_instances=detected.to_tensor())
@@ -143,3 +149,16 @@ def test_mmdetections_visualizer_draws_ours_with_ground_truth_beside(tmp_path):
     left, right = np.split(cv2.imread(str(tmp_path / 'x.png')), 2, axis=1)
     assert np.array_equal(left, draw_boxes(plain, truth.bboxes, ['cat'], [BLUE]))
     assert np.array_equal(right, draw(plain, detected[:1], CLASSES))
+
+
+def test_the_visualizer_takes_images_without_annotations_and_boxes_of_mmdetection(visualizer):
+    plain, box = grey(100, 90), torch.tensor([[30.0, 40, 70, 80]])
+    visualizer.add_datasample(
+        'x', plain, DetDataSample(gt_instances=InstanceData()), draw_pred=False
+    )
+    assert np.array_equal(visualizer.get_image(), plain)
+    truth = InstanceData(bboxes=HorizontalBoxes(box), labels=torch.tensor([2]))
+    visualizer.dataset_meta = {}
+    visualizer.add_datasample('x', plain, DetDataSample(gt_instances=truth), draw_pred=False)
+    expected = draw_boxes(plain, box, ['class 2'], [GREEN])[..., ::-1]  # RGB
+    assert np.array_equal(visualizer.get_image(), expected)
