@@ -51,6 +51,6 @@ def _draw_sample(axes: Axes, sample: Sample, styles: dict[int, style.Stroke], ti
     axes.axis('on')
     style.show_image(axes, sample.image)
     axes.set_title(title, fontsize=style.FONT)
-    style.draw_boxes(axes, sample.ignored, IGNORED)
+    style.add_boxes(axes, sample.ignored, IGNORED)
     for label, stroke in styles.items():
-        style.draw_boxes(axes, sample.bboxes[sample.labels == label], stroke)
+        style.add_boxes(axes, sample.bboxes[sample.labels == label], stroke)

@@ -59,11 +59,11 @@ def _draw_diagnosis(
     style.show_image(axes, image)
     drawn = _marks(diagnosis, classes)
     for kind, box, _ in drawn:
-        style.draw_boxes(axes, [box], STROKES[kind], zorder=3 if kind == FOUND else 4)
+        style.add_boxes(axes, [box], STROKES[kind], zorder=3 if kind == FOUND else 4)
     labelled = [(box, text, STROKES[kind].color) for kind, box, text in drawn if text]
     if labelled:
         boxes, texts, colors = zip(*labelled)
-        style.write_labels(axes, boxes, texts, colors, points, LABEL_SIZE)
+        style.add_labels(axes, boxes, texts, colors, points, LABEL_SIZE)
     tally = [(kind, diagnosis.kinds.count(kind)) for kind in WRONG]
     tally.append((MISSED, diagnosis.gt_states.count(MISSED)))
     summary = ', '.join(f'{number} {kind}' for kind, number in tally if number)

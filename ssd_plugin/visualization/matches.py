@@ -52,16 +52,16 @@ def draw_matches(
     left, right = above.subplots(1, 2)
 
     style.show_image(left, sample.image)
-    style.draw_boxes(left, sample.bboxes, GT)
+    style.add_boxes(left, sample.bboxes, GT)
     texts = [f'{g} {classes[label]}' for g, label in enumerate(sample.labels)]
-    style.write_labels(left, sample.bboxes, texts, [style.BLACK] * len(texts), BIG * 72 / width)
+    style.add_labels(left, sample.bboxes, texts, [style.BLACK] * len(texts), BIG * 72 / width)
     left.set_title(f'{len(texts)} objects in the augmented sample', fontsize=style.FONT + 2)
 
     what, chosen = 'hard negatives', matches.mined
     if chosen is None:
         what, chosen = 'matched priors', matches.gt_inds > 0
     style.show_image(right, sample.image)
-    style.draw_boxes(right, sample.bboxes, GT, zorder=4)
+    style.add_boxes(right, sample.bboxes, GT, zorder=4)
     _draw_priors(right, matches, chosen, styles, 1.1)
     by_level = np.bincount(matches.levels[chosen], minlength=len(styles))
     numbers = ', '.join(map(str, by_level))
@@ -92,7 +92,7 @@ def _draw_priors(
     """Draw the chosen priors, (P,) bool, each in the stroke of its level."""
     for level, stroke in enumerate(styles):
         priors = matches.priors[chosen & (matches.levels == level)]
-        style.draw_boxes(axes, priors, stroke._replace(width=width), rim=False)
+        style.add_boxes(axes, priors, stroke._replace(width=width), rim=False)
 
 
 def _draw_box_with_priors(
@@ -113,7 +113,7 @@ def _draw_box_with_priors(
     x, y = (low + high) / 2
     axes.set(xlim=(x - half, x + half), ylim=(y + half, y - half), facecolor='#f2f2f2')
     _draw_priors(axes, matches, matched, styles, 1.2)
-    style.draw_boxes(axes, box, GT, zorder=4)
+    style.add_boxes(axes, box, GT, zorder=4)
     width, height = box[0, 2:] - box[0, :2]
     title = f'{g} {classes[sample.labels[g]]}, {width:.0f} x {height:.0f} px\n'
     title += '1 prior' if len(priors) == 1 else f'{len(priors)} priors'

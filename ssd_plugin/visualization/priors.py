@@ -58,7 +58,7 @@ def _draw_level(axes: Axes, grid: PriorGrid, level: int, priors: np.ndarray) -> 
     styles = style.strokes(len(priors))
     sizes = [f'{w:.4g} x {h:.4g}' for w, h in priors[:, 2:] - priors[:, :2]]
     for prior, stroke in zip(priors, styles):
-        style.draw_boxes(axes, [prior], stroke)
+        style.add_boxes(axes, [prior], stroke)
     step = f'{stride[0]:g}' if stride[0] == stride[1] else f'{stride[0]:g} x {stride[1]:g}'
     title = f'level {level}: {across} x {down} cells of {step} px'
     axes.set_title(f'{title}, {across * down * len(priors)} priors', fontsize=style.FONT + 1)

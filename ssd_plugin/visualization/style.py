@@ -1,4 +1,8 @@
-"""How all figures look: colours, boxes and their labels, titles, legends, files."""
+"""How all figures look: colours, boxes and their labels, titles, legends, files.
+
+Figures are matplotlib's: their boxes have dashes, white rims and a legend, and may leave the image.
+On an image itself, ``detections.draw_boxes`` draws.
+"""
 
 from __future__ import annotations
 
@@ -96,7 +100,7 @@ def show_image(axes: Axes, image: np.ndarray) -> None:
     axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
 
 
-def draw_boxes(
+def add_boxes(
     axes: Axes, bboxes: Iterable, stroke: Stroke, zorder: float = 3, rim: bool = True
 ) -> None:
     """Draw boxes (n, 4) xyxy in pixels, with a white rim unless they are too many for it."""
@@ -108,7 +112,7 @@ def draw_boxes(
         axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, **style))
 
 
-def write_labels(
+def add_labels(
     axes: Axes,
     bboxes: ArrayLike,
     texts: Sequence[str],

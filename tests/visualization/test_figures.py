@@ -41,7 +41,7 @@ def test_boxes_are_drawn_where_they_are():
     figure = Figure(figsize=(2, 1), dpi=100)
     axes = figure.add_axes((0, 0, 1, 1))
     style.show_image(axes, np.zeros((50, 100, 3), np.uint8))
-    style.draw_boxes(axes, [[20, 10, 70, 40]], style.Stroke(style.BLUE, width=1), rim=False)
+    style.add_boxes(axes, [[20, 10, 70, 40]], style.Stroke(style.BLUE, width=1), rim=False)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     image = np.asarray(canvas.buffer_rgba())  # two pixels for each of the image's
