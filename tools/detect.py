@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -17,6 +18,9 @@ if TYPE_CHECKING:  # they import PyTorch
     from ssd_plugin.inference.stream import Tally
     from ssd_plugin.inference.writers import Writer
 
+# Threads of PyTorch that wait sleep, and leave the cores to reading and writing. It is read when
+# PyTorch is imported.
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 INTERRUPTED = 130  # exit status of shells after Ctrl-C
 
 

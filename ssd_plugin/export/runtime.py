@@ -186,6 +186,8 @@ def open_session(path: str | Path, providers: Sequence[str] = PROVIDERS) -> Infe
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only: it warns of its own optimisations
     options.intra_op_num_threads = torch.get_num_threads()
+    # Threads that wait sleep: they would take the time of those that decode, draw and write.
+    options.add_session_config_entry('session.intra_op.allow_spinning', '0')
     available = [name for name in providers if name in onnxruntime.get_available_providers()]
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=available)

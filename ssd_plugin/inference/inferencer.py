@@ -17,6 +17,7 @@ from ssd_plugin.checkpoints.load import load_detector
 from ssd_plugin.datasets.config import plain_test_set
 from ssd_plugin.errors import InputError
 from ssd_plugin.export.runtime import CPU_ONLY, PROVIDERS, OnnxDetector, is_exported
+from ssd_plugin.inference.folding import fold_batch_norm
 
 
 def build_inferencer(cfg: Config, checkpoint: str, device: str | None = None) -> StreamInferencer:
@@ -59,7 +60,8 @@ class StreamInferencer(DetInferencer):
        MMDetection's takes COCO's.
     3. A file of ``tools/export_onnx.py`` may take the place of the checkpoint; the config then
        says how images are read.
-    4. It draws with a visualizer that logs nowhere, whatever backends the config names.
+    4. Batch normalisation is folded into the convolutions.
+    5. It draws with a visualizer that logs nowhere, whatever backends the config names.
 
     Its arguments and what it raises are those of :func:`build_inferencer`.
     """
@@ -85,8 +87,13 @@ class StreamInferencer(DetInferencer):
         if is_exported(weights):
             on_cpu = torch.device(device).type == 'cpu'
             providers = CPU_ONLY if on_cpu else PROVIDERS
-            return OnnxDetector(weights, providers, cfg.model.get('test_cfg'))
+            detector = OnnxDetector(weights, providers, cfg.model.get('test_cfg'))
+            # What is left to PyTorch is too small to be shared out: its threads would wait for
+            # work in the time of ONNX Runtime's.
+            torch.set_num_threads(1)
+            return detector
         model, classes = load_detector(cfg, weights)
+        fold_batch_norm(model)
         model.cfg, model.dataset_meta = cfg, dict(classes=classes)
         return model.to(device)
 

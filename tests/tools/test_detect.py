@@ -158,6 +158,10 @@ def test_an_exported_detector_finds_what_the_checkpoint_does(run, tmp_path):
         run('detect', CONFIG, checkpoint, IMAGES, *options)
         found.append(detections_of())
     assert_same(*found)
+    detector = build_inferencer(Config.fromfile(CONFIG), str(exported), 'cpu').model
+    options = detector.session.get_session_options()
+    assert options.get_session_config_entry('session.intra_op.allow_spinning') == '0'
+    assert torch.get_num_threads() == 1  # PyTorch's and its threads do not wait for each other
     with pytest.raises(InputError, match='ONNX Runtime .*--device cpu'):  # no silent promise
         build_inferencer(Config.fromfile(CONFIG), str(exported), 'meta')
 
