@@ -70,8 +70,9 @@ def test_every_file_is_timed_from_files_and_from_memory_beside_its_peers(
     console = Console(width=200, record=True)
     report.print_part(console, 'detect', cases)
     text = console.export_text()
-    assert all(text.count(f'{name}, batch 2') == 1 for name in names if 'OpenVINO' in name)
-    assert '%)' in text and 'times weights.pth' in text
+    rows = text[text.index('stages if none overlaps') :].splitlines()
+    assert [row[:20].strip() for row in rows if '%)' in row] == names
+    assert 'times weights.pth' in text
 
 
 def test_all_detect_the_same_in_memory(demo_folder, files, monkeypatch):

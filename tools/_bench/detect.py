@@ -148,7 +148,8 @@ def time_stages(
                     for stage in STAGES:
                         samples[stage].append(seconds[stage] / len(job.images))
                     samples[ALL].append(sum(seconds.values()) / len(job.images))
-        cases.append(Case('stages', f'{who}, {name}', 'image', samples, describe(job), ALL))
+        facts = dict(describe(job), contestant=who, run=name)
+        cases.append(Case('stages', f'{who}, {name}', 'image', samples, facts, ALL))
     return cases
 
 

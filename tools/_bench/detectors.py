@@ -77,10 +77,12 @@ class Plugin:
 
 
 class MMDetection:
-    """MMDetection's ``DetInferencer`` with the same config and checkpoint."""
+    """MMDetection's ``DetInferencer`` with the same config and checkpoint, drawing as by default."""
 
     def __init__(self, cfg: Config, checkpoint: str, device: str) -> None:
-        self.inferencer = DetInferencer(cfg.copy(), checkpoint, device, show_progress=False)
+        cfg = cfg.copy()
+        cfg.visualizer = dict(type='DetLocalVisualizer')
+        self.inferencer = DetInferencer(cfg, checkpoint, device, show_progress=False)
 
     def from_files(self, job: Job, draws: bool) -> None:
         """Detect and write the detections, with or without drawing."""

@@ -29,7 +29,7 @@ def save_plot(path: Path, cases: list[Case], environment: dict[str, str]) -> Non
     for panel, (part, members) in zip(panels, parts.items()):
         draw_part(panel, part, members)
     threads = 'GPU' if 'CUDA, cuDNN' in environment else f'{environment["threads"]} threads'
-    title = f'Time in multiples of ours, on {environment["device"]} ({threads}); shorter is better'
+    title = f'Time in multiples of {base_of(cases)}, on {environment["device"]} ({threads}); shorter is better'
     figure.suptitle(title, fontsize=13, x=0.01, ha='left')
     figure.savefig(path, dpi=110)
 
@@ -65,6 +65,12 @@ def draw_part(panel: Axes, part: str, cases: list[Case]) -> None:
     panel.set_axisbelow(True)
     panel.spines[['top', 'right']].set_visible(False)
     unit = f'milliseconds per {cases[0].unit} (median, quartiles)'
-    panel.set_xlabel(f'bars: multiples of ours; numbers: {unit}', fontsize=10)
+    text = f'bars: multiples of {base_of(cases)}; numbers: {unit}'
+    panel.set_xlabel(text, fontsize=10)
     place: dict = dict(loc='lower right', bbox_to_anchor=(1, 1), borderaxespad=0.2, frameon=False)
     panel.legend(list(legend.values()), list(legend), ncols=len(legend), fontsize=10, **place)
+
+
+def base_of(cases: list[Case]) -> str:
+    """What the bars of a group are multiples of."""
+    return 'ours' if all(case.base == OURS for case in cases) else 'the first of each group'

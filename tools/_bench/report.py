@@ -6,6 +6,7 @@ import os
 import platform
 from dataclasses import asdict
 from importlib.metadata import packages_distributions
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -99,17 +100,17 @@ def print_part(console: Console, part: str, cases: list[Case]) -> None:
 
 
 def print_stages(console: Console, cases: list[Case]) -> None:
-    """Print each model's times by stage, and their shares, a row a model."""
-    title = 'milliseconds per image by stage, if none overlaps with another'
-    table = Table(title=title, **STYLE)
-    table.add_column('contestant', min_width=26)
-    for stage in cases[0].samples:
-        table.add_column(stage, justify='right')
-    for case in cases:
-        times = {who: number(1000 * case.median(who)) for who in case.samples}
-        shares = [f'{times[who]} ({case.ratio(who):.0%})' for who in times if who != ALL]
-        table.add_row(case.name, times[ALL], *shares)
-    console.print(table)
+    """Print each model's times by stage, and their shares, a table a run."""
+    for run, members in groupby(cases, lambda case: case.facts['run']):
+        table = Table(title=f'stages if none overlaps with another, {run}', **STYLE)
+        table.add_column('contestant')
+        for stage in cases[0].samples:
+            table.add_column(stage, justify='right')
+        for case in members:
+            times = {who: number(1000 * case.median(who)) for who in case.samples}
+            shares = [f'{times[who]} ({case.ratio(who):.0%})' for who in times if who != ALL]
+            table.add_row(str(case.facts['contestant']), times[ALL], *shares)
+        console.print(table)
 
 
 def print_verdicts(console: Console, verdicts: list[dict]) -> None:
