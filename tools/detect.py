@@ -67,7 +67,10 @@ def detect(args: argparse.Namespace) -> Tally:
         writers = [stack.enter_context(closing(w)) for w in open_writers(args, inferencer)]
         bar = stack.enter_context(progress_bar())
         task = bar.add_task('Detecting', total=count_images(paths))
-        images = stack.enter_context(closing(read_ahead(read_inputs(paths), args.batch_size)))
+        # Only the json needs no more pixels than the network does.
+        shrink = inferencer.shrink if args.no_draw and not args.voc_xml else None
+        reading = read_ahead(read_inputs(paths, shrink), args.batch_size)
+        images = stack.enter_context(closing(reading))
         tallies = detect_stream(inferencer, images, writers, args.batch_size, args.score_thr)
         for tally in stack.enter_context(closing(tallies)):
             bar.update(task, completed=tally.read)

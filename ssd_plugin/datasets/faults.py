@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from mmcv.image import imfrombytes
@@ -20,6 +20,7 @@ from ssd_plugin.datasets.config import leaf_datasets
 from ssd_plugin.datasets.large_images import JPEG_START, read_header
 from ssd_plugin.errors import DataRefusedError
 
+T = TypeVar('T')
 TOLERANCE = 1  # pixels that a box may lie outside: some tools count from 0, some from 1
 CUT_OFF = 'the file is cut off'
 JPEG_SCAN, JPEG_END = b'\xff\xda', b'\xff\xd9'
@@ -86,13 +87,20 @@ class AnnotatedImage(NamedTuple):
 
 def read_image(path: str, backend_args: dict | None = None) -> np.ndarray | DataFault:
     """An image (h, w, 3) uint8 BGR as ``LoadImageFromFile`` decodes it, or why it cannot be."""
+    return decode_file(path, imfrombytes, backend_args)
+
+
+def decode_file(
+    path: str, decode: Callable[[bytes], T | None], backend_args: dict | None = None
+) -> T | DataFault:
+    """What a function makes of an image's file, or why it cannot: it raises or answers None."""
     try:
         content = get(path, backend_args)
         if not content:
             return DataFault(Kind.NOT_AN_IMAGE, path, 'the file is empty')
         if is_cut_off(content):
             return DataFault(Kind.NOT_AN_IMAGE, path, CUT_OFF)
-        image = imfrombytes(content)
+        image = decode(content)
     except FileNotFoundError:
         return DataFault(Kind.NO_IMAGE, path)
     except Exception as error:  # decoders and storage raise nearly anything for broken files

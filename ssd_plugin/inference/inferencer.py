@@ -15,6 +15,12 @@ from mmengine.structures import InstanceData
 
 from ssd_plugin.checkpoints.load import load_detector
 from ssd_plugin.datasets.config import plain_test_set
+from ssd_plugin.datasets.large_images import LargeJpeg
+from ssd_plugin.datasets.transforms.deferred_decoding import (
+    LoadOrDefer,
+    ResizeLargeByArea,
+    defer_decoding,
+)
 from ssd_plugin.errors import InputError
 from ssd_plugin.export.runtime import CPU_ONLY, PROVIDERS, OnnxDetector, is_exported
 from ssd_plugin.inference.folding import fold_batch_norm
@@ -74,6 +80,17 @@ class StreamInferencer(DetInferencer):
         """Names of the classes, by label."""
         return tuple(self.model.dataset_meta['classes'])
 
+    @property
+    def shrink(self) -> Callable[[LargeJpeg], np.ndarray] | None:
+        """Makes of a large JPEG an image in the size of the network input, to detect on.
+
+        None if the pipeline needs all pixels.
+        """
+        for step in self.pipeline.transforms:
+            if isinstance(step, ResizeLargeByArea) and step.scale:
+                return lambda image: step(dict(img=image))['img']
+        return None
+
     def detect(self, images: Sequence[np.ndarray]) -> list[InstanceData]:
         """Detect on images (h, w, 3) uint8 BGR of any sizes, as one batch.
 
@@ -101,8 +118,14 @@ class StreamInferencer(DetInferencer):
         # MMDetection's looks for it in a test data set without wrappers. This is a copy of the
         # caller's config.
         loader = cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}
-        cfg.test_dataloader = dict(loader, dataset=plain_test_set(cfg))
+        dataset = plain_test_set(cfg)
+        dataset = dict(dataset, pipeline=defer_decoding(dataset.pipeline))
+        cfg.test_dataloader = dict(loader, dataset=dataset)
         return super()._init_pipeline(cfg)
+
+    def _get_transform_idx(self, pipeline_cfg: Sequence, name: tuple) -> int:
+        # What loads the images, which is replaced by what also takes arrays.
+        return super()._get_transform_idx(pipeline_cfg, (*name, LoadOrDefer))
 
     def _init_collate(self, cfg: Config) -> Callable:
         # MMEngine's inferencer takes a name where its runner takes a dict with a type. The config's

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
@@ -12,12 +13,15 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from mmcv import VideoReader
+from mmcv.image import imfrombytes
 from mmdet.apis.det_inferencer import IMG_EXTENSIONS
 
-from ssd_plugin.datasets.faults import DataFault, Kind, read_image
+from ssd_plugin.datasets.faults import DataFault, Kind, decode_file
+from ssd_plugin.datasets.large_images import LargeJpeg
 from ssd_plugin.errors import InputError
 
 VIDEO_EXTENSIONS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv')
+Shrink = Callable[[LargeJpeg], np.ndarray]
 DEFAULT_RATE = 25.0  # frames per second of a video that doesn't say
 
 
@@ -29,6 +33,12 @@ class Image(NamedTuple):
     pixels: np.ndarray  # (h, w, 3) uint8 BGR
     frame: int | None = None  # of a video, from 0
     rate: float | None = None  # of a video, in frames per second
+    whole: tuple[int, int] | None = None  # (w, h) in the file, where the pixels are shrunk
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(w, h) in the file."""
+        return self.whole or self.pixels.shape[1::-1]
 
 
 def find_inputs(
@@ -85,16 +95,31 @@ def is_video(path: str) -> bool:
     return path.lower().endswith(VIDEO_EXTENSIONS)
 
 
-def read_inputs(paths: Sequence[str]) -> Generator[Image | DataFault, None, None]:
-    """Decode files one after the other into images, frames, and faults of those that can't be."""
+def read_inputs(
+    paths: Sequence[str], shrink: Shrink | None = None
+) -> Generator[Image | DataFault, None, None]:
+    """Decode files one after the other into images, frames, and faults of those that can't be.
+
+    Of large JPEG files, ``shrink`` makes the pixels that are detected on; by default all pixels
+    are decoded.
+    """
     folder = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
     for path in paths:
         name = Path(os.path.relpath(path, folder)).as_posix()
         if is_video(path):
             yield from _read_video(path, name)
             continue
-        pixels = read_image(path)
-        yield pixels if isinstance(pixels, DataFault) else Image(path, name, pixels)
+        made = decode_file(path, partial(_decode, shrink=shrink))
+        yield made if isinstance(made, DataFault) else Image(path, name, made[0], whole=made[1])
+
+
+def _decode(content: bytes, shrink: Shrink | None) -> tuple[np.ndarray, tuple | None] | None:
+    """The pixels of a file, and its (w, h) where they are shrunk."""
+    large = LargeJpeg.read(content) if shrink else None
+    if shrink and large:
+        return shrink(large), large.shape[1::-1]
+    pixels = imfrombytes(content)
+    return None if pixels is None else (pixels, None)
 
 
 def _read_video(path: str, name: str) -> Generator[Image | DataFault, None, None]:

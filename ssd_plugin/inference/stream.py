@@ -51,11 +51,19 @@ def detect_stream(
             tally.faults += [item for item in batch if isinstance(item, DataFault)]
             found = inferencer.detect([image.pixels for image in images]) if images else []
             for image, instances in zip(images, found):
-                instances = by_score(instances, score_thr)
+                instances = by_score(in_file(instances, image), score_thr)
                 behind.write(image, instances)
                 tally.images += 1
                 tally.detections += len(instances)
             yield tally
+
+
+def in_file(found: InstanceData, image: Image) -> InstanceData:
+    """Detections with their boxes in pixels of the image's file."""
+    if image.whole:
+        ratio = np.divide(image.whole, image.pixels.shape[1::-1], dtype=np.float32)
+        found.bboxes = found.bboxes * np.tile(ratio, 2)
+    return found
 
 
 def by_score(found: InstanceData, score_thr: float) -> InstanceData:

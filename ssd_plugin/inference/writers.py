@@ -55,7 +55,7 @@ class CocoWriter:
     def write(self, image: Image, found: InstanceData) -> None:
         """Write the image and its detections, boxes xywh."""
         self.image_id += 1
-        height, width = image.pixels.shape[:2]
+        width, height = image.size
         record = dict(id=self.image_id, file_name=image.path, width=width, height=height)
         if image.frame is not None:
             record['frame_id'] = image.frame
@@ -135,7 +135,7 @@ class VocWriter:
 
 def to_xml(image: Image, filename: str, found: InstanceData, classes: Sequence[str]) -> ET.Element:
     """An annotation in VOC's format; ``path`` says where the image came from."""
-    height, width = image.pixels.shape[:2]
+    width, height = image.size
     root = ET.Element('annotation')
     _add(root, folder='JPEGImages', filename=filename, path=image.path)
     _add(ET.SubElement(root, 'size'), width=width, height=height, depth=3)

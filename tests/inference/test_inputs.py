@@ -11,6 +11,7 @@ from ssd_plugin.datasets.faults import DataFault
 from ssd_plugin.errors import InputError
 from ssd_plugin.inference.inputs import count_images, find_inputs, read_inputs
 from tests.support.data_folders import write_image
+from tests.support.photographs import drawn_image, encode_jpeg
 from tests.support.videos import grey_frames, write_video
 
 
@@ -85,6 +86,22 @@ def test_what_can_not_be_read_is_named_and_the_rest_is_read(folder):
     assert (first.name, last.name) == ('a/1.jpg', 'b/1.jpg')
     assert [fault.path for fault in faults] == bad
     assert all(isinstance(fault, DataFault) and fault.detail for fault in faults)
+
+
+def test_large_jpegs_alone_are_shrunk_and_keep_the_size_in_their_file(folder):
+    image = drawn_image(1800, 2400)
+    Path('turned.jpg').write_bytes(encode_jpeg(image, orientation=6))
+    cv2.imwrite('large.png', image)
+    cv2.imwrite('small.jpg', image[:1600])
+    Path('half.jpg').write_bytes(encode_jpeg(image)[:90000])
+    paths = ['turned.jpg', 'large.png', 'small.jpg', 'half.jpg']
+    shrunk, large, small, fault = read_inputs(paths, lambda image: image.decode(1 / 8)[0])
+    assert shrunk.size == (1800, 2400) and shrunk.pixels.shape == (600, 450, 3)
+    assert large.size == (2400, 1800) and np.array_equal(large.pixels, image)
+    assert small.size == (2400, 1600) and small.pixels.shape == (1600, 2400, 3)
+    assert isinstance(fault, DataFault) and fault.path == 'half.jpg'
+    for path, read in zip(paths, read_inputs(paths[:3])):
+        assert np.array_equal(read.pixels, cv2.imread(path)) and read.whole is None
 
 
 @pytest.mark.parametrize('name', ['clip.mp4', 'clip.avi'])

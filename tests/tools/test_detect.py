@@ -85,6 +85,34 @@ def test_detections_are_those_of_mmdetections_inferencer(run):
         assert (np.abs(drawn.astype(int) - source) > 60).any() == bool(expected[path])
 
 
+def test_large_jpegs_are_detected_on_as_small_ones_in_their_own_pixels(run):
+    small = cv2.imread(f'{IMAGES}/000001.jpg')
+    height, width = small.shape[:2]
+    large = cv2.resize(small, (10 * width, 10 * height), interpolation=cv2.INTER_CUBIC)
+    assert large.size > 3 * 4_000_000
+    Path('more').mkdir()
+    cv2.imwrite('more/large.jpg', large, [cv2.IMWRITE_JPEG_QUALITY, 97])
+    cv2.imwrite('more/small.png', small)
+    found = []
+    for options in ((), ('--no-draw',)):
+        run('detect', CONFIG, WEIGHTS, 'more', '--out', 'out', *options)
+        images = json.loads(Path('out/images.json').read_text())['images']
+        assert [(i['width'], i['height']) for i in images] == [
+            large.shape[1::-1],
+            small.shape[1::-1],
+        ]
+        found.append(detections_of())
+    whole, decoded_in_part = found
+    assert whole['more/small.png'] == decoded_in_part['more/small.png']
+    enlarged = [(n, np.multiply(box, 10), score) for n, box, score in whole['more/small.png'][:5]]
+    for expected, limit in ((whole['more/large.jpg'][:10], 25), (enlarged, 60)):  # of 2800 pixels
+        for name, box, score in expected:
+            others = [d for d in decoded_in_part['more/large.jpg'] if d[0] == name]
+            _, other, other_score = min(others, key=lambda d: np.abs(np.subtract(d[1], box)).max())
+            assert np.abs(np.subtract(other, box)).max() < limit
+            assert other_score == pytest.approx(score, abs=0.01)
+
+
 def test_images_folders_and_a_video_at_once(run):
     shutil.copytree(IMAGES, 'more')
     write_video(Path('clip.mp4'), grey_frames(3))
