@@ -97,6 +97,8 @@ def main() -> None:
     args = parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leaves no worker paused
     warnings.filterwarnings('ignore', category=DeprecationWarning)
+    if args.part == 'detect':
+        os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # as tools/detect.py has it
     require_device(args.device)
     from _bench import plot, report
     from _bench.acceptance import judge

@@ -80,7 +80,7 @@ def test_all_detect_the_same_in_memory(demo_folder, files, monkeypatch):
     given = settings(demo_folder, files)
     job = detectors.Job([], detect.decode(given.paths, 3), 2, Path())
     expected = None
-    for who, detector in detectors.make_detectors(given.cfg, given.models, 'cpu').items():
+    for who, detector in detectors.make_detectors(given.cfg, given.models, 'cpu', 1).items():
         if who in PEERS:
             images = [image.pixels for image in job.images]
             found = detector.inferencer(images, 2)['predictions']
@@ -138,7 +138,7 @@ def test_images_are_evenly_spaced_and_frames_are_the_first(demo_folder, tmp_path
 def test_a_stage_is_charged_with_its_own_time_only_and_nothing_stays_wrapped(files, demo_folder):
     ticks = iter(range(100))
     cfg = settings(demo_folder, files).cfg
-    detector = detectors.make_detectors(cfg, files[1:2], 'cpu')['ssd.onnx']
+    detector = detectors.make_detectors(cfg, files[1:2], 'cpu', 1)['ssd.onnx']
     model = detector.inferencer.model
     with detect.StageClock(detector, 'cpu', lambda: next(ticks)) as clock:
         assert 'run' in vars(model)

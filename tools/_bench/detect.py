@@ -25,10 +25,11 @@ from ssd_plugin.inference.writers import DrawingWriter
 
 from .detectors import (
     SCORE_THR,
-    Detector,
+    Contestant,
     Job,
     Plugin,
     Torchvision,
+    in_its_threads,
     make_detectors,
 )
 from .timing import ALL, Case, Stopwatch, clock_of
@@ -61,9 +62,8 @@ def run(stopwatch: Stopwatch, settings: Settings, folder: Path) -> list[Case]:
     stopwatch = replace(stopwatch, clock=clock_of(settings.timer))
     cases = []
     for threads in settings.threads:
-        torch.set_num_threads(threads)
         cv2.setNumThreads(threads)
-        detectors = make_detectors(settings.cfg, settings.models, settings.device)
+        detectors = make_detectors(settings.cfg, settings.models, settings.device, threads)
         first = next(iter(detectors.values()))
         paths, images = choose_images(first, settings.paths, max(settings.batches))
         for batch in settings.batches:
@@ -76,7 +76,7 @@ def run(stopwatch: Stopwatch, settings: Settings, folder: Path) -> list[Case]:
 
 
 def choose_images(
-    detector: Detector, paths: Sequence[str], multiple: int
+    detector: Contestant, paths: Sequence[str], multiple: int
 ) -> tuple[list[str], list[Image]]:
     """As many images as take about ``TURN`` seconds, evenly spaced, or that many first frames.
 
@@ -103,7 +103,7 @@ def decode(paths: Sequence[str], number: int) -> list[Image]:
 
 
 def time_detectors(
-    stopwatch: Stopwatch, detectors: dict[str, Detector], job: Job, name: str
+    stopwatch: Stopwatch, detectors: dict[str, Contestant], job: Job, name: str
 ) -> list[Case]:
     """Compare the contestants, each in what it can do: only ours read videos, torchvision's draws
     nothing."""
@@ -113,9 +113,15 @@ def time_detectors(
     }
     drawing = {who: d for who, d in on_files.items() if not isinstance(d, Torchvision)}
     kinds: dict[str, dict[str, Callable[[], object]]] = {
-        'from files, drawn': {w: partial(d.from_files, job, True) for w, d in drawing.items()},
-        'from files': {w: partial(d.from_files, job, False) for w, d in on_files.items()},
-        'from memory': {w: partial(d.from_memory, job) for w, d in detectors.items()},
+        'from files, drawn': {
+            w: partial(in_its_threads, d, d.from_files, job, True) for w, d in drawing.items()
+        },
+        'from files': {
+            w: partial(in_its_threads, d, d.from_files, job, False) for w, d in on_files.items()
+        },
+        'from memory': {
+            w: partial(in_its_threads, d, d.from_memory, job) for w, d in detectors.items()
+        },
     }
     return [
         Case(
@@ -160,7 +166,7 @@ class StageClock:
     """
 
     def __init__(self, detector: Plugin, device: str, timer: Callable[[], float]) -> None:
-        self.inferencer, self.timer = detector.inferencer, timer
+        self.detector, self.inferencer, self.timer = detector, detector.inferencer, timer
         self.synchronize = torch.cuda.synchronize if device == 'cuda' else lambda: None
         self.seconds: dict[str, float] = defaultdict(float)
         self.inner = [0.0]  # seconds of the stages called by those that are running
@@ -205,6 +211,7 @@ class StageClock:
     def run(self, job: Job) -> dict[str, float]:
         """Seconds of each stage for all images of a job."""
         self.seconds.clear()
+        torch.set_num_threads(self.detector.torch_threads)
         read = self.timed('decoding', partial(next, read_inputs(job.paths), None))
         images = islice(iter(read, None), len(job.images))
         with closing(DrawingWriter(job.folder / 'vis', self.inferencer.classes)) as writer:

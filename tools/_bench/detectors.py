@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -51,11 +53,43 @@ class Job:
         return any(image.frame is not None for image in self.images)
 
 
+class Contestant(Protocol):
+    """Detects on the images of a job."""
+
+    torch_threads: int  # that PyTorch has while it does
+
+    def from_files(self, job: Job, draws: bool) -> object:
+        """Decode, detect and write, with or without drawing."""
+
+    def from_memory(self, job: Job) -> object:
+        """Detect on decoded images."""
+
+
+def in_its_threads(who: Contestant, work: Callable, *args: object) -> object:
+    """Have a contestant work, with the number of threads that it has."""
+    torch.set_num_threads(who.torch_threads)
+    return work(*args)
+
+
 class Plugin:
     """A model in its file, as ``tools/detect.py`` runs it."""
 
+    torch_threads = 1
+
     def __init__(self, inferencer: StreamInferencer) -> None:
         self.inferencer = inferencer
+
+    @classmethod
+    def build(cls, cfg: Config, model: str, device: str) -> Plugin:
+        """A checkpoint, or an exported file in ONNX Runtime."""
+        return cls(build_inferencer(cfg, model, device))
+
+    @classmethod
+    def with_openvino(cls, cfg: Config, model: str, threads: int) -> Plugin:
+        """An exported file in OpenVINO, on the CPU."""
+        inferencer = build_inferencer(cfg, model, 'cpu')
+        inferencer.model = OpenVinoDetector(model, cfg.model.get('test_cfg'), threads)
+        return cls(inferencer)
 
     def from_files(self, job: Job, draws: bool) -> None:
         """Decode, detect and write, with or without drawing."""
@@ -77,7 +111,9 @@ class Plugin:
 
 
 class MMDetection:
-    """MMDetection's ``DetInferencer`` with the same config and checkpoint, drawing as by default."""
+    """MMDetection's ``DetInferencer`` with the same config and checkpoint; drawing by default."""
+
+    torch_threads = 1
 
     def __init__(self, cfg: Config, checkpoint: str, device: str) -> None:
         cfg = cfg.copy()
@@ -100,6 +136,8 @@ class Torchvision:
     Its weights are random, but for those of the scores: all are sure of background, so that its
     post-processing has nothing to do, which favours it.
     """
+
+    torch_threads = 1
 
     def __init__(self, name: str, num_classes: int, device: str) -> None:
         build = getattr(torchvision.models.detection, name)
@@ -133,33 +171,39 @@ class Torchvision:
         return [{key: value.cpu() for key, value in one.items()} for one in found]
 
 
-Detector = Plugin | MMDetection | Torchvision
-
-
-def make_detectors(cfg: Config, models: Sequence[str], device: str) -> dict[str, Detector]:
+def make_detectors(
+    cfg: Config, models: Sequence[str], device: str, threads: int
+) -> dict[str, Contestant]:
     """The contestants by name: each model in each runtime, then the peers that have a model.
+
+    Each has ``threads``, of which an exported file leaves PyTorch one.
 
     Raises:
         SSDPluginError: A file does not go together with the config or the device.
         OSError: A file can't be read.
     """
-    detectors: dict[str, Detector] = {}
+    detectors: dict[str, Contestant] = {}
+
+    def add(name: str, make: Callable[[], Contestant]) -> None:
+        torch.set_num_threads(threads)
+        detectors[name] = make()
+        detectors[name].torch_threads = torch.get_num_threads()
+
     names = [Path(model).name for model in models]
     for model, name in zip(models, names):
         name = model if names.count(name) > 1 else name
-        inferencer = build_inferencer(cfg, model, device)
-        detectors[name] = Plugin(inferencer)
+        add(name, partial(Plugin.build, cfg, model, device))
         if is_exported(model) and device == 'cpu' and importlib.util.find_spec('openvino'):
-            inferencer = build_inferencer(cfg, model, device)
-            inferencer.model = OpenVinoDetector(model, cfg.model.get('test_cfg'))
-            detectors[f'{name}, OpenVINO'] = Plugin(inferencer)
+            add(f'{name}, OpenVINO', partial(Plugin.with_openvino, cfg, model, threads))
     checkpoints = [model for model in models if not is_exported(model)]
     if checkpoints:
-        detectors['DetInferencer'] = MMDetection(cfg, checkpoints[0], device)
+        add('DetInferencer', partial(MMDetection, cfg, checkpoints[0], device))
     peer = torchvision_peer(cfg)
     if peer:
-        classes = inferencer.classes
-        detectors[f'torchvision {peer}'] = Torchvision(peer, len(classes), device)
+        add(
+            f'torchvision {peer}',
+            partial(Torchvision, peer, cfg.model.bbox_head.num_classes, device),
+        )
     return detectors
 
 
@@ -176,13 +220,13 @@ def torchvision_peer(cfg: Config) -> str | None:
 class OpenVinoDetector(OnnxDetector):
     """An exported file that OpenVINO runs, in float32: by default it computes in bfloat16."""
 
-    def __init__(self, path: str, test_cfg: dict | None) -> None:
+    def __init__(self, path: str, test_cfg: dict | None, threads: int) -> None:
         super().__init__(path, CPU_ONLY, test_cfg)
         import openvino
 
         settings = dict(
             INFERENCE_PRECISION_HINT='f32',
-            INFERENCE_NUM_THREADS=torch.get_num_threads(),
+            INFERENCE_NUM_THREADS=threads,
             PERFORMANCE_HINT='LATENCY',
         )
         self.compiled = openvino.Core().compile_model(str(self.path), 'CPU', settings)

@@ -29,7 +29,8 @@ def save_plot(path: Path, cases: list[Case], environment: dict[str, str]) -> Non
     for panel, (part, members) in zip(panels, parts.items()):
         draw_part(panel, part, members)
     threads = 'GPU' if 'CUDA, cuDNN' in environment else f'{environment["threads"]} threads'
-    title = f'Time in multiples of {base_of(cases)}, on {environment["device"]} ({threads}); shorter is better'
+    where = f'on {environment["device"]} ({threads})'
+    title = f'Time in multiples of {base_of(cases)}, {where}; shorter is better'
     figure.suptitle(title, fontsize=13, x=0.01, ha='left')
     figure.savefig(path, dpi=110)
 
