@@ -8,9 +8,9 @@ from mmengine.model import ImgDataPreprocessor
 from torch import Tensor, nn
 
 from ssd_plugin.errors import ConfigError
-from ssd_plugin.export.nms import NmsMask
+from ssd_plugin.export.nms import REMOVED, BatchedNMS, keep_highest, pad
 from ssd_plugin.models.head import SSDMultiBoxHead, flatten_levels
-from ssd_plugin.models.postprocess import is_plain_nms
+from ssd_plugin.models.postprocess import SHORTLIST, is_plain_nms
 
 
 class BoxesAndScores(nn.Module):
@@ -66,11 +66,13 @@ class BoxesAndScores(nn.Module):
 class Detections(nn.Module):
     """`BoxesAndScores` and the steps of ``ssd_plugin.models.postprocess.detect``, in fixed shapes.
 
-    1. Take the ``nms_pre`` highest scores of each class.
-    2. NMS within each class, of those above ``score_thr``.
+    1. Take the ``nms_pre`` highest scores above ``score_thr`` of each class.
+    2. NMS within each class.
     3. Keep the N highest of each image; if there are fewer, fill up with rows of zeros.
 
     N is ``max_per_img``, or the number that step 1 leaves if that is less or there is no limit.
+    As in ``detect``, the steps begin with the priors that have the best scores, and repeat with all
+    where these did not suffice.
 
     Raises:
         ConfigError: If the detector has another head than ``SSDMultiBoxHead``, or its ``test_cfg``
@@ -86,12 +88,12 @@ class Detections(nn.Module):
                 f"model.test_cfg.nms is {dict(cfg['nms'])}: only dict(type='nms', "
                 'iou_threshold=...) can be exported, or any with --no-nms'
             )
-        num_priors = len(self.boxes_and_scores.priors)
+        self.num_priors = len(self.boxes_and_scores.priors)
         self.num_classes = detector.bbox_head.num_classes
         self.score_thr = float(cfg.get('score_thr', 0))
         self.iou_threshold = float(cfg['nms']['iou_threshold'])
         self.class_agnostic = cfg['nms'].get('class_agnostic', False)
-        self.nms_pre = _at_most(num_priors, cfg.get('nms_pre', -1))
+        self.nms_pre = _at_most(self.num_priors, cfg.get('nms_pre', -1))
         self.num_detections = _at_most(self.nms_pre * self.num_classes, cfg.get('max_per_img', -1))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -100,29 +102,70 @@ class Detections(nn.Module):
         They are boxes (B, N, 4) xyxy in pixels of the images, scores (B, N), the highest first,
         and labels (B, N) int64. Rows that fill up come last: 0, 0 and label -1.
         """
-        boxes, scores = self.boxes_and_scores(images)
-        scores, prior = scores.transpose(1, 2).topk(self.nms_pre)  # (B, C, k)
-        scores, prior = scores.flatten(1), prior.flatten(1)  # (B, C * k)
-        boxes = boxes.gather(1, prior.unsqueeze(-1).expand(-1, -1, 4))  # (B, C * k, 4)
-
-        competing = boxes.size(1) if self.class_agnostic else self.nms_pre
-        kept = NmsMask.apply(
-            boxes.reshape(-1, competing, 4),
-            scores.reshape(-1, competing),
-            self.iou_threshold,
-            self.score_thr,
-            min(self.num_detections, competing),
-        )
-        scores = scores.masked_fill(~kept.view_as(scores), -1)
-
-        scores, index = scores.topk(self.num_detections)  # (B, N)
-        boxes = boxes.gather(1, index.unsqueeze(-1).expand(-1, -1, 4))
-        found = scores >= 0
+        boxes, scores = self.boxes_and_scores(images)  # (B, P, 4), (B, P, C)
+        shortlist = SHORTLIST * self.num_detections
+        if shortlist < self.num_priors:
+            boxes, scores, labels = self.begin_with_best(boxes, scores, shortlist)
+        else:
+            boxes, scores, labels = self.suppress(boxes, scores, self.num_priors)
+        found = scores > REMOVED
         return (
             boxes.masked_fill(~found.unsqueeze(-1), 0),
             scores.masked_fill(~found, 0),
-            (index // self.nms_pre).masked_fill(~found, -1),
+            labels.masked_fill(~found, -1),
         )
+
+    def begin_with_best(
+        self, boxes: Tensor, scores: Tensor, number: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """`suppress` among the best priors, and where that is not enough among all."""
+        best, prior = scores.amax(2).topk(number)  # (B, S)
+        last = best[:, -1:]  # of the other priors no score is better
+        at = prior.unsqueeze(2)  # (B, S, 1)
+        highest = scores.gather(1, at.expand(-1, -1, self.num_classes))  # (B, S, C)
+        highest = highest.masked_fill(highest < last.unsqueeze(2), REMOVED)
+        first = self.suppress(boxes.gather(1, at.expand(-1, -1, 4)), highest, number)
+        complete = (last <= self.score_thr) | (first[1][:, -1:] > REMOVED)  # (B, 1)
+
+        # Without a condition in the graph, which some runtimes lack: all priors, or only one.
+        one = torch.arange(self.num_priors, device=boxes.device) == 0
+        (chosen,) = (one | ~complete.all()).nonzero(as_tuple=True)
+        second = self.suppress(boxes[:, chosen], scores[:, chosen], self.num_priors)
+        return (
+            first[0].where(complete.unsqueeze(2), second[0]),
+            first[1].where(complete, second[1]),
+            first[2].where(complete, second[2]),
+        )
+
+    def suppress(self, boxes: Tensor, scores: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The steps, among Q priors.
+
+        Args:
+            boxes: (B, Q, 4).
+            scores: (B, Q, C).
+            most: The largest that Q may be.
+
+        Returns:
+            Boxes (B, N, 4), scores (B, N), the highest first, and labels (B, N); the score is -1
+            where there is no detection.
+        """
+        scores = scores.transpose(1, 2)  # (B, C, Q)
+        if self.nms_pre < most:
+            scores = keep_highest(scores, self.nms_pre, self.score_thr)
+        boxes_of_class, scores_of_class = boxes, scores
+        if self.class_agnostic:  # one class, in which each box stands once for each real class
+            boxes_of_class = boxes.repeat(1, self.num_classes, 1)  # (B, C * Q, 4)
+            scores_of_class = scores.flatten(1).unsqueeze(1)  # (B, 1, C * Q)
+        kept = BatchedNMS.apply(
+            boxes_of_class,
+            scores_of_class,
+            self.iou_threshold,
+            self.score_thr,
+            self.num_detections,
+        )
+        scores, index = pad(kept.flatten(1), self.num_detections).topk(self.num_detections)
+        prior = (index % boxes.size(1)).unsqueeze(2).expand(-1, -1, 4)
+        return boxes.gather(1, prior), scores, index // boxes.size(1)
 
 
 def _at_most(number: int, limit: int) -> int:

@@ -1,31 +1,34 @@
-"""NMS of many groups of boxes at once: by torchvision, and as a node of the exported graph."""
+"""NMS of a whole batch, class by class: by torchvision, and as one node of the exported graph."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.onnx import TensorProtoDataType
+from torch import Tensor, nn
 from torchvision.ops import nms
 
+REMOVED = -1.0  # takes the place of a score that NMS does not keep
 
-class NmsMask(torch.autograd.Function):
-    """Which boxes NMS keeps in each of G groups of k boxes; for inference only.
 
-    It is an autograd function so that the exporter sees it as one node, whose result has a shape
-    that does not depend on values. Call it as ``NmsMask.apply(boxes, scores, iou_threshold,
-    score_thr, max_boxes)``:
+class BatchedNMS(torch.autograd.Function):
+    """The scores that NMS keeps within each class of each image; for inference only.
+
+    It is an autograd function so that PyTorch's tracing exporter sees one node, ONNX's
+    ``NonMaxSuppression``, whose result is brought into a shape that does not depend on values.
+    ``torch.export`` looks inside and sees torchvision's ``nms``. Call it as
+    ``BatchedNMS.apply(boxes, scores, iou_threshold, score_thr, max_boxes)``:
 
     Args:
-        boxes: (G, k, 4) xyxy.
-        scores: (G, k).
+        boxes: (B, P, 4) xyxy, those of all classes.
+        scores: (B, C, P).
         iou_threshold: Of two boxes with a higher IoU the one with the lower score is removed.
-        score_thr: Scores must be greater.
-        max_boxes: How many boxes of a group are kept at most, those with the highest scores.
+        score_thr: Scores must be greater; at least 0.
+        max_boxes: How many boxes of a class are asked for: ONNX stops at these.
 
     Returns:
-        (G, k) bool.
+        (B, C, P): the scores that are kept, and -1 in place of the others. After the ``max_boxes``
+        highest of a class they may be kept or not.
     """
 
     @staticmethod
@@ -37,33 +40,56 @@ class NmsMask(torch.autograd.Function):
         score_thr: float,
         max_boxes: int,
     ) -> Tensor:
-        kept = torch.zeros_like(scores, dtype=torch.bool)
-        for g in range(boxes.size(0)):
-            (index,) = (scores[g] > score_thr).nonzero(as_tuple=True)
-            left = nms(boxes[g, index].double(), scores[g, index].double(), iou_threshold)
-            kept[g, index[left[:max_boxes]]] = True
-        return kept
+        image, label, prior = (scores > score_thr).nonzero(as_tuple=True)  # (N,)
+        # Each class of each image has a place of its own, where no box of another one is. Float64
+        # keeps the decimals on which an IoU near the threshold depends.
+        group = image * scores.size(1) + label
+        extent = (boxes.amax() - boxes.amin()).double() + 1
+        places = boxes[image, prior].double() + (group * extent).unsqueeze(1)
+        kept = nms(places, scores[image, label, prior].double(), iou_threshold)
+        index = image[kept], label[kept], prior[kept]
+        left = torch.full_like(scores, REMOVED).index_put(index, scores[index])
+        return left
 
     @staticmethod
     def symbolic(
         g: Any, boxes: Any, scores: Any, iou_threshold: float, score_thr: float, max_boxes: int
     ) -> Any:
-        """The same in ONNX (opset 15 or later)."""
+        """The same in ONNX (opset 13 or later)."""
 
         def constant(*values: float) -> Any:
             return g.op('Constant', value_t=torch.tensor(values))
 
-        # What ONNX calls a batch is a group here, with one class. It gives rows (group, 0, box).
-        selected = g.op(
+        selected = g.op(  # (M, 3) int64: image, class, prior
             'NonMaxSuppression',
             boxes,
-            g.op('Unsqueeze', scores, constant(1)),
+            scores,
             constant(max_boxes),
             constant(float(iou_threshold)),
             constant(float(score_thr)),
         )
-        where = g.op('Gather', selected, constant(0, 2), axis_i=1)  # (M, 2): group, box
-        ones = g.op('Expand', constant(1.0), g.op('Shape', selected, start_i=0, end_i=1))
-        zeros = g.op('Expand', constant(0.0), g.op('Shape', scores))
-        kept = g.op('ScatterND', zeros, where, ones)
-        return g.op('Cast', kept, to_i=TensorProtoDataType.BOOL)
+        removed = g.op('Expand', constant(REMOVED), g.op('Shape', scores))
+        return g.op('ScatterND', removed, selected, g.op('GatherND', scores, selected))
+
+
+def keep_highest(scores: Tensor, number: int, score_thr: float) -> Tensor:
+    """Replace all but the highest scores of each class by -1.
+
+    Few classes, if any, have more scores above the threshold than are kept. Only these are
+    sorted: sorting all takes several milliseconds with 80 classes.
+
+    Args:
+        scores: (B, C, P).
+        number: How many of a class to keep.
+        score_thr: Scores up to this may be kept or not.
+    """
+    rows = (scores > score_thr).sum(2) > number  # (B, C)
+    crowded = pad(scores[rows], number)  # (R, P + k): if R is 0, k may exceed P
+    values, prior = crowded.topk(number)  # (R, k)
+    kept = torch.full_like(crowded, REMOVED).scatter(1, prior, values)
+    return scores.index_put((rows,), kept[:, :-number])
+
+
+def pad(scores: Tensor, number: int) -> Tensor:
+    """Append a number of removed scores to each row (n, m): (n, m + number)."""
+    return nn.functional.pad(scores, (0, number), value=REMOVED)

@@ -13,7 +13,7 @@ from mmengine.dataset import pseudo_collate
 from ssd_plugin.errors import ConfigError, InputError, MissingPackageError
 from ssd_plugin.export.check import check_file, compare, predict
 from ssd_plugin.export.graph import BoxesAndScores, Detections
-from ssd_plugin.export.nms import NmsMask
+from ssd_plugin.export.nms import BatchedNMS, keep_highest
 from ssd_plugin.export.runtime import OnnxDetector
 from ssd_plugin.version import __version__
 from tests.support.exported import drawn_images, export, lively_detector, read_config
@@ -40,6 +40,7 @@ HEADS = {  # changes of the demo's model
     'another overlap': {'test_cfg.nms.iou_threshold': 0.2, 'test_cfg.score_thr': 0.2},
     'not clipped': {'bbox_head.bbox_coder': dict(type='DeltaXYWHBBoxCoder', clip_border=False)},
     'padded': {'data_preprocessor.pad_size_divisor': 96},
+    'few that overlap': {'test_cfg.max_per_img': 100, 'test_cfg.nms.iou_threshold': 0.01},
     'BGR': {'data_preprocessor.bgr_to_rgb': False},
     'nothing found': {'test_cfg.score_thr': 1},
 }
@@ -155,26 +156,55 @@ def test_without_onnx_runtime_it_says_what_to_install(demo, monkeypatch):
         OnnxDetector(demo[1])
 
 
-def test_suppression_is_the_naive_one_in_every_group():
+def test_suppression_is_the_naive_one_in_every_class_of_every_image():
     rng = torch.Generator().manual_seed(0)
-    corners, sides = (torch.rand(4, 30, 2, generator=rng) * scale for scale in (50, 40))
-    boxes, scores = torch.cat([corners, corners + sides], 2), torch.rand(4, 30, generator=rng)
-    kept = NmsMask.apply(boxes, scores, 0.4, 0.3, 5)
-    for group in range(4):
-        stay = naive_nms(boxes[group].tolist(), scores[group].tolist(), 0.4)
-        stay = [i for i in stay if scores[group, i] > 0.3][:5]
-        assert kept[group].nonzero().flatten().tolist() == sorted(stay)
-    assert 4 < kept.sum() <= 20
+    corners, sides = (torch.rand(2, 30, 2, generator=rng) * scale for scale in (50, 40))
+    boxes, scores = torch.cat([corners, corners + sides], 2), torch.rand(2, 3, 30, generator=rng)
+    left = BatchedNMS.apply(boxes, scores, 0.4, 0.3, 30)
+    for image, label in np.ndindex(2, 3):
+        values = scores[image, label]
+        stay = naive_nms(boxes[image].tolist(), values.tolist(), 0.4)
+        stay = sorted(i for i in stay if values[i] > 0.3)
+        assert (left[image, label] >= 0).nonzero().flatten().tolist() == stay
+        assert torch.equal(left[image, label, stay], values[stay])
+    assert (left[left < 0] == -1).all()
+
+
+def test_the_highest_scores_of_a_class_are_kept():
+    scores = torch.tensor([[0.1, 0.9, 0.5, 0.4, 0.7], [0, 0, 0.3, 0, 0.2]]).repeat(2, 1, 1)
+    scores[1, 0] = 0
+    expected = scores.clone()
+    expected[0, 0] = torch.tensor([-1, 0.9, 0.5, -1, 0.7])
+    assert torch.equal(keep_highest(scores, 3, 0.05), expected)
+
+
+def detect_in_pytorch(graph, images):
+    with torch.no_grad():
+        return graph(torch.stack([image['inputs'] for image in images]))
 
 
 def test_the_graph_in_pytorch_detects_the_same(demo):
     detector, _ = demo
     images = drawn_images(2, DEMO_SIZE)
-    inputs = torch.stack([image['inputs'] for image in images])
-    with torch.no_grad():
-        _, scores, labels = Detections(detector, DEMO_SIZE)(inputs)
+    _, scores, labels = detect_in_pytorch(Detections(detector, DEMO_SIZE), images)
     for one, ours, label in zip(predict(detector, images), scores, labels):
         torch.testing.assert_close(ours[label >= 0], one.scores, atol=1e-5, rtol=0)
+
+
+@pytest.mark.skipif(torch.__version__ < '2.6', reason='torch.export takes it from 2.6 on')
+def test_torch_export_takes_the_graph_with_nms_for_batches_of_any_size():
+    cfg = read_config('demo_shapes', **HEADS['few a class'])
+    detector = lively_detector(cfg, DEMO_SIZE)
+    graph = Detections(detector, DEMO_SIZE)
+    two = torch.zeros(2, 3, *DEMO_SIZE, dtype=torch.uint8)
+    batch = dict(images={0: torch.export.Dim('batch')})
+    program = torch.export.export(graph, (two,), dynamic_shapes=batch).module()
+    for number in (1, 3):
+        images = drawn_images(number, DEMO_SIZE)
+        expected, found = (detect_in_pytorch(g, images) for g in (graph, program))
+        for ours, theirs in zip(expected, found):
+            assert torch.equal(ours, theirs)
+        assert (found[1] > 0).sum() > 10 * number
 
 
 def test_other_heads_and_other_suppression_are_refused():
