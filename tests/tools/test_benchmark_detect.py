@@ -125,12 +125,12 @@ class Instant:
 def test_images_are_evenly_spaced_and_frames_are_the_first(demo_folder, tmp_path, monkeypatch):
     paths = settings(demo_folder, []).paths
     monkeypatch.setattr(detect, 'TURN', 0)
-    chosen, images = detect.choose_images(Instant(), paths, 4)
+    chosen, images = detect.choose_images(Instant(), paths, 4, time.perf_counter)
     assert chosen == [paths[i * len(paths) // 4] for i in range(4)]
     assert [image.path for image in images] == chosen
     clip = str(tmp_path / 'clip.mp4')
     write_video(tmp_path / 'clip.mp4', [image.pixels for image in detect.decode(paths[:1], 1)] * 3)
-    chosen, images = detect.choose_images(Instant(), [clip], 2)
+    chosen, images = detect.choose_images(Instant(), [clip], 2, time.perf_counter)
     assert chosen == [clip] and [image.frame for image in images] == [0, 1]
     assert detectors.Job(chosen, images, 1, tmp_path).has_video
 

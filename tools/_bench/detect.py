@@ -65,7 +65,7 @@ def run(stopwatch: Stopwatch, settings: Settings, folder: Path) -> list[Case]:
         cv2.setNumThreads(threads)
         detectors = make_detectors(settings.cfg, settings.models, settings.device, threads)
         first = next(iter(detectors.values()))
-        paths, images = choose_images(first, settings.paths, max(settings.batches))
+        paths, images = choose_images(first, settings.paths, max(settings.batches), settings.timer)
         for batch in settings.batches:
             job = Job(paths, images, batch, folder)
             name = f'batch {batch}, {threads} thread' + 's' * (threads > 1)
@@ -76,7 +76,7 @@ def run(stopwatch: Stopwatch, settings: Settings, folder: Path) -> list[Case]:
 
 
 def choose_images(
-    detector: Contestant, paths: Sequence[str], multiple: int
+    detector: Contestant, paths: Sequence[str], multiple: int, timer: Callable[[], float]
 ) -> tuple[list[str], list[Image]]:
     """As many images as take about ``TURN`` seconds, evenly spaced, or that many first frames.
 
@@ -87,7 +87,7 @@ def choose_images(
         raise InputError(f'{paths[0]}: nothing of what --images names can be decoded')
     job = Job([first[0].path], first, 1, Path())
     detector.from_memory(job)  # warms up
-    clock = clock_of(time.perf_counter)
+    clock = clock_of(timer)
     seconds = clock(partial(detector.from_memory, job)) + clock(partial(decode, paths, 1))
     number = max(min(round(TURN / seconds), MOST), 1)
     number += -number % multiple
