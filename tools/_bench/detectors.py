@@ -96,7 +96,8 @@ class Plugin:
         writers: list[Writer] = [CocoWriter(job.folder, self.inferencer.classes)]
         if draws:
             writers.append(DrawingWriter(job.folder / 'vis', self.inferencer.classes))
-        items = islice(read_inputs(job.paths), len(job.images))
+        shrink = None if draws else self.inferencer.shrink
+        items = islice(read_inputs(job.paths, shrink), len(job.images))
         try:
             with closing(read_ahead(items, job.batch)) as images:
                 for _ in detect_stream(self.inferencer, images, writers, job.batch, SCORE_THR):
