@@ -78,6 +78,16 @@ def test_a_label_at_the_border_is_as_large_as_in_the_middle(box):
     assert sides(box) == pytest.approx(sides((150, 110, 159, 119)), abs=2)
 
 
+@pytest.mark.parametrize('color, bgr, letters', [(BLUE, BLUE_BGR, 255), (ORANGE, ORANGE_BGR, 0)])
+def test_letters_lie_within_their_label_light_on_dark_and_dark_on_light(color, bgr, letters):
+    drawn = draw_boxes(grey(320, 240), [[150, 110, 159, 119]], ['Hg 0.5'], [color])[:110]
+    rows, columns = (drawn != 128).any(axis=2).nonzero()  # the label, above the box
+    label = drawn[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    rim = np.concatenate([label[0], label[-1], label[:, 0], label[:, -1]])
+    assert (rim == bgr).all()
+    assert (label == letters).all(axis=2).any()
+
+
 @pytest.mark.parametrize('size', [10, 21, 76])
 @pytest.mark.parametrize('font', FONTS)
 def test_letters_are_as_large_as_matplotlibs(font, size):
