@@ -72,6 +72,6 @@ setup(
         'tensorboard': ['tensorboard'],
         'docs': DOCS,
         # setuptools 70.1 builds wheels itself.
-        'test': [*TEST, 'setuptools>=70.1', 'tensorboard', *EXPORT, *TIMM],
+        'test': [*TEST, 'setuptools>=70.1', 'tensorboard', *EXPORT, *TIMM, 'openvino'],
     },
 )

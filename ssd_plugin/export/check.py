@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +21,12 @@ from torch import Tensor
 from ssd_plugin.datasets.config import plain_test_set, resize_of
 from ssd_plugin.datasets.samples import read_image
 from ssd_plugin.errors import ConfigError
-from ssd_plugin.export.runtime import CPU_ONLY, OnnxDetector
+from ssd_plugin.export.runtime import CPU_ONLY, OnnxDetector, open_session
+from ssd_plugin.models.head import SSDMultiBoxHead
+from ssd_plugin.models.postprocess import detect
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 BOX_TOLERANCE, SCORE_TOLERANCE = 1e-2, 1e-4  # in pixels of the input, and of a probability
 # Boxes that differ by up to the tolerance change their IoU with others by about as much.
@@ -41,7 +47,12 @@ def check_file(path: str | Path, detector: SingleStageDetector, samples: list[di
     """
     test_cfg = detector.bbox_head.test_cfg
     images = [sample['inputs'] for sample in samples]
-    run = OnnxDetector(path, CPU_ONLY, test_cfg).detect
+    session = open_session(path, CPU_ONLY)
+    run: Callable[[list[Tensor]], list[InstanceData]]
+    if 'deltas' in [output.name for output in session.get_outputs()]:
+        run = partial(_detect_raw, session, detector.bbox_head)
+    else:
+        run = OnnxDetector(path, CPU_ONLY, test_cfg).detect
     found = [run([image])[0] for image in images] + run(images)
     expected = predict(detector, samples) * 2
     return Difference.total(compare(*pair, test_cfg) for pair in zip(expected, found, strict=True))
@@ -75,6 +86,21 @@ def predict(detector: SingleStageDetector, samples: list[dict]) -> list[Instance
     batch = detector.data_preprocessor(pseudo_collate(samples))
     found = detector.predict(batch['inputs'], batch['data_samples'], rescale=False)
     return [sample.pred_instances for sample in found]
+
+
+def _detect_raw(
+    session: InferenceSession, head: SSDMultiBoxHead, images: list[Tensor]
+) -> list[InstanceData]:
+    """Detections of a file with scores, deltas and priors, by the head's post-processing."""
+    (inputs,) = session.get_inputs()
+    dtype = np.uint8 if inputs.type == 'tensor(uint8)' else np.float32
+    batch = torch.stack(images)
+    outputs = session.run(None, dict(images=batch.numpy().astype(dtype)))
+    scores, deltas, priors = map(torch.from_numpy, outputs)
+    height, width = batch.shape[2:]
+    borders = batch.new_tensor([width, height] * 2, dtype=torch.float32).repeat(len(batch), 1)
+    clip = borders if head.clip_border else None
+    return detect(scores, deltas, priors, head.bbox_coder, head.test_cfg, clip)
 
 
 class Difference(NamedTuple):

@@ -53,14 +53,36 @@ class BoxesAndScores(nn.Module):
         (B, P, C) without background.
         """
         head = self.detector.bbox_head
-        cls_scores, bbox_preds = self.detector(self.normalise(images), mode='tensor')
-        scores = flatten_levels(cls_scores, head.cls_out_channels).flatten(0, 1)  # (B * P, K)
-        deltas = flatten_levels(bbox_preds, 4).flatten(0, 1)  # (B * P, 4)
-        boxes = head.bbox_coder.decode(self.priors.repeat(images.size(0), 1), deltas)
+        scores, deltas = self.scores_and_deltas(images)
+        priors = self.priors.repeat(images.size(0), 1)  # (B * P, 4)
+        boxes = head.bbox_coder.decode(priors, deltas.flatten(0, 1))
         if head.clip_border:
             boxes = boxes.clamp(min=0).minimum(self.borders)
-        shape = (-1, len(self.priors))
-        return boxes.unflatten(0, shape), head.probabilities(scores).unflatten(0, shape)
+        return boxes.unflatten(0, (-1, len(self.priors))), scores
+
+    def scores_and_deltas(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities (B, P, C) and box deltas (B, P, 4) of all priors."""
+        head = self.detector.bbox_head
+        cls_scores, bbox_preds = self.detector(self.normalise(images), mode='tensor')
+        scores = flatten_levels(cls_scores, head.cls_out_channels).flatten(0, 1)  # (B * P, K)
+        scores = head.probabilities(scores).unflatten(0, (-1, len(self.priors)))
+        return scores, flatten_levels(bbox_preds, 4)
+
+
+class ScoresAndDeltas(nn.Module):
+    """`BoxesAndScores` before decoding, with its priors, for programs that decode themselves."""
+
+    def __init__(self, detector: SingleStageDetector, input_size: tuple[int, int]) -> None:
+        super().__init__()
+        self.boxes_and_scores = BoxesAndScores(detector, input_size)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Scores (B, P, C) without background, deltas (B, P, 4), and priors (P, 4) xyxy in pixels.
+
+        Images are as for `BoxesAndScores`. The priors are the same for all images.
+        """
+        scores, deltas = self.boxes_and_scores.scores_and_deltas(images)
+        return scores, deltas, self.boxes_and_scores.priors
 
 
 class Detections(nn.Module):

@@ -65,7 +65,10 @@ class OnnxDetector(nn.Module):
         self.path, self.test_cfg = path, test_cfg or {}
         self.session = open_session(path, providers)
         meta = read_metadata(self.session, path)
-        self.has_nms = 'labels' in [output.name for output in self.session.get_outputs()]
+        outputs = [output.name for output in self.session.get_outputs()]
+        if 'deltas' in outputs:
+            raise InputError(f'{path} was exported with --raw: export it without, to detect')
+        self.has_nms = 'labels' in outputs
         if not self.has_nms and test_cfg is None:
             raise InputError(f'{path} was exported with --no-nms: export it without, to detect')
         self.dataset_meta: dict[str, Any] = dict(classes=meta.classes)

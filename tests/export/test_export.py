@@ -14,6 +14,7 @@ from ssd_plugin.errors import ConfigError, InputError, MissingPackageError
 from ssd_plugin.export.check import check_file, compare, predict
 from ssd_plugin.export.graph import BoxesAndScores, Detections
 from ssd_plugin.export.nms import BatchedNMS, keep_highest
+from ssd_plugin.export.onnx_file import describe
 from ssd_plugin.export.runtime import OnnxDetector
 from ssd_plugin.version import __version__
 from tests.support.exported import drawn_images, export, lively_detector, read_config
@@ -103,7 +104,18 @@ def test_the_file_says_what_it_is(demo):
     meta = {entry.key: entry.value for entry in model.metadata_props}
     assert json.loads(meta.pop('classes')) == ['a', 'b', 'c', 'd', 'é']
     assert json.loads(meta.pop('input_size')) == [160, 160]
+    assert json.loads(meta.pop('mean')) == [127.5] * 3 and json.loads(meta.pop('std')) == [64] * 3
+    assert json.loads(meta.pop('delta_stds')) == [0.1, 0.1, 0.2, 0.2]
+    assert json.loads(meta.pop('delta_means')) == [0, 0, 0, 0]
     assert meta == dict(channel_order='BGR', config='config.py', ssd_plugin=__version__)
+
+
+def test_mean_and_std_are_in_the_order_of_the_images_channels_and_thresholds_by_class():
+    rgb = dict(type='DetDataPreprocessor', mean=[1, 2, 3], std=[4, 5, 6], bgr_to_rgb=True)
+    detector = lively_detector(read_config('demo_shapes', data_preprocessor=rgb), DEMO_SIZE)
+    meta = describe(detector, ('a', 'é'), DEMO_SIZE, 'config.py', {'a': 0.2, 'é': 0.3})
+    assert json.loads(meta['mean']) == [3, 2, 1] and json.loads(meta['std']) == [6, 5, 4]
+    assert json.loads(meta['score_thr']) == {'a': 0.2, 'é': 0.3}
 
 
 def test_it_takes_the_place_of_the_model_in_a_test_step(demo):

@@ -90,6 +90,7 @@ def measure_statistics(detector, inputs):
 def export(detector, size, path, dtype=torch.uint8, graph=Detections, classes=None):
     """Write the file, with names for its classes."""
     names = classes or tuple(f'class {c}' for c in range(detector.bbox_head.num_classes))
-    model = build_onnx(graph(detector, size), size, dtype, describe(names, size, 'config.py'))
+    meta = describe(detector, names, size, 'config.py')
+    model = build_onnx(graph(detector, size), size, dtype, meta)
     path.write_bytes(model.SerializeToString())
     return path

@@ -1,6 +1,7 @@
 """tools/export_onnx.py, on drawn shapes and a detector with random weights; and its page."""
 
 import importlib.util
+import json
 import re
 import shutil
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from ssd_plugin.datasets.shapes import CLASSES
+from ssd_plugin.errors import InputError
 from ssd_plugin.export import onnx_file
 from ssd_plugin.export.runtime import OnnxDetector
 from tests.support.commands import ROOT
@@ -111,3 +113,40 @@ def test_the_page_s_program_detects_with_onnx_runtime_alone(export, capsys):
     assert float(score) == pytest.approx(found.scores[0].item(), abs=6e-3)
     expected = found.bboxes[0].numpy() * ([image.shape[1] / 160, image.shape[0] / 160] * 2)
     assert [*map(float, box)] == pytest.approx(expected, abs=0.06)
+
+
+def test_the_file_carries_thresholds_and_takes_floats_where_it_is_told_to(export, tmp_path):
+    path, said = export('--float32', '--score-thr', '0.4')
+    assert 'images (batch, 3, 160, 160) float32 -> boxes (batch, 20, 4) float32' in said
+    meta = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    assert json.loads(meta['score_thr']) == dict.fromkeys(CLASSES, 0.4)
+    (tmp_path / 'few.json').write_text('{"circle": 0.3}')
+    for wrong in ('much', '1.5', str(tmp_path / 'few.json')):
+        with pytest.raises(SystemExit, match='--score-thr .*circle') as caught:
+            export('--score-thr', wrong)
+        assert '\n' not in caught.value.code
+
+
+def test_a_raw_file_has_scores_deltas_and_priors(export):
+    path, said = export('--raw')
+    assert '-> scores (batch, 2136, 5) float32, deltas (batch, 2136, 4) float32, ' in said
+    assert ', priors (2136, 4) float32\n' in said
+    with pytest.raises(InputError, match='exported with --raw'):
+        OnnxDetector(path)
+
+
+def test_int8_shrinks_the_file_and_says_what_it_costs(export):
+    path, said = export('--int8', 'data/shapes/JPEGImages')
+    (before, after), (float_map, int8_map) = (
+        map(float, re.search(rf'INT8: .*?([\d.]+) -> ([\d.]+) {what}', said).groups())
+        for what in ('MB', 'on the test set')
+    )
+    assert after < before / 2
+    assert ('WARNING: INT8 LOSES' in said) == (int8_map < float_map - 0.005)
+    model = onnx.load(path)
+    kinds = {node.op_type for node in model.graph.node}
+    assert {'QuantizeLinear', 'DequantizeLinear', 'Conv', 'NonMaxSuppression'} <= kinds
+    assert len(OnnxDetector(path).dataset_meta['classes']) == 5
+    missing = ('--cfg-options', 'test_dataloader.dataset.data_root=nowhere/')
+    _, said = export('--int8', 'image.jpg', *missing)
+    assert 'INT8: what it costs could not be measured: ' in said.splitlines()[-1]
