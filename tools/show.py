@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import _common as common
 
 COMMANDS = '{priors,matches,augment,curves,errors,pr}'
+DEFAULT_THRESHOLD = 0.3  # of a class of which nothing right was detected
 
 
 def parse_args() -> argparse.Namespace:
@@ -46,6 +48,8 @@ def parse_args() -> argparse.Namespace:
     command.add_argument('--num', type=common.positive, default=12, help='images on the sheet (12)')
     command = add(show_pr, 'pr', 'precision over recall of each class')
     add_evaluation(command)
+    text = 'write for each class the score with the best F1 at IoU 0.5, for detect.py --score-thr'
+    command.add_argument('--best-thresholds', type=Path, metavar='FILE.json', help=text)
     return common.parse_args(parser)
 
 
@@ -161,9 +165,21 @@ def show_pr(args: argparse.Namespace) -> list[Path]:
     for curve in curves:
         print(f'{curve.name:20} AP {curve.ap:.3f}, {curve.num_gts} objects')
     print(f'{"mean":20} AP {mean_ap(curves):.3f}')
+    if args.best_thresholds:
+        save_best_thresholds(args.best_thresholds, results, classes)
     how = f'IoU {rule.iou_thr:g}, {rule.eval_mode}'
     title = f'{config_name(args)}, {args.split}: mAP {mean_ap(curves):.3f} ({how})'
     return save(args, work_dir, pr=draw_pr(curves, title))
+
+
+def save_best_thresholds(path: Path, results: list, classes: tuple[str, ...]) -> None:
+    """Write the thresholds that ``tools/detect.py --score-thr`` takes."""
+    from ssd_plugin.evaluation.pr import Rule, best_thresholds, compute_curves
+
+    best = best_thresholds(compute_curves(results, classes, Rule()), classes, DEFAULT_THRESHOLD)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f'{json.dumps(best, indent=2, ensure_ascii=False)}\n', encoding='utf-8')
+    print(path)
 
 
 def detect_on_split(args: argparse.Namespace) -> tuple:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -36,6 +37,13 @@ class Curve(NamedTuple):
         f1 = 2 * self.recall * self.precision / np.where(total > 0, total, 1)
         index = int(f1.argmax())
         return float(f1[index]), index
+
+    @property
+    def best_score(self) -> float | None:
+        """The score of that detection, or None if no detection is right."""
+        if not self.recall.any():
+            return None
+        return float(self.scores[self.best[1]])
 
 
 def rule_of(evaluator: Mapping | Sequence[Mapping]) -> Rule:
@@ -75,3 +83,17 @@ def compute_curves(results: Sequence[Result], classes: Sequence[str], rule: Rule
 def mean_ap(curves: Sequence[Curve]) -> float:
     """The mean over the classes that have ground-truth boxes."""
     return float(np.mean([curve.ap for curve in curves]))
+
+
+def best_thresholds(
+    curves: Sequence[Curve], classes: Sequence[str], otherwise: float
+) -> dict[str, float]:
+    """For each class the score from which on its detections have the best F1 score.
+
+    It is rounded down to six places. A class of which no detection is right has ``otherwise``.
+    """
+    best = dict.fromkeys(classes, otherwise)
+    for curve in curves:
+        if curve.best_score is not None:
+            best[curve.name] = math.floor(curve.best_score * 1e6) / 1e6
+    return best

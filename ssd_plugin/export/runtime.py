@@ -43,6 +43,7 @@ class OnnxDetector(nn.Module):
         dataset_meta: ``classes``, the names of the classes by label.
         input_size: (w, h) of the graph's input in pixels.
         input_dtype: uint8 or float32, the type of the graph's input.
+        score_thr: Thresholds by class that the file carries, or None.
 
     Args:
         path: The file.
@@ -72,7 +73,7 @@ class OnnxDetector(nn.Module):
         if not self.has_nms and test_cfg is None:
             raise InputError(f'{path} was exported with --no-nms: export it without, to detect')
         self.dataset_meta: dict[str, Any] = dict(classes=meta.classes)
-        self.config, self.input_size = meta.config, meta.input_size
+        self.config, self.input_size, self.score_thr = meta.config, meta.input_size, meta.score_thr
         self.labels = torch.arange(len(meta.classes))  # of the file's classes
         (images,) = self.session.get_inputs()
         self.input_dtype = np.uint8 if images.type == 'tensor(uint8)' else np.float32
@@ -156,6 +157,7 @@ class Metadata(NamedTuple):
     classes: tuple[str, ...]  # names, by label
     input_size: tuple[int, int]  # (w, h) in pixels
     config: str  # the file name of the config that it was exported with
+    score_thr: dict[str, float] | None  # of each class: the least score of a detection to keep
 
 
 def read_metadata(session: InferenceSession, path: str | Path) -> Metadata:
@@ -168,7 +170,8 @@ def read_metadata(session: InferenceSession, path: str | Path) -> Metadata:
     if 'ssd_plugin' not in meta:
         raise InputError(f'{path} was not written by tools/export_onnx.py')
     width, height = json.loads(meta['input_size'])
-    return Metadata(tuple(json.loads(meta['classes'])), (width, height), meta['config'])
+    classes, score_thr = json.loads(meta['classes']), json.loads(meta.get('score_thr', 'null'))
+    return Metadata(tuple(classes), (width, height), meta['config'], score_thr)
 
 
 def open_session(path: str | Path, providers: Sequence[str] = PROVIDERS) -> InferenceSession:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from mmdet.models.detectors.base import BaseDetector
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
+from mmengine.device import get_device
 from mmengine.structures import InstanceData
 
 from ssd_plugin.checkpoints.load import load_detector
@@ -24,19 +26,23 @@ from ssd_plugin.datasets.transforms.deferred_decoding import (
 from ssd_plugin.errors import InputError
 from ssd_plugin.export.runtime import CPU_ONLY, PROVIDERS, OnnxDetector, is_exported
 from ssd_plugin.inference.folding import fold_batch_norm
+from ssd_plugin.inference.precision import half_precision
 
 
-def build_inferencer(cfg: Config, checkpoint: str, device: str | None = None) -> StreamInferencer:
+def build_inferencer(
+    cfg: Config, checkpoint: str, device: str | None = None, half: bool = False
+) -> StreamInferencer:
     """The inferencer for a checkpoint, or for an exported detector if its suffix is ``.onnx``.
 
     Args:
         cfg: Config of the detector.
         checkpoint: Path or URL of the weights, or the path of an exported detector.
         device: Where to compute; by default where MMEngine would.
+        half: Compute in mixed precision, with bfloat16 or float16 as the hardware has it.
 
     Raises:
         SSDPluginError: The config, the checkpoint and the device don't go together, there is no
-            such device, or ONNX Runtime is not installed.
+            such device, it has no half precision, or ONNX Runtime is not installed.
         OSError: The checkpoint can't be read.
     """
     if device:
@@ -44,8 +50,12 @@ def build_inferencer(cfg: Config, checkpoint: str, device: str | None = None) ->
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError) as error:
             raise InputError(f'device {device}: {str(error).splitlines()[0]}') from error
+    if half and is_exported(checkpoint):
+        raise InputError(f'{checkpoint} has the precision that it was exported with: no --half')
     inferencer = StreamInferencer(cfg, checkpoint, device)
     model = inferencer.model
+    if half:
+        inferencer.dtype = half_precision(inferencer.device)
     on_cpu = isinstance(model, OnnxDetector) and model.session.get_providers() == list(CPU_ONLY)
     if on_cpu and device and torch.device(device).type != 'cpu':
         raise InputError(
@@ -74,6 +84,8 @@ class StreamInferencer(DetInferencer):
 
     def __init__(self, cfg: Config, checkpoint: str, device: str | None = None) -> None:
         super().__init__(cfg, checkpoint, device, show_progress=False)
+        self.device = torch.device(device or get_device())
+        self.dtype: torch.dtype | None = None  # of mixed precision
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -99,6 +111,11 @@ class StreamInferencer(DetInferencer):
         """
         ((_, data),) = self.preprocess(list(images), batch_size=len(images))
         return [sample.pred_instances.cpu().numpy() for sample in self.forward(data)]
+
+    def forward(self, inputs: dict | tuple, **kwargs: Any) -> Any:
+        """Detect on a collated batch."""
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
+            return super().forward(inputs, **kwargs)
 
     def _init_model(self, cfg: Config, weights: str, device: str) -> BaseDetector | OnnxDetector:
         if is_exported(weights):

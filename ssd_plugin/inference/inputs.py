@@ -31,8 +31,9 @@ class Image(NamedTuple):
     path: str  # of the file, as found
     name: str  # the path below the folder that all inputs have in common, with '/'
     pixels: np.ndarray  # (h, w, 3) uint8 BGR
-    frame: int | None = None  # of a video, from 0
-    rate: float | None = None  # of a video, in frames per second
+    frame: int | None = None  # of a video or a stream, from 0
+    rate: float | None = None  # of a video or a stream, in frames per second
+    seconds: float | None = None  # since the start of a stream
     whole: tuple[int, int] | None = None  # (w, h) in the file, where the pixels are shrunk
 
     @property

@@ -23,6 +23,7 @@ class Tally:
     images: int = 0
     detections: int = 0
     faults: list[DataFault] = field(default_factory=list)  # images that can't be decoded
+    newest: tuple[Image, InstanceData] | None = None  # the last image, with its detections
 
     @property
     def read(self) -> int:
@@ -35,7 +36,7 @@ def detect_stream(
     stream: Iterable[Image | DataFault],
     writers: Sequence[Writer],
     batch_size: int,
-    score_thr: float,
+    score_thr: float | np.ndarray,
 ) -> Generator[Tally, None, None]:
     """Detect on images and hand each to the writers, which write in a thread of their own.
 
@@ -53,6 +54,7 @@ def detect_stream(
             for image, instances in zip(images, found):
                 instances = by_score(in_file(instances, image), score_thr)
                 behind.write(image, instances)
+                tally.newest = image, instances
                 tally.images += 1
                 tally.detections += len(instances)
             yield tally
@@ -66,7 +68,11 @@ def in_file(found: InstanceData, image: Image) -> InstanceData:
     return found
 
 
-def by_score(found: InstanceData, score_thr: float) -> InstanceData:
-    """Detections with a score of ``score_thr`` or more, by falling score."""
-    order = np.argsort(-found.scores, kind='stable')
-    return found[order[found.scores[order] >= score_thr]]
+def by_score(found: InstanceData, score_thr: float | np.ndarray) -> InstanceData:
+    """Detections with a score of ``score_thr`` or more, by falling score.
+
+    It is one number, or (C,) float32 with one for each class.
+    """
+    least = score_thr[found.labels] if isinstance(score_thr, np.ndarray) else score_thr
+    kept = found[found.scores >= least]
+    return kept[np.argsort(-kept.scores, kind='stable')]

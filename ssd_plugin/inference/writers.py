@@ -15,7 +15,7 @@ from mmcv import imwrite
 from mmengine.structures import InstanceData
 
 from ssd_plugin.errors import InputError
-from ssd_plugin.inference.inputs import Image
+from ssd_plugin.inference.inputs import DEFAULT_RATE, Image
 from ssd_plugin.visualization.detections import draw
 
 # Suffixes that OpenCV writes in colour and --data-root reads.
@@ -41,7 +41,7 @@ class CocoWriter:
     The second is a file of annotations without any annotation, so that pycocotools'
     ``COCO('images.json')`` can load the results. It has the path of each ``image_id`` in
     ``file_name``, and the name of each ``category_id``, which is the label + 1. ``frame_id`` is
-    the number of a video's frame, from 0.
+    the number of a video's frame, from 0, and ``seconds`` the time since a stream's start.
     """
 
     def __init__(self, folder: Path, classes: Sequence[str]) -> None:
@@ -59,6 +59,8 @@ class CocoWriter:
         record = dict(id=self.image_id, file_name=image.path, width=width, height=height)
         if image.frame is not None:
             record['frame_id'] = image.frame
+        if image.seconds is not None:
+            record['seconds'] = round(image.seconds, 3)
         self.images.add(record)
         boxes = np.hstack([found.bboxes[:, :2], found.bboxes[:, 2:] - found.bboxes[:, :2]])
         for box, score, label in zip(boxes.tolist(), found.scores.tolist(), found.labels.tolist()):
@@ -160,30 +162,72 @@ class DrawingWriter:
 
     def __init__(self, folder: Path, classes: Sequence[str]) -> None:
         self.folder, self.classes = folder, classes
-        self.video: cv2.VideoWriter | None = None
+        self.video: DrawnVideo | None = None
 
     def write(self, image: Image, found: InstanceData) -> None:
         """Draw on an image, or on the next frame of a video."""
-        drawn = draw(image.pixels, found, self.classes)
         if not image.frame:  # an image or a first frame
             self.close()
-        if image.rate is None:
+        if image.frame is None:
+            drawn = draw(image.pixels, found, self.classes)
             imwrite(drawn, self.folder / _named(image.name, WRITTEN, '.png'))
             return
         if self.video is None:
             path = self.folder / _named(image.name, ('.mp4',), '.mp4')
-            path.parent.mkdir(parents=True, exist_ok=True)
-            codec = cv2.VideoWriter.fourcc(*'mp4v')
-            self.video = cv2.VideoWriter(str(path), codec, image.rate, drawn.shape[1::-1])
-            if not self.video.isOpened():
-                raise InputError(f"{path}: OpenCV can't write this video; --no-draw does without")
-        self.video.write(drawn)
+            self.video = DrawnVideo(path, self.classes)
+        self.video.write(image, found)
 
     def close(self) -> None:
         """Complete a video."""
         if self.video is not None:
-            self.video.release()
+            self.video.close()
             self.video = None
+
+
+class DrawnVideo:
+    """A video with detections, of the size and rate of its first frame.
+
+    A stream's keeps the time: where frames were dropped, the next one is repeated, but no longer
+    than for a second.
+    """
+
+    def __init__(self, path: Path, classes: Sequence[str]) -> None:
+        self.path, self.classes = path, classes
+        self.video: cv2.VideoWriter | None = None
+        self.due = 0  # frames of a stream until now
+        self.start = 0.0  # seconds of its first frame
+
+    def write(self, image: Image, found: InstanceData) -> None:
+        """Draw on the next frame."""
+        drawn, rate = draw(image.pixels, found, self.classes), image.rate or DEFAULT_RATE
+        if self.video is None:
+            self.size = drawn.shape[1], drawn.shape[0]
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            codec = cv2.VideoWriter.fourcc(*'mp4v')
+            self.video = cv2.VideoWriter(str(self.path), codec, rate, self.size)
+            self.rate, self.start = rate, image.seconds or 0.0
+            if not self.video.isOpened():
+                raise InputError(
+                    f"{self.path}: OpenCV can't write this video; --no-draw does without"
+                )
+        if drawn.shape[1::-1] != self.size:  # a stream that was opened again
+            drawn = cv2.resize(drawn, self.size)
+        for _ in range(self._repeats(image)):
+            self.video.write(drawn)
+
+    def _repeats(self, image: Image) -> int:
+        if image.seconds is None:
+            return 1
+        before, self.due = (
+            self.due,
+            max(self.due, round((image.seconds - self.start) * self.rate) + 1),
+        )
+        return min(self.due - before, max(round(self.rate), 1))
+
+    def close(self) -> None:
+        """Complete the video."""
+        if self.video is not None:
+            self.video.release()
 
 
 def _named(name: str, suffixes: Sequence[str], other: str) -> str:

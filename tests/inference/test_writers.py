@@ -12,7 +12,7 @@ from mmengine.structures import InstanceData
 from pycocotools.coco import COCO
 
 from ssd_plugin.inference.inputs import Image, read_inputs
-from ssd_plugin.inference.writers import CocoWriter, DrawingWriter, VocWriter
+from ssd_plugin.inference.writers import CocoWriter, DrawingWriter, DrawnVideo, VocWriter
 from tests.support.data_folders import write_image
 from tests.support.videos import grey_frames, write_video
 
@@ -147,3 +147,17 @@ def test_an_annotated_video_has_size_rate_and_frames_of_its_source(images):
             assert np.median(frame) == pytest.approx(20 * i + 60, abs=6)
             assert frame[30, 20, 0] > frame[30, 20, 2] + 60  # a blue box
     assert sorted(path.name for path in Path('vis').iterdir()) == ['one.mp4', 'two.avi.mp4', 'x']
+
+
+def test_a_streams_video_keeps_the_time(tmp_path):
+    path, pixels = tmp_path / 'new/stream.mp4', np.full((60, 80, 3), 90, np.uint8)
+    times = (7.0, 7.1, 7.5, 20.0, 20.1)  # 10 frames a second, with a break
+    with closing(DrawnVideo(path, CLASSES)) as writer:
+        for number, seconds in enumerate(times):
+            size = 2 if number == 4 else 1  # opened again, it may have another size
+            frame = np.repeat(np.repeat(pixels, size, 0), size, 1)
+            writer.write(Image('a', 'a', frame, number, 10.0, seconds), found())
+    video, frames = cv2.VideoCapture(str(path)), 0
+    while video.read()[0]:
+        frames += 1
+    assert frames == 1 + 1 + 4 + 10 + 1  # of the break no more than a second

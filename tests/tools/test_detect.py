@@ -5,10 +5,12 @@ import os
 import re
 import shutil
 import signal
+from collections import Counter
 from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 import torch
 from mmdet.apis import DetInferencer
@@ -20,6 +22,7 @@ from ssd_plugin.datasets.shapes import CLASSES
 from ssd_plugin.errors import CheckpointError, InputError
 from ssd_plugin.inference.inferencer import StreamInferencer, build_inferencer
 from tests.support.commands import ROOT, run_warm, start_warm, wait_until
+from tests.support.served_stream import served_stream
 from tests.support.videos import grey_frames, write_video
 
 CONFIG, WEIGHTS, IMAGES = 'demo.py', 'weights.pth', 'data/shapes/JPEGImages'
@@ -206,7 +209,7 @@ def test_ctrl_c_ends_it_at_once_and_leaves_whole_files(demo_folder, tmp_path):
     options = ('--out', out, '--voc-xml', '--score-thr', 0)
     arguments = (demo_folder / CONFIG, demo_folder / WEIGHTS, 'long.avi', *options)
     process = start_warm(ROOT / 'tools/detect.py', *arguments, cwd=tmp_path, output=said)
-    wait_until(lambda: len(list(out.glob('voc/Annotations/*'))) > 20)
+    wait_until(lambda: len(list(out.glob('voc/Annotations/*'))) > 20, seconds=200)
     os.kill(process.pid, signal.SIGINT)
     process.join(10)
     assert process.exitcode == 130
@@ -220,6 +223,114 @@ def test_ctrl_c_ends_it_at_once_and_leaves_whole_files(demo_folder, tmp_path):
         frames += 1
     assert frames == len(images) == len(list(out.glob('voc/Annotations/*')))
     assert all(cv2.imread(str(path)) is not None for path in out.glob('voc/JPEGImages/*'))
+
+
+def test_show_writes_a_threshold_for_each_class(run):
+    said = run('show', 'pr', CONFIG, WEIGHTS, '--best-thresholds', 'best/scores.json')
+    assert tuple(json.loads(Path('best/scores.json').read_text())) == CLASSES
+    assert 'best/scores.json' in said.splitlines()
+
+
+def test_what_reaches_the_threshold_of_its_class_is_written(run):
+    best = {name: 0.3 + 0.05 * label for label, name in enumerate(CLASSES)}
+    Path('scores.json').write_text(json.dumps(best))
+    run('detect', CONFIG, WEIGHTS, IMAGES, '--out', 'out', '--no-draw', '--score-thr', 0)
+    expected = {
+        path: [detection for detection in found if detection[2] >= best[detection[0]]]
+        for path, found in detections_of().items()
+    }
+    options = ('--out', 'out', '--score-thr', 'scores.json')
+    output = run('detect', CONFIG, WEIGHTS, IMAGES, *options)
+    assert_same(detections_of(), expected)
+    number = sum(map(len, expected.values()))
+    wanted = 'the score that scores.json asks for'
+    assert f'10 images, {number} detections with {wanted} or more' in output
+
+
+def test_an_exported_file_carries_thresholds(run, tmp_path):
+    exported = tmp_path / 'carries.onnx'
+    run('export_onnx', CONFIG, WEIGHTS, exported)
+    model = onnx.load(exported)
+    by_class = dict.fromkeys(CLASSES, 1.0) | {CLASSES[0]: 0.35}
+    model.metadata_props.add(key='score_thr', value=json.dumps(by_class))
+    onnx.save(model, exported)
+    options = (IMAGES, '--out', 'out', '--no-draw', '--device', 'cpu')
+    said = run('detect', CONFIG, exported, *options)
+    assert f'with the score that {exported} asks for or more' in said
+    counts = Counter(name for found in detections_of().values() for name, *_ in found)
+    assert set(counts) == {CLASSES[0]}
+    run('detect', CONFIG, exported, *options, '--score-thr', 0.3)  # what is asked for goes first
+    assert len({name for found in detections_of().values() for name, *_ in found}) > 1
+
+
+@pytest.mark.parametrize(
+    'options, said',
+    [
+        (('--score-thr', '1.5'), '1.5 is no score from 0 to 1'),
+        (('--score-thr', 'none.json'), "'none.json' is no number, and no such file"),
+        (('--out', 'a.mp4', '--voc-xml'), '--out a.mp4 is the drawn video alone: name a folder'),
+    ],
+)
+def test_options_that_do_not_fit_are_told_before_anything_is_imported(options, said, run, capsys):
+    with pytest.raises(SystemExit):
+        run('detect', CONFIG, WEIGHTS, IMAGES, '--out', 'out', *options)
+    assert capsys.readouterr().err.splitlines()[-1].endswith(said)
+
+
+@pytest.mark.parametrize(
+    'arguments, said',
+    [
+        (('0', IMAGES, '--out', 'out'), '^0 is a camera or a stream, and has to be the only input'),
+        ((IMAGES, '--out', 'out.mp4'), '^--out out.mp4 takes one video, camera or stream'),
+        (('99', '--out', 'out'), "^99: OpenCV can't open this camera$"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_told_in_one_line(arguments, said, run):
+    with pytest.raises(SystemExit, match=said):
+        run('detect', CONFIG, WEIGHTS, *arguments)
+
+
+def test_without_a_display_show_is_refused(run, monkeypatch):
+    for name in ('DISPLAY', 'WAYLAND_DISPLAY'):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(SystemExit, match='^--show: there is no display here'):
+        run('detect', CONFIG, WEIGHTS, 'image.jpg', '--show')
+
+
+def test_half_finds_the_same_or_is_refused_in_one_line(run, tmp_path):
+    exported = tmp_path / 'any.onnx'
+    exported.touch()
+    with pytest.raises(SystemExit, match='has the precision that it was exported with'):
+        run('detect', CONFIG, exported, 'image.jpg', '--out', 'out', '--half')
+    try:
+        halved = build_inferencer(Config.fromfile(CONFIG), WEIGHTS, 'cpu', half=True)
+    except InputError as refusal:
+        assert 'no instructions for bfloat16' in str(refusal)
+        return
+    image = cv2.imread('image.jpg')
+    (whole,) = build_inferencer(Config.fromfile(CONFIG), WEIGHTS, 'cpu').detect([image])
+    (half,) = halved.detect([image])
+    assert (half.labels[:3] == whole.labels[:3]).all()
+    assert 0 < np.abs(half.scores[:3] - whole.scores[:3]).max() < 0.05
+
+
+def test_a_stream_is_drawn_into_a_video_until_it_is_ended(demo_folder, tmp_path):
+    out, said = tmp_path / 'out.mp4', tmp_path / 'said'
+    said.touch()
+    with served_stream([40, 0] + [10**9]) as address:
+        arguments = (demo_folder / CONFIG, demo_folder / WEIGHTS, address, '--out', out)
+        process = start_warm(ROOT / 'tools/detect.py', *arguments, cwd=tmp_path, output=said)
+        wait_until(lambda: 'try 2 of 5' in said.read_text(), seconds=200)
+        wait_until(lambda: False, seconds=4)  # the pause of two seconds, and some frames
+        os.kill(process.pid, signal.SIGTERM)
+        process.join(10)
+    assert process.exitcode == 130, said.read_text()
+    assert f'{address} broke off: try 1 of 5 in 1 s\n' in said.read_text()
+    assert 'Traceback' not in said.read_text()
+    video, frames = cv2.VideoCapture(str(out)), []
+    while (frame := video.read()[1]) is not None:
+        frames.append(frame)
+    assert len(frames) > 40 and frames[0].shape == (64, 96, 3)
 
 
 def test_it_runs_as_a_command(demo_folder):
