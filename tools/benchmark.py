@@ -95,7 +95,6 @@ def check(args: argparse.Namespace) -> None:
 
 def main() -> None:
     args = parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leaves no worker paused
     warnings.filterwarnings('ignore', category=DeprecationWarning)
     if args.part == 'detect':
         os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # as tools/detect.py has it
@@ -204,4 +203,5 @@ def measure_detection(stopwatch: Any, args: argparse.Namespace, folder: Path) ->
 
 
 if __name__ == '__main__':
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leaves no worker paused
     main()

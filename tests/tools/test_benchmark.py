@@ -427,7 +427,6 @@ def test_torchvision_trains_on_the_same_images(preprocessed, root, monkeypatch):
 def call(monkeypatch, *args):
     """Run the command in this process, with what it changes of the process put back."""
     monkeypatch.setattr(sys, 'argv', ['benchmark.py', *map(str, args)])
-    monkeypatch.setattr(benchmark.signal, 'signal', lambda *_: None)
     monkeypatch.setitem(os.environ, 'CUDA_VISIBLE_DEVICES', '')
     benchmark.main()
 
