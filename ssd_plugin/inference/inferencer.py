@@ -77,7 +77,7 @@ class StreamInferencer(DetInferencer):
     3. A file of ``tools/export_onnx.py`` may take the place of the checkpoint; the config then
        says how images are read.
     4. Batch normalisation is folded into the convolutions.
-    5. It draws with a visualizer that logs nowhere, whatever backends the config names.
+    5. Its visualizer logs nowhere, whatever backends the config names.
 
     Its arguments and what it raises are those of :func:`build_inferencer`.
     """
