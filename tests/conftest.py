@@ -1,5 +1,7 @@
 """What every test starts from."""
 
+import signal
+
 import pytest
 
 import ssd_plugin  # noqa: F401 - before MMDetection, which it makes importable without full mmcv
@@ -22,3 +24,15 @@ def _what_a_test_before_left_behind_is_gone():
     init_default_scope('mmdet')
     for kind in (DetectionVisualizer, DetLocalVisualizer, MessageHub, MMLogger):
         kind._instance_dict.clear()
+
+
+@pytest.fixture(autouse=True)
+def _sigterm_ends_a_process_again():
+    """A handler that a test left behind, as a training that broke off does, is gone.
+
+    MMDetection's metrics end their pools by SIGTERM, and wait forever for a worker that inherited
+    a handler.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)

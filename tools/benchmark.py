@@ -62,7 +62,7 @@ def add_detect(command: argparse.ArgumentParser) -> None:
     """Add what is detected with, on what, and how."""
     common.add_config(command)
     add = command.add_argument
-    add('models', nargs='+', metavar='MODEL', help='checkpoints, and files of export_onnx.py')
+    add('models', nargs='+', metavar='MODEL', help='checkpoints, and exported .onnx and .tflite')
     text = "images, folders, patterns 'a/**/*.jpg' or videos; by default drawn photographs"
     add('--images', nargs='+', metavar='INPUT', help=text)
     numbers: dict[str, Any] = dict(nargs='+', type=common.positive, metavar='N')
@@ -203,5 +203,8 @@ def measure_detection(stopwatch: Any, args: argparse.Namespace, folder: Path) ->
 
 
 if __name__ == '__main__':
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leaves no worker paused
-    main()
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leaves no worker paused
+    try:
+        main()
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -108,6 +108,9 @@ def detect(args: argparse.Namespace) -> tuple[Tally, str]:
         source = open_source(args, bar.console.print)
         if isinstance(source, LiveStream):
             stack.enter_context(closing(source))
+            # Whoever stops a service wants whole files, too.
+            before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+            stack.callback(signal.signal, signal.SIGTERM, before)
         inferencer = build_inferencer(cfg, args.checkpoint, args.device, args.half)
         window = stack.enter_context(closing(open_window(inferencer))) if args.show else None
         thresholds, args.with_scores = choose_thresholds(args, inferencer)
@@ -144,8 +147,6 @@ def open_source(args: argparse.Namespace, say: Callable[[str], None]) -> LiveStr
     if live and len(args.inputs) > 1:
         raise InputError(f'{live[0]} is a camera or a stream, and has to be the only input')
     if live:
-        # Whoever stops a service wants whole files, too.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
         return LiveStream(live[0], say)
     earlier = (args.out / 'vis', args.out / 'voc') if args.out else ()
     paths = find_inputs(args.inputs, leave_out=earlier)

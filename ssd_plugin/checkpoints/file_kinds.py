@@ -16,7 +16,10 @@ def describe(path: str | Path) -> str:
     if not start:
         return 'the file is empty'
     if path.suffix.lower() == '.onnx' or (start[:1] == b'\x08' and b'pytorch' in start[:32]):
-        return 'it is an ONNX file, which tools/detect.py takes; name the .pth it was made from'
+        return (
+            'it is an ONNX file, which tools/detect.py and tools/test.py take; name the .pth it '
+            'was made from'
+        )
     if start.startswith(b'PK'):
         return _describe_zip(path)
     if start.startswith(b'\x80'):
