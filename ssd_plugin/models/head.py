@@ -10,7 +10,7 @@ from mmcv.cnn import ConvModule, DepthwiseSeparableConvModule
 from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.utils import InstanceList, OptInstanceList
-from mmengine.model import bias_init_with_prob, kaiming_init, xavier_init
+from mmengine.model import bias_init_with_prob, normal_init, xavier_init
 from torch import Tensor, nn
 
 from ssd_plugin.models.box_losses import BoxRegressionLoss
@@ -127,8 +127,8 @@ class SSDMultiBoxHead(BaseDenseHead):
         """
         if self.init_cfg is None and not self.is_init:
             for conv in (module for module in self.modules() if isinstance(module, nn.Conv2d)):
-                if conv.groups > 1:  # depthwise: Xavier's rule would count all channels' outputs
-                    kaiming_init(conv, mode='fan_in', distribution='uniform')
+                if conv.groups > 1:  # depthwise, normalised afterwards: small weights learn fast
+                    normal_init(conv, std=1e-3)
                 else:
                     xavier_init(conv, distribution='uniform')
             prior = bias_init_with_prob(0.01) if self.use_sigmoid_cls else 0
