@@ -9,6 +9,7 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 EXPORT = ['onnx', 'onnxruntime']  # for tools/export_onnx.py
+LITERT = ['litert-torch>=0.10']  # for tools/export_tflite.py, in an environment of its own
 TIMM = ['timm>=1.0']  # for TimmBackbone
 TEST = ['pytest', 'pytest-xdist', 'hypothesis', 'ruff', 'import-linter', 'mypy', 'mutmut']
 DOCS = ['mkdocs<2', 'mkdocs-material', 'mkdocstrings[python]', 'latex2mathml']  # for `make docs`
@@ -68,6 +69,7 @@ setup(
         'lite': ['mmcv-lite>=2.0.0,<2.2.0'],
         'full': ['mmcv>=2.0.0,<2.2.0'],
         'export': EXPORT,
+        'litert': LITERT,
         'timm': TIMM,
         'tensorboard': ['tensorboard'],
         'docs': DOCS,

@@ -39,6 +39,8 @@ ELSEWHERE = {
     'python tools/benchmark.py': 'test_benchmark.py, part by part',
     'python -c': 'test_tools.py, the same program',
     'python -m pytest': 'this is pytest',
+    'python -m venv litert': 'the set litert of tests/long/matrix.py',
+    'litert/bin/': 'test_export_tflite.py, in that set',
     'python -m tests.long.': 'the tests in tests/long, for fewer rounds',
     'tensorboard': 'by hand: it is a server',
 }

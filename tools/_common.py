@@ -106,6 +106,19 @@ def input_size(text: str) -> tuple[int, int]:
         raise argparse.ArgumentTypeError(f'{text!r} is no size: write 512 or 640x384') from None
 
 
+def score_thr(text: str) -> float | Path:
+    """The type of an argument that is a score from 0 to 1, or a file of them."""
+    try:
+        score = float(text)
+    except ValueError:
+        if not os.path.isfile(text):
+            raise argparse.ArgumentTypeError(f'{text!r} is no number, and no such file') from None
+        return Path(text)
+    if not 0 <= score <= 1:
+        raise argparse.ArgumentTypeError(f'{text} is no score from 0 to 1')
+    return score
+
+
 def positive(text: str) -> int:
     """The type of an argument that is a whole number from 1."""
     if not text.isdecimal() or int(text) < 1:

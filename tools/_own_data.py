@@ -185,11 +185,11 @@ def report(data: DataSet, classes: Sequence[str], folder: Path, lines: Sequence)
 def classes_of(checkpoint: str, wanted: Sequence[str] | None) -> list[str]:
     """The names of a checkpoint's classes, or the user's if it has none."""
     from ssd_plugin.checkpoints.files import Weights
-    from ssd_plugin.export.runtime import is_exported, open_session, read_metadata
+    from ssd_plugin.export.exported import is_exported, open_exported
 
     classes: Sequence[str] | None
     if is_exported(checkpoint):
-        classes = read_metadata(open_session(checkpoint), checkpoint).classes
+        classes = open_exported(checkpoint, test_cfg={}).dataset_meta['classes']
     else:
         classes = Weights.read(checkpoint).classes
     if not classes and not wanted:

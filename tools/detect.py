@@ -36,14 +36,14 @@ INTERRUPTED = 130  # exit status of shells after Ctrl-C
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Detect on images, videos and cameras.')
     common.add_config(parser)
-    parser.add_argument('checkpoint', help='checkpoint, or .onnx file of tools/export_onnx.py')
+    parser.add_argument('checkpoint', help='checkpoint, or exported .onnx or .tflite')
     text = "an image, a folder, a pattern 'a/**/*.jpg', a video, a camera (0), or rtsp://..."
     parser.add_argument('inputs', nargs='+', metavar='INPUT', help=text)
     text = 'for all results; FILE.mp4 for the drawn video of one video, camera or stream alone'
     parser.add_argument('--out', type=Path, metavar='DIR', help=text)
     parser.add_argument('--show', action='store_true', help='show in a window; q ends')
     text = 'least score that is drawn and written (0.3), or FILE.json: {"class": 0.3, ...}'
-    parser.add_argument('--score-thr', type=score_thr, metavar='SCORE', help=text)
+    parser.add_argument('--score-thr', type=common.score_thr, metavar='SCORE', help=text)
     text = 'images at a time (1)'
     parser.add_argument('--batch-size', type=common.positive, default=1, help=text)
     parser.add_argument('--device', help='where to compute: cpu, cuda:0; by default the best')
@@ -58,19 +58,6 @@ def parse_args() -> argparse.Namespace:
     if is_video_file(args.out) and (args.no_draw or args.voc_xml):
         parser.error(f'--out {args.out} is the drawn video alone: name a folder')
     return args
-
-
-def score_thr(text: str) -> float | Path:
-    """The type of an argument that is a score from 0 to 1, or a file of them."""
-    try:
-        score = float(text)
-    except ValueError:
-        if not os.path.isfile(text):
-            raise argparse.ArgumentTypeError(f'{text!r} is no number, and no such file') from None
-        return Path(text)
-    if not 0 <= score <= 1:
-        raise argparse.ArgumentTypeError(f'{text} is no score from 0 to 1')
-    return score
 
 
 def is_video_file(out: Path | None) -> bool:

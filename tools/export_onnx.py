@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
-import os
 import sys
 import tempfile
 from pathlib import Path
 
 import _common as common
+import _export as exporting
 from _data_check import DataNotFoundError, check_data
 from mmengine.config import Config
-
-NUM_IMAGES = 4  # of the test set that the file is checked on, if no images are named
-MAX_IMAGES = 16  # of those that are named: one batch has them all
 
 
 def parse_args() -> argparse.Namespace:
     text = 'Write a detector as an ONNX file with the same detections.'
     parser = argparse.ArgumentParser(description=text)
-    common.add_config(parser)
-    parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('out', type=Path, metavar='OUT', help='file to write, NAME.onnx')
-    text = "images, folders or patterns 'a/**/*.jpg' to check it on: up to 16 images, by default "
-    text += "4 of the test set, or drawn ones if it isn't there"
-    parser.add_argument('--images', nargs='+', metavar='INPUT', help=text)
+    exporting.add_arguments(parser, '.onnx')
     outputs = parser.add_mutually_exclusive_group()
     text = 'output the boxes and scores of all priors, before thresholds and NMS'
     outputs.add_argument('--no-nms', action='store_true', help=text)
@@ -34,9 +25,6 @@ def parse_args() -> argparse.Namespace:
     outputs.add_argument('--raw', action='store_true', help=text)
     text = 'take images as float32, for runtimes that do not take bytes'
     parser.add_argument('--float32', action='store_true', help=text)
-    text = 'least score of a detection to show, which the file carries: a number, or a JSON file '
-    text += 'with one for each class'
-    parser.add_argument('--score-thr', metavar='SCORE', help=text)
     text = 'quantise convolutions to INT8, by 32 of these images (files, folders or patterns)'
     parser.add_argument('--int8', nargs='+', metavar='INPUT', help=text)
     return common.parse_args(parser)
@@ -45,8 +33,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     check_arguments(args)
-    part = args.out.with_name(f'{args.out.name}.{os.getpid()}.part')
-    quantized = part.with_suffix('.int8.part')
+    part = exporting.part_of(args.out)
+    quantized = part.with_suffix('.int8.onnx')
     with common.one_line_errors(args):
         try:
             cfg = common.prepare(args, (), args.checkpoint)
@@ -65,10 +53,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     for name in ('onnx', 'onnxruntime'):
         if importlib.util.find_spec(name) is None:
             sys.exit(f"{name} is not installed: pip install 'ssd-plugin[export]'")
-    if args.out.suffix != '.onnx':
-        sys.exit(f'OUT is an ONNX file, NAME.onnx, not {args.out}')
-    if not args.out.parent.is_dir():
-        sys.exit(f'no folder {args.out.parent} for {args.out}')
+    exporting.check_out(args.out, '.onnx', 'an ONNX file')
 
 
 def export(cfg: Config, args: argparse.Namespace, part: Path) -> list[str]:
@@ -78,63 +63,25 @@ def export(cfg: Config, args: argparse.Namespace, part: Path) -> list[str]:
 
     from ssd_plugin.checkpoints.load import load_detector
     from ssd_plugin.datasets.config import input_size
-    from ssd_plugin.export.check import check_file, read_images
     from ssd_plugin.export.graph import BoxesAndScores, Detections, ScoresAndDeltas
-    from ssd_plugin.export.onnx_file import Graph, build_onnx, describe, signature
+    from ssd_plugin.export.metadata import describe
+    from ssd_plugin.export.onnx_file import Graph, build_onnx, signature
 
     with tempfile.TemporaryDirectory() as folder, common.console().status('Exporting'):
-        paths, kind = choose_images(args, cfg, folder)
-        images = read_images(cfg, paths)
-        dtype = torch.float32 if args.float32 else images[0]['inputs'].dtype
+        images = exporting.read_images(args, cfg, folder)
+        dtype = torch.float32 if args.float32 else images.samples[0]['inputs'].dtype
         detector, classes = load_detector(cfg, args.checkpoint)
-        size = input_size(cfg)
+        size, score_thr = input_size(cfg), exporting.thresholds(args, classes)
         graph: Graph
         if args.raw:
             graph = ScoresAndDeltas(detector, size)
         else:
             graph = (BoxesAndScores if args.no_nms else Detections)(detector, size)
-        meta = describe(detector, classes, size, args.config, thresholds(args, classes))
+        meta = describe(detector, classes, size, args.config, score_thr)
         model = build_onnx(graph, size, dtype, meta)
         onnx.save(model, part)
-        difference = check_file(part, detector, images)
-
-    on = f'on {len(paths)} {kind}, alone and in a batch: {difference}'
-    if not difference.is_small:
-        sys.exit(f'{args.out} was not written: ONNX Runtime and PyTorch differ {on}')
-    if not difference.detections:
-        sys.exit(
-            f'{args.out} was not written: nothing is detected {on}; name images with objects '
-            'by --images, or lower --cfg-options model.test_cfg.score_thr'
-        )
-    return [f'{args.out}: {signature(model)}', f'ONNX Runtime and PyTorch agree {on}']
-
-
-def thresholds(args: argparse.Namespace, classes: tuple[str, ...]) -> dict[str, float] | None:
-    """The threshold of each class that the options ask for."""
-    from ssd_plugin.errors import InputError
-
-    if args.score_thr is None:
-        return None
-    try:
-        value = json.loads(
-            Path(args.score_thr).read_text(encoding='utf-8')
-            if os.path.isfile(args.score_thr)
-            else args.score_thr
-        )
-        by_class = value if isinstance(value, dict) else dict.fromkeys(classes, value)
-        chosen = {name: float(by_class[name]) for name in classes}
-    except (ValueError, TypeError, KeyError) as error:
-        raise InputError(
-            f'--score-thr {args.score_thr} is no number, and no JSON file with one for each of the '
-            f'classes {", ".join(classes)}'
-        ) from error
-    unknown = by_class.keys() - chosen.keys()
-    if unknown or not all(0 <= score <= 1 for score in chosen.values()):
-        raise InputError(
-            f'--score-thr {args.score_thr}: scores are from 0 to 1, for the classes '
-            f'{", ".join(classes)} only'
-        )
-    return chosen
+        same = exporting.require_same(args.out, part, detector, images, 'ONNX Runtime')
+    return [f'{args.out}: {signature(model)}', same]
 
 
 def write_int8(cfg: Config, args: argparse.Namespace, path: Path, out: Path) -> list[str]:
@@ -151,7 +98,7 @@ def write_int8(cfg: Config, args: argparse.Namespace, path: Path, out: Path) -> 
     from ssd_plugin.inference.inputs import find_inputs
 
     paths = find_inputs(args.int8, suffixes=IMG_EXTENSIONS)
-    paths = sample(paths, NUM_CALIBRATION)
+    paths = exporting.sample(paths, NUM_CALIBRATION)
     with common.console().status('Quantising'):
         quantize(path, out, read_images(cfg, paths))
     before, after = (file.stat().st_size / 1e6 for file in (path, out))
@@ -170,33 +117,6 @@ def write_int8(cfg: Config, args: argparse.Namespace, path: Path, out: Path) -> 
             'like those that the file will see, or use it without --int8.'
         )
     return said
-
-
-def choose_images(args: argparse.Namespace, cfg: Config, folder: str) -> tuple[list[str], str]:
-    """Paths of the images to check on, and what they are; drawn ones are put into the folder."""
-    from mmdet.apis.det_inferencer import IMG_EXTENSIONS
-
-    from ssd_plugin.datasets.samples import build_dataset, spread
-    from ssd_plugin.datasets.shapes import write_voc_shapes
-    from ssd_plugin.inference.inputs import find_inputs
-
-    if args.images:
-        return sample(find_inputs(args.images, suffixes=IMG_EXTENSIONS), MAX_IMAGES), 'images'
-    split = 'test' if cfg.get('test_dataloader') else 'val'
-    try:
-        check_data(cfg, [split])
-    except DataNotFoundError:
-        root = write_voc_shapes(folder, num_train=0, num_test=NUM_IMAGES)
-        return sorted(map(str, root.glob('JPEGImages/*'))), 'drawn images'
-    dataset = build_dataset(cfg, split)
-    paths = [dataset.get_data_info(i)['img_path'] for i in spread(dataset, NUM_IMAGES)]
-    return paths, f'images of the {split} set'
-
-
-def sample(paths: list[str], most: int) -> list[str]:
-    """The paths, or so many evenly spaced among more."""
-    number = min(len(paths), most)
-    return [paths[i * len(paths) // number] for i in range(number)]
 
 
 if __name__ == '__main__':

@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # it imports PyTorch
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Evaluate a detector.')
     common.add_config(parser)
-    parser.add_argument('checkpoint', help='checkpoint, or .onnx file of tools/export_onnx.py')
+    parser.add_argument('checkpoint', help='checkpoint, or exported .onnx or .tflite')
     common.add_run_options(parser)
     parser.add_argument('--out', help='also write the detections to this .pkl file')
     parser.add_argument('--show', action='store_true', help='show images with their detections')
@@ -63,7 +63,7 @@ def prepare(cfg: Config, args: argparse.Namespace) -> Runner:
     from ssd_plugin.engine.amp import enable_amp_evaluation
     from ssd_plugin.engine.launch import build_runner
     from ssd_plugin.export.evaluation import fit_to_data, use_exported
-    from ssd_plugin.export.runtime import is_exported
+    from ssd_plugin.export.exported import is_exported
 
     exported = is_exported(args.checkpoint)
     if exported:

@@ -21,7 +21,8 @@ from torch import Tensor
 from ssd_plugin.datasets.config import plain_test_set, resize_of
 from ssd_plugin.datasets.samples import read_image
 from ssd_plugin.errors import ConfigError
-from ssd_plugin.export.runtime import CPU_ONLY, OnnxDetector, open_session
+from ssd_plugin.export.exported import open_exported
+from ssd_plugin.export.onnx_runtime import CPU_ONLY, open_session
 from ssd_plugin.models.head import SSDMultiBoxHead
 from ssd_plugin.models.postprocess import detect
 
@@ -36,7 +37,7 @@ SAME = 100
 
 
 def check_file(path: str | Path, detector: SingleStageDetector, samples: list[dict]) -> Difference:
-    """Compare ONNX Runtime's detections with the detector's own, image by image and in a batch.
+    """Compare a file's detections with the detector's own, image by image and in a batch.
 
     Both run on the CPU. The difference is that over all images, each taken twice.
 
@@ -45,17 +46,13 @@ def check_file(path: str | Path, detector: SingleStageDetector, samples: list[di
         detector: The detector, on the CPU and in evaluation mode.
         samples: From :func:`read_images`.
     """
-    test_cfg = detector.bbox_head.test_cfg
-    images = [sample['inputs'] for sample in samples]
-    session = open_session(path, CPU_ONLY)
-    run: Callable[[list[Tensor]], list[InstanceData]]
-    if 'deltas' in [output.name for output in session.get_outputs()]:
-        run = partial(_detect_raw, session, detector.bbox_head)
-    else:
-        run = OnnxDetector(path, CPU_ONLY, test_cfg).detect
+    head, images = detector.bbox_head, [sample['inputs'] for sample in samples]
+    run = _raw_detection(path, head) or open_exported(path, head.test_cfg, on_cpu=True).detect
     found = [run([image])[0] for image in images] + run(images)
     expected = predict(detector, samples) * 2
-    return Difference.total(compare(*pair, test_cfg) for pair in zip(expected, found, strict=True))
+    return Difference.total(
+        compare(*pair, head.test_cfg) for pair in zip(expected, found, strict=True)
+    )
 
 
 def read_images(cfg: Config, paths: Sequence[str]) -> list[dict]:
@@ -86,6 +83,17 @@ def predict(detector: SingleStageDetector, samples: list[dict]) -> list[Instance
     batch = detector.data_preprocessor(pseudo_collate(samples))
     found = detector.predict(batch['inputs'], batch['data_samples'], rescale=False)
     return [sample.pred_instances for sample in found]
+
+
+def _raw_detection(
+    path: str | Path, head: SSDMultiBoxHead
+) -> Callable[[list[Tensor]], list[InstanceData]] | None:
+    """What detects by an ONNX file with scores, deltas and priors; None for another file."""
+    if Path(path).suffix != '.onnx':
+        return None
+    session = open_session(path, CPU_ONLY)
+    is_raw = 'deltas' in [output.name for output in session.get_outputs()]
+    return partial(_detect_raw, session, head) if is_raw else None
 
 
 def _detect_raw(

@@ -9,7 +9,7 @@ from ssd_plugin.checkpoints.load import dataset_classes, label_names
 from ssd_plugin.datasets.config import input_size, resize_of
 from ssd_plugin.engine.hooks.strict_load_hook import unwrap
 from ssd_plugin.errors import InputError
-from ssd_plugin.export.runtime import OnnxDetector
+from ssd_plugin.export.exported import open_exported
 
 
 def use_exported(cfg: Config, path: str) -> None:
@@ -22,7 +22,7 @@ def use_exported(cfg: Config, path: str) -> None:
         raise InputError(
             f'{path} is an exported file, which one process tests: leave out launchers'
         )
-    cfg.model = ConfigDict(type=OnnxDetector.__name__, path=path, test_cfg=cfg.model.test_cfg)
+    cfg.model = ConfigDict(type=open_exported.__name__, path=path, test_cfg=cfg.model.test_cfg)
     cfg.load_from = None
 
 

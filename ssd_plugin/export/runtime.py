@@ -1,42 +1,28 @@
-"""An exported detector in place of the PyTorch model, run by ONNX Runtime."""
+"""An exported detector in place of the PyTorch model, whatever runtime it is for."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from ssd_plugin.checkpoints.classes import compare_classes, same_classes
-from ssd_plugin.errors import InputError, MissingPackageError
+from ssd_plugin.errors import InputError
+from ssd_plugin.export.metadata import Metadata
 from ssd_plugin.models.postprocess import detect
 
-if TYPE_CHECKING:  # detecting with a checkpoint does without it
-    from onnxruntime import InferenceSession
 
-EXPORTED = '.onnx'  # the suffix of a file that takes the place of a checkpoint
-PROVIDERS = ('CUDAExecutionProvider', 'CPUExecutionProvider')  # the first that is available
-CPU_ONLY = PROVIDERS[-1:]
-
-
-def is_exported(path: str | Path) -> bool:
-    """Whether a file that a command takes for a detector is an exported one, by its suffix."""
-    return str(path).lower().endswith(EXPORTED)
-
-
-@MODELS.register_module()
-class OnnxDetector(nn.Module):
-    """Runs a file of ``tools/export_onnx.py`` and gives the detections of its detector.
+class ExportedDetector(nn.Module):
+    """Runs an exported file and gives the detections of its detector.
 
     It is a module, without parameters, since that is what MMDetection's inferencer and MMEngine's
-    runner expect. A file that was exported with ``--no-nms`` is followed by the detector's own
+    runner expect. A file that was exported without NMS is followed by the detector's own
     post-processing.
 
     Attributes:
@@ -44,39 +30,45 @@ class OnnxDetector(nn.Module):
         input_size: (w, h) of the graph's input in pixels.
         input_dtype: uint8 or float32, the type of the graph's input.
         score_thr: Thresholds by class that the file carries, or None.
+        cpu_only: Why no other device computes, if that is so.
 
     Args:
         path: The file.
-        providers: ONNX Runtime's, by preference; by default CUDA if available, or else the CPU.
+        meta: What it says of itself.
+        outputs: The names of the graph's outputs.
+        input_dtype: As the attribute.
         test_cfg: The config's ``model.test_cfg``, for a file without NMS.
 
     Raises:
-        MissingPackageError: If ONNX Runtime is not installed.
-        InputError: If it is no file of ``tools/export_onnx.py``, or one without NMS and there is no
-            ``test_cfg``.
+        InputError: The file's outputs are no detections, and there is no ``test_cfg`` or no way to
+            make them from these outputs.
     """
+
+    cpu_only: str | None = None
 
     def __init__(
         self,
         path: str | Path,
-        providers: Sequence[str] = PROVIDERS,
+        meta: Metadata,
+        outputs: Sequence[str],
+        input_dtype: type[np.generic],
         test_cfg: dict | None = None,
     ) -> None:
         super().__init__()
         self.path, self.test_cfg = path, test_cfg or {}
-        self.session = open_session(path, providers)
-        meta = read_metadata(self.session, path)
-        outputs = [output.name for output in self.session.get_outputs()]
         if 'deltas' in outputs:
             raise InputError(f'{path} was exported with --raw: export it without, to detect')
         self.has_nms = 'labels' in outputs
         if not self.has_nms and test_cfg is None:
-            raise InputError(f'{path} was exported with --no-nms: export it without, to detect')
+            raise InputError(f'{path} has no NMS, and there is no test_cfg that says which to use')
         self.dataset_meta: dict[str, Any] = dict(classes=meta.classes)
         self.config, self.input_size, self.score_thr = meta.config, meta.input_size, meta.score_thr
         self.labels = torch.arange(len(meta.classes))  # of the file's classes
-        (images,) = self.session.get_inputs()
-        self.input_dtype = np.uint8 if images.type == 'tensor(uint8)' else np.float32
+        self.input_dtype = input_dtype
+
+    def run(self, images: np.ndarray) -> list[np.ndarray]:
+        """The outputs of the graph for images (B, 3, h, w) of its size and type."""
+        raise NotImplementedError
 
     def number_labels_by(self, classes: Sequence[str]) -> None:
         """Have labels count these names, such as a data set's, in place of the file's own.
@@ -139,64 +131,9 @@ class OnnxDetector(nn.Module):
             found.labels = self.labels[found.labels]
         return results
 
-    def run(self, images: np.ndarray) -> list[np.ndarray]:
-        """The outputs of the graph for images (B, 3, h, w) of its size and type."""
-        return self.session.run(None, dict(images=images))
-
 
 class _Decoded:
     """A box coder for boxes that are decoded already."""
 
     def decode(self, priors: Tensor, boxes: Tensor) -> Tensor:
         return boxes
-
-
-class Metadata(NamedTuple):
-    """What an exported file says of itself."""
-
-    classes: tuple[str, ...]  # names, by label
-    input_size: tuple[int, int]  # (w, h) in pixels
-    config: str  # the file name of the config that it was exported with
-    score_thr: dict[str, float] | None  # of each class: the least score of a detection to keep
-
-
-def read_metadata(session: InferenceSession, path: str | Path) -> Metadata:
-    """The metadata of the file that a session is of.
-
-    Raises:
-        InputError: If the file is none of ``tools/export_onnx.py``.
-    """
-    meta = session.get_modelmeta().custom_metadata_map
-    if 'ssd_plugin' not in meta:
-        raise InputError(f'{path} was not written by tools/export_onnx.py')
-    width, height = json.loads(meta['input_size'])
-    classes, score_thr = json.loads(meta['classes']), json.loads(meta.get('score_thr', 'null'))
-    return Metadata(tuple(classes), (width, height), meta['config'], score_thr)
-
-
-def open_session(path: str | Path, providers: Sequence[str] = PROVIDERS) -> InferenceSession:
-    """An ``onnxruntime.InferenceSession`` of a file, with those providers that are available.
-
-    Raises:
-        MissingPackageError: If ONNX Runtime is not installed.
-        InputError: If there is no such file, or ONNX Runtime can't read it.
-    """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingPackageError(
-            "ONNX Runtime is not installed: pip install 'ssd-plugin[export]'"
-        ) from error
-    if not Path(path).is_file():
-        raise InputError(f'no file {path}')
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors only: it warns of its own optimisations
-    options.intra_op_num_threads = torch.get_num_threads()
-    # Threads that wait sleep: they would take the time of those that decode, draw and write.
-    options.add_session_config_entry('session.intra_op.allow_spinning', '0')
-    available = [name for name in providers if name in onnxruntime.get_available_providers()]
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=available)
-    except Exception as error:  # its errors have no common class but this
-        reason = str(error).splitlines()[0]
-        raise InputError(f'{path} is no ONNX file that ONNX Runtime can run: {reason}') from error

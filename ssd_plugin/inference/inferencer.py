@@ -24,7 +24,8 @@ from ssd_plugin.datasets.transforms.deferred_decoding import (
     defer_decoding,
 )
 from ssd_plugin.errors import InputError
-from ssd_plugin.export.runtime import CPU_ONLY, PROVIDERS, OnnxDetector, is_exported
+from ssd_plugin.export.exported import is_exported, open_exported
+from ssd_plugin.export.runtime import ExportedDetector
 from ssd_plugin.inference.folding import fold_batch_norm
 from ssd_plugin.inference.precision import half_precision
 
@@ -32,7 +33,7 @@ from ssd_plugin.inference.precision import half_precision
 def build_inferencer(
     cfg: Config, checkpoint: str, device: str | None = None, half: bool = False
 ) -> StreamInferencer:
-    """The inferencer for a checkpoint, or for an exported detector if its suffix is ``.onnx``.
+    """The inferencer for a checkpoint, or for an exported detector if its suffix says so.
 
     Args:
         cfg: Config of the detector.
@@ -42,7 +43,7 @@ def build_inferencer(
 
     Raises:
         SSDPluginError: The config, the checkpoint and the device don't go together, there is no
-            such device, it has no half precision, or ONNX Runtime is not installed.
+            such device, it has no half precision, or the file's runtime is not installed.
         OSError: The checkpoint can't be read.
     """
     if device:
@@ -56,12 +57,9 @@ def build_inferencer(
     model = inferencer.model
     if half:
         inferencer.dtype = half_precision(inferencer.device)
-    on_cpu = isinstance(model, OnnxDetector) and model.session.get_providers() == list(CPU_ONLY)
-    if on_cpu and device and torch.device(device).type != 'cpu':
-        raise InputError(
-            f'device {device}: this ONNX Runtime computes on the CPU alone; take --device cpu, or '
-            'install onnxruntime-gpu in its place'
-        )
+    cpu_only = isinstance(model, ExportedDetector) and model.cpu_only
+    if cpu_only and device and torch.device(device).type != 'cpu':
+        raise InputError(f'device {device}: {cpu_only}')
     return inferencer
 
 
@@ -74,8 +72,8 @@ class StreamInferencer(DetInferencer):
        MMDetection's goes on after a warning.
     2. If the checkpoint has no class names, those of the config's test data set are taken.
        MMDetection's takes COCO's.
-    3. A file of ``tools/export_onnx.py`` may take the place of the checkpoint; the config then
-       says how images are read.
+    3. An exported file, ``.onnx`` or ``.tflite``, may take the place of the checkpoint; the config
+       then says how images are read.
     4. Batch normalisation is folded into the convolutions.
     5. Its visualizer logs nowhere, whatever backends the config names.
 
@@ -117,13 +115,14 @@ class StreamInferencer(DetInferencer):
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
             return super().forward(inputs, **kwargs)
 
-    def _init_model(self, cfg: Config, weights: str, device: str) -> BaseDetector | OnnxDetector:
+    def _init_model(
+        self, cfg: Config, weights: str, device: str
+    ) -> BaseDetector | ExportedDetector:
         if is_exported(weights):
             on_cpu = torch.device(device).type == 'cpu'
-            providers = CPU_ONLY if on_cpu else PROVIDERS
-            detector = OnnxDetector(weights, providers, cfg.model.get('test_cfg'))
+            detector = open_exported(weights, cfg.model.get('test_cfg'), on_cpu)
             # What is left to PyTorch is too small to be shared out: its threads would wait for
-            # work in the time of ONNX Runtime's.
+            # work in the time of the runtime's.
             torch.set_num_threads(1)
             return detector
         model, classes = load_detector(cfg, weights)

@@ -13,9 +13,9 @@ from mmengine.dataset import pseudo_collate
 from ssd_plugin.errors import ConfigError, InputError, MissingPackageError
 from ssd_plugin.export.check import check_file, compare, predict
 from ssd_plugin.export.graph import BoxesAndScores, Detections
+from ssd_plugin.export.metadata import describe
 from ssd_plugin.export.nms import BatchedNMS, keep_highest
-from ssd_plugin.export.onnx_file import describe
-from ssd_plugin.export.runtime import OnnxDetector
+from ssd_plugin.export.onnx_runtime import OnnxDetector
 from ssd_plugin.version import __version__
 from tests.support.exported import drawn_images, export, lively_detector, read_config
 from tests.support.helpers import naive_nms
@@ -114,8 +114,9 @@ def test_mean_and_std_are_in_the_order_of_the_images_channels_and_thresholds_by_
     rgb = dict(type='DetDataPreprocessor', mean=[1, 2, 3], std=[4, 5, 6], bgr_to_rgb=True)
     detector = lively_detector(read_config('demo_shapes', data_preprocessor=rgb), DEMO_SIZE)
     meta = describe(detector, ('a', 'é'), DEMO_SIZE, 'config.py', {'a': 0.2, 'é': 0.3})
-    assert json.loads(meta['mean']) == [3, 2, 1] and json.loads(meta['std']) == [6, 5, 4]
-    assert json.loads(meta['score_thr']) == {'a': 0.2, 'é': 0.3}
+    assert meta['mean'] == [3, 2, 1] and meta['std'] == [6, 5, 4]
+    assert meta['score_thr'] == {'a': 0.2, 'é': 0.3}
+    assert describe(detector, ('a',), DEMO_SIZE, '', channel_order='RGB')['mean'] == [1, 2, 3]
 
 
 def test_it_takes_the_place_of_the_model_in_a_test_step(demo):
@@ -155,7 +156,7 @@ def test_a_file_that_can_not_be_used_is_one_clear_error(demo, tmp_path):
         (tmp_path / 'nothing.onnx', 'no file .*nothing.onnx'),
         (text, 'text.onnx is no ONNX file'),
         (foreign, 'was not written by tools/export_onnx.py'),
-        (raw, '--no-nms'),
+        (raw, 'raw.onnx has no NMS'),
     ):
         with pytest.raises(InputError, match=said) as caught:
             OnnxDetector(path)

@@ -43,6 +43,7 @@ class VersionSet(NamedTuple):
 
     python: str
     installs: tuple[tuple[str, ...], ...]  # arguments of one `uv pip install` after the other
+    tests: tuple[str, ...] = ()  # the only ones that it is for; all if there are none
 
 
 # Oldest: what setup.py and the README promise. setuptools, wheel and ninja build mmcv.
@@ -72,6 +73,12 @@ SETS = {
     ),
     'onedl': VersionSet(
         '3.12', ((*FORKS, *WHAT_ELSE_IS_REQUIRED), ('--no-deps', '--editable', '.'))
+    ),
+    # litert-torch pins packages, so that it has an environment of its own.
+    'litert': VersionSet(
+        '3.12',
+        (('--editable', '.[lite,litert,export]', 'pytest', 'pytest-xdist', 'hypothesis'),),
+        ('tests/export/test_litert.py', 'tests/tools/test_export_tflite.py'),
     ),
 }
 
@@ -107,6 +114,7 @@ def run_tests(name: str, paths: Sequence[str]) -> None:
     """Run the tests in those files and folders, unless the set has been tested to the end."""
     if report_file(name).exists():
         return
+    paths = SETS[name].tests or paths
     try:
         call(
             name, python_of(name), '-m', 'pytest', '--tb=short', '--numprocesses', '2',

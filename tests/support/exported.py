@@ -11,7 +11,8 @@ from mmengine.registry import init_default_scope
 
 from ssd_plugin.datasets.shapes import draw_image
 from ssd_plugin.export.graph import Detections
-from ssd_plugin.export.onnx_file import build_onnx, describe
+from ssd_plugin.export.metadata import describe
+from ssd_plugin.export.onnx_file import build_onnx
 from tests.support.commands import ROOT
 
 

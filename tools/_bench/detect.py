@@ -18,7 +18,7 @@ import torch
 from mmengine.config import Config
 
 from ssd_plugin.errors import InputError
-from ssd_plugin.export.runtime import OnnxDetector
+from ssd_plugin.export.runtime import ExportedDetector
 from ssd_plugin.inference.inputs import Image, read_inputs
 from ssd_plugin.inference.stream import by_score
 from ssd_plugin.inference.writers import DrawingWriter
@@ -175,7 +175,7 @@ class StageClock:
     def __enter__(self) -> StageClock:
         inferencer, model = self.inferencer, self.inferencer.model
         self.wrap(inferencer, 'detect', 'resizing, batching')
-        if isinstance(model, OnnxDetector):  # what is not in the file comes after it
+        if isinstance(model, ExportedDetector):  # what is not in the file comes after it
             self.wrap(inferencer, 'forward', 'post-processing')
             self.wrap(model, 'run', 'network')
             return self

@@ -21,7 +21,8 @@ from torch import nn
 from torchvision.io import ImageReadMode, read_image
 
 from ssd_plugin.datasets.config import input_size
-from ssd_plugin.export.runtime import CPU_ONLY, OnnxDetector, is_exported
+from ssd_plugin.export.exported import is_exported
+from ssd_plugin.export.onnx_runtime import CPU_ONLY, OnnxDetector
 from ssd_plugin.inference.inferencer import StreamInferencer, build_inferencer
 from ssd_plugin.inference.inputs import Image, read_inputs
 from ssd_plugin.inference.stream import detect_stream
@@ -194,7 +195,7 @@ def make_detectors(
     for model, name in zip(models, names):
         name = model if names.count(name) > 1 else name
         add(name, partial(Plugin.build, cfg, model, device))
-        if is_exported(model) and device == 'cpu' and importlib.util.find_spec('openvino'):
+        if model.endswith('.onnx') and device == 'cpu' and importlib.util.find_spec('openvino'):
             add(f'{name}, OpenVINO', partial(Plugin.with_openvino, cfg, model, threads))
     checkpoints = [model for model in models if not is_exported(model)]
     if checkpoints:
