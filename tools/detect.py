@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import _common as common
 from rich import progress
@@ -69,21 +69,26 @@ def main() -> None:
     args = parse_args()
     try:
         with common.one_line_errors(args):
-            tally, broken = detect(args)
+            outcome = detect(args)
     except KeyboardInterrupt:
         where = f': what was written until then is in {args.out}' if args.out else ''
         print(f'interrupted{where}', file=sys.stderr)
         sys.exit(INTERRUPTED)
-    report(args, tally)
-    if broken:
-        sys.exit(broken)
+    report(args, outcome)
+    if outcome.broken:
+        sys.exit(outcome.broken)
 
 
-def detect(args: argparse.Namespace) -> tuple[Tally, str]:
-    """Detect on all inputs, under a progress bar.
+class Outcome(NamedTuple):
+    """What detecting has come to."""
 
-    Returns what has been done, and a line if a stream ended because it broke off.
-    """
+    tally: Tally
+    threshold: str  # in words: what a detection had to reach
+    broken: str  # a line if a stream ended because it broke off
+
+
+def detect(args: argparse.Namespace) -> Outcome:
+    """Detect on all inputs, under a progress bar."""
     cfg = common.prepare(args, (), args.checkpoint)
     from ssd_plugin.inference.inferencer import build_inferencer
     from ssd_plugin.inference.inputs import count_images
@@ -100,7 +105,7 @@ def detect(args: argparse.Namespace) -> tuple[Tally, str]:
             stack.callback(signal.signal, signal.SIGTERM, before)
         inferencer = build_inferencer(cfg, args.checkpoint, args.device, args.half)
         window = stack.enter_context(closing(open_window(inferencer))) if args.show else None
-        thresholds, args.with_scores = choose_thresholds(args, inferencer)
+        thresholds, in_words = choose_thresholds(args, inferencer)
         writers = [stack.enter_context(closing(w)) for w in open_writers(args, inferencer)]
         images: LiveStream | Generator
         if isinstance(source, LiveStream):
@@ -121,7 +126,7 @@ def detect(args: argparse.Namespace) -> tuple[Tally, str]:
         print(f'{source.dropped} frames came while the detector was busy, and were left out')
         if source.broken:
             broken = f'{source.path} broke off, and could not be opened again'
-    return tally, broken
+    return Outcome(tally, in_words, broken)
 
 
 def open_source(args: argparse.Namespace, say: Callable[[str], None]) -> LiveStream | list[str]:
@@ -209,8 +214,9 @@ class Rate(progress.ProgressColumn):
         return Text(f'{speed:.1f} images/s' if speed else '')
 
 
-def report(args: argparse.Namespace, tally: Tally) -> None:
+def report(args: argparse.Namespace, outcome: Outcome) -> None:
     """Print what was found and skipped, and where it is."""
+    tally = outcome.tally
     if tally.faults:
         print(f'skipped {len(tally.faults)}, which could not be read:')
         for fault in tally.faults:
@@ -218,7 +224,7 @@ def report(args: argparse.Namespace, tally: Tally) -> None:
     if tally.faults and not tally.images:
         sys.exit(f'none of the {len(tally.faults)} inputs could be read')
     found = f'{tally.images} images, {tally.detections} detections'
-    print(f'{found} with {args.with_scores} or more')
+    print(f'{found} with {outcome.threshold} or more')
     print(*written_paths(args), sep='\n')
 
 

@@ -12,9 +12,10 @@ import torch
 
 from ssd_plugin.datasets.shapes import CLASSES
 from ssd_plugin.errors import InputError
-from ssd_plugin.export import onnx_file
+from ssd_plugin.export import onnx_file, quantize
 from ssd_plugin.export.onnx_runtime import OnnxDetector
 from tests.support.commands import ROOT
+from tests.support.config_rows import metrics_in
 
 
 @pytest.fixture
@@ -134,18 +135,30 @@ def test_a_raw_file_has_scores_deltas_and_priors(export):
         OnnxDetector(path)
 
 
-def test_int8_shrinks_the_file_and_says_what_it_costs(export):
+@pytest.mark.parametrize('most', [-1, 1])
+def test_int8_shrinks_the_file_and_says_what_it_costs(most, export, run, tmp_path, monkeypatch):
+    monkeypatch.setattr(quantize, 'LOSS_TO_WARN_OF', most)  # of mAP, which is from 0 to 1
     path, said = export('--int8', 'data/shapes/JPEGImages')
     (before, after), (float_map, int8_map) = (
         map(float, re.search(rf'INT8: .*?([\d.]+) -> ([\d.]+) {what}', said).groups())
         for what in ('MB', 'on the test set')
     )
     assert after < before / 2
-    assert ('WARNING: INT8 LOSES' in said) == (int8_map < float_map - 0.005)
-    model = onnx.load(path)
-    kinds = {node.op_type for node in model.graph.node}
-    assert {'QuantizeLinear', 'DequantizeLinear', 'Conv', 'NonMaxSuppression'} <= kinds
-    assert len(OnnxDetector(path).dataset_meta['classes']) == 5
+    assert (f'WARNING: INT8 LOSES {float_map - int8_map:.4f} ' in said) == (most < 0)
+    run('test', 'demo.py', path, '--work-dir', tmp_path / 'tested')
+    assert metrics_in(tmp_path / 'tested')['pascal_voc/mAP'] == pytest.approx(int8_map, abs=1e-4)
+
+
+def test_int8_leaves_all_but_convolutions_and_the_first_of_these_in_float(export):
     missing = ('--cfg-options', 'test_dataloader.dataset.data_root=nowhere/')
-    _, said = export('--int8', 'image.jpg', *missing)
+    path, said = export('--int8', 'image.jpg', *missing)
     assert 'INT8: what it costs could not be measured: ' in said.splitlines()[-1]
+    graph = onnx.load(path).graph
+    made_by = {name: node.op_type for node in graph.node for name in node.output}
+    first, *others = (node for node in graph.node if node.op_type == 'Conv')
+    assert 'DequantizeLinear' not in (made_by.get(name) for name in first.input)
+    assert others and all(
+        made_by[name] == 'DequantizeLinear' for conv in others for name in conv.input[:2]
+    )
+    assert 'NonMaxSuppression' in made_by.values()
+    assert OnnxDetector(path).dataset_meta == dict(classes=CLASSES)
