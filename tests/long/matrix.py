@@ -77,7 +77,7 @@ SETS = {
     # litert-torch pins packages, so that it has an environment of its own.
     'litert': VersionSet(
         '3.12',
-        (('--editable', '.[lite,litert,export]', 'pytest', 'pytest-xdist', 'hypothesis'),),
+        (('--editable', '.[lite,litert,export,timm]', 'pytest', 'pytest-xdist', 'hypothesis'),),
         ('tests/export/test_litert.py', 'tests/tools/test_export_tflite.py'),
     ),
 }

@@ -164,6 +164,7 @@ OTHER_HEADS = dict(
 )
 CELLS = COMMANDS | PROGRAMS | {f'show_{name}': function for name, function in SHOWS.items()}
 NOT_HERE = dict(
+    export_tflite='its converter has an environment of its own: test_litert.py is over all configs',
     benchmark='it measures models of its own; detecting, it runs what detect.py does',
     convert_checkpoint='it takes checkpoints of other projects, and no config',
     demo_report='it is about the demo alone',
