@@ -225,7 +225,8 @@ def report(args: argparse.Namespace, outcome: Outcome) -> None:
         sys.exit(f'none of the {len(tally.faults)} inputs could be read')
     found = f'{tally.images} images, {tally.detections} detections'
     print(f'{found} with {outcome.threshold} or more')
-    print(*written_paths(args), sep='\n')
+    for path in written_paths(args):
+        print(path)
 
 
 def written_paths(args: argparse.Namespace) -> list[Path]:
