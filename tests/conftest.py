@@ -13,6 +13,7 @@ from mmengine.registry import init_default_scope
 
 import tests.support.plain_configs  # noqa: F401
 from ssd_plugin.visualization.visualizer import DetectionVisualizer
+from tests.support.signal_stack import signal_stack_is_there
 
 
 @pytest.fixture(autouse=True)
@@ -36,3 +37,10 @@ def _sigterm_ends_a_process_again():
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture(autouse=True, scope='module')
+def _signals_find_their_stack():
+    """A native library can leave one that is gone; the next signal then ends the process."""
+    yield
+    assert signal_stack_is_there()

@@ -6,10 +6,10 @@ import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -219,19 +219,29 @@ def torchvision_peer(cfg: Config) -> str | None:
     return None
 
 
+@cache
+def openvino_core() -> Any:
+    """OpenVINO, once for the process.
+
+    Each `Core` puts a stack for signals of its own in place of the last one (2026.4). If the first
+    of two ends before the other, that is gone in the end, and the next signal ends the program.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
 class OpenVinoDetector(OnnxDetector):
     """An exported file that OpenVINO runs, in float32: by default it computes in bfloat16."""
 
     def __init__(self, path: str, test_cfg: dict | None, threads: int) -> None:
         super().__init__(path, CPU_ONLY, test_cfg)
-        import openvino
-
         settings = dict(
             INFERENCE_PRECISION_HINT='f32',
             INFERENCE_NUM_THREADS=threads,
             PERFORMANCE_HINT='LATENCY',
         )
-        self.compiled = openvino.Core().compile_model(str(self.path), 'CPU', settings)
+        self.compiled = openvino_core().compile_model(str(self.path), 'CPU', settings)
 
     def run(self, images: np.ndarray) -> list[np.ndarray]:
         """The outputs of the graph for images (B, 3, h, w) of its size and type."""
