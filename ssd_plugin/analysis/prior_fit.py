@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from mmdet.models.detectors.base import BaseDetector
@@ -88,8 +89,15 @@ def fit_priors_to_input(cfg: Config, model: BaseDetector, size: tuple[int, int])
     if size != own_size and not linear:
         factor = min(size) / min(own_size)
         for name in ('min_sizes', 'max_sizes'):
-            values[name] = [tidy(m * factor) for m in getattr(generator, name)]
+            values[name] = grown(getattr(generator, name), factor)
     return values
+
+
+def grown(sizes: Sequence[float | Sequence[float]], factor: float) -> list:
+    """Sizes of the levels, of which some may have several, times a factor."""
+    return [
+        grown(size, factor) if isinstance(size, Sequence) else tidy(size * factor) for size in sizes
+    ]
 
 
 def size_of_priors(cfg: Config, generator: SSDPriorGenerator) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from math import sqrt
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from mmdet.models.task_modules.prior_generators import AnchorGenerator
 from mmdet.registry import TASK_UTILS
 from torch import Tensor
-from torch.nn.modules.utils import _ntuple, _pair
+from torch.nn.modules.utils import _ntuple, _pair, _single
 
 # Priors are the same in every step of a fixed-size detector, so they are kept; the bound only
 # matters to training on ever-changing input sizes.
@@ -34,20 +35,19 @@ class SSDPriorGenerator(AnchorGenerator):
         strides: Stride of each level in pixels of the network input, a number or (w, h). It need
             not be the input's side over the map's: that of 300 pixels on a 19 x 19 map is 16.
         ratios: Aspect ratios (w / h) of each level, without 1 and without reciprocals.
-        min_sizes: m of each level, in pixels. Needs ``max_sizes``.
-        max_sizes: M of each level, in pixels. Needs ``min_sizes``.
+        min_sizes: m of each level, in pixels; a list for several, whose priors follow each other.
+        max_sizes: M of each level, in pixels; a list for several m, ``[]`` for no second square.
         basesize_ratio_range: Smallest and largest scale as a share of the input's shorter side.
         input_size: Network input in pixels, a side or (w, h). Used by ``basesize_ratio_range``
             and by ``clip`` and ``clip_sides``.
-        center_offset: Where in a cell its centre lies, as a share of the stride; one number, or
-            one a level.
+        center_offset: Where in a cell its centre lies, as a share of the stride; or one a level.
         clip: Whether to clip priors to the input. Off in the paper's released models.
-        clip_sides: Whether to clip widths and heights to the input's, around the same centre, as
-            torchvision and ssd.pytorch do.
+        clip_sides: Whether to clip widths and heights to the input's, as torchvision does.
+        flip: Whether a ratio r also gives the prior of 1 / r.
 
     Raises:
         ValueError: If the lists differ in length, not exactly one way of giving sizes is used, a
-            number is not positive, or a share of the input is given in percent.
+            number is not positive, a level has unlike numbers of sizes, or shares are in percent.
     """
 
     use_box_type = False
@@ -56,24 +56,24 @@ class SSDPriorGenerator(AnchorGenerator):
         self,
         strides: Sequence[float | tuple[float, float]],
         ratios: Sequence[Sequence[float]],
-        min_sizes: Sequence[float] | None = None,
-        max_sizes: Sequence[float] | None = None,
+        min_sizes: Sequence[float | Sequence[float]] | None = None,
+        max_sizes: Sequence[float | Sequence[float]] | None = None,
         basesize_ratio_range: tuple[float, float] | None = None,
         input_size: int | tuple[int, int] = 300,
         center_offset: float | Sequence[float] = 0.5,
         clip: bool = False,
         clip_sides: bool = False,
+        flip: bool = True,
     ) -> None:
         self.strides = [_pair(stride) for stride in strides]
         self.input_size = _pair(input_size)
         self.center_offset = _ntuple(len(strides))(center_offset)
         if not all(0 <= offset <= 1 for offset in self.center_offset):
             raise ValueError(f'SSDPriorGenerator: center_offset {center_offset} is not from 0 to 1')
-        self.clip, self.clip_sides = clip, clip_sides
+        self.clip, self.clip_sides, self.flip = clip, clip_sides, flip
         if (basesize_ratio_range is None) == (min_sizes is None and max_sizes is None):
-            raise ValueError(
-                'SSDPriorGenerator takes either min_sizes and max_sizes, or basesize_ratio_range'
-            )
+            ways = 'min_sizes and max_sizes, or basesize_ratio_range'
+            raise ValueError(f'SSDPriorGenerator takes either {ways}')
         if basesize_ratio_range is not None:
             if max(basesize_ratio_range) > 2:
                 shares = tuple(percent / 100 for percent in basesize_ratio_range)
@@ -81,17 +81,12 @@ class SSDPriorGenerator(AnchorGenerator):
             side = min(self.input_size)
             min_sizes, max_sizes = linear_sizes(basesize_ratio_range, len(strides), side)
         self.ratios, self.min_sizes, self.max_sizes = ratios, min_sizes or (), max_sizes or ()
-        for name in ('ratios', 'min_sizes', 'max_sizes', 'center_offset'):
-            levels = len(getattr(self, name))
-            if levels != len(strides):
-                counts = f'{name} has {levels} levels, strides has {len(strides)}'
+        for name in ('center_offset', 'strides', 'ratios', 'min_sizes', 'max_sizes'):
+            values = getattr(self, name)
+            if len(values) != len(strides):
+                counts = f'{name} has {len(values)} levels, strides has {len(strides)}'
                 raise ValueError(f'SSDPriorGenerator: {counts}')
-        all_ratios = [ratio for level in ratios for ratio in level]
-        for name, values in dict(
-            strides=sum(self.strides, ()), ratios=all_ratios,
-            min_sizes=self.min_sizes, max_sizes=self.max_sizes,
-        ).items():  # fmt: skip
-            if any(value <= 0 for value in values):
+            if name != 'center_offset' and any(v <= 0 for level in values for v in _single(level)):
                 raise ValueError(f'SSDPriorGenerator: {name} must be positive, got {values}')
         self.base_anchors = self.gen_base_anchors()
         self._cache: dict[tuple, list[Tensor]] = {}
@@ -100,10 +95,16 @@ class SSDPriorGenerator(AnchorGenerator):
         """Priors of each level's first cell: a list of (A_k, 4) xyxy in pixels."""
         levels = []
         settings = (self.strides, self.center_offset, self.min_sizes, self.max_sizes, self.ratios)
-        for stride, offset, m, M, ratios in zip(*settings, strict=True):
-            sizes = [(m, m), (sqrt(m * M), sqrt(m * M))]
-            for r in ratios:
-                sizes += [(m * sqrt(r), m / sqrt(r)), (m / sqrt(r), m * sqrt(r))]
+        for stride, offset, smaller, larger, ratios in zip(*settings, strict=True):
+            small, large = _single(smaller), _single(larger)
+            if not small or len(large) not in (0, len(small)):
+                raise ValueError(f'SSDPriorGenerator: min_sizes {small}, but max_sizes {large}')
+            sizes = []
+            for m, M in zip_longest(small, large):
+                sizes += [(m, m)] if M is None else [(m, m), (sqrt(m * M), sqrt(m * M))]
+                for r in ratios:
+                    wide = m * sqrt(r), m / sqrt(r)
+                    sizes += [wide, wide[::-1]] if self.flip else [wide]
             sides = torch.tensor(sizes, dtype=torch.float64)  # (A_k, 2): w, h
             if self.clip_sides:
                 sides = sides.minimum(sides.new_tensor(self.input_size))
@@ -157,9 +158,9 @@ class SSDPriorGenerator(AnchorGenerator):
         return self.single_level_grid_priors(*level, **options)[prior_idxs]
 
     def __repr__(self) -> str:
-        names = ['strides', 'ratios', 'min_sizes', 'max_sizes', 'input_size']
-        names += ['center_offset', 'clip', 'clip_sides']
-        return f'{type(self).__name__}({", ".join(f"{n}={getattr(self, n)}" for n in names)})'
+        names = 'strides ratios min_sizes max_sizes input_size center_offset clip clip_sides flip'
+        values = ', '.join(f'{name}={getattr(self, name)}' for name in names.split())
+        return f'{type(self).__name__}({values})'
 
 
 def linear_sizes(

@@ -113,6 +113,11 @@ def test_sizes_grow_with_the_shorter_side():
     priors = resized('ssd300_voc', (640, 360)).model.bbox_head.anchor_generator
     assert priors.min_sizes == [36, 72, 133.2, 194.4, 255.6, 316.8]
     assert priors.max_sizes == [72, 133.2, 194.4, 255.6, 316.8, 378]
+    several = read('ssd300_voc', min_sizes=[[30, 45], 60, 111, 162, 213, 264])
+    several.model.bbox_head.anchor_generator.max_sizes[0] = []
+    resize_config(several, (600, 600))
+    priors = several.model.bbox_head.anchor_generator
+    assert (priors.min_sizes[:2], priors.max_sizes[:2]) == ([[60, 90], 120], [[], 222])
     generator = prior_grid(resized('demo_shapes', (320, 240))).generator
     assert generator.min_sizes[0] == pytest.approx(0.16 * 240)
     assert generator.max_sizes[2] == pytest.approx(0.6 * 240)

@@ -55,3 +55,9 @@ def test_what_has_no_fixed_size_is_refused_and_other_priors_are_not_fitted():
     assert list(map(len, prior_grid(cfg).priors())) == [h * w for h, w in sizes]
     with pytest.raises(ConfigError, match='only SSDPriorGenerator can be fitted'):
         fit_priors(cfg)
+    for changes in (dict(flip=False), dict(max_sizes=[[], 60, 90, 120])):
+        cfg = read()
+        sizes = dict(min_sizes=[20, 40, 60, 90], max_sizes=[40, 60, 90, 120])
+        cfg.model.bbox_head.anchor_generator.update(sizes | changes, basesize_ratio_range=None)
+        with pytest.raises(ConfigError, match='one min and one max size a level and flip=True'):
+            fit_priors(cfg)

@@ -12,36 +12,17 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.fileio import dump
-from mmengine.structures import InstanceData
 
 from ssd_plugin.evaluation.pr import Rule, compute_curves, mean_ap
 from tests.support.commands import ROOT
-from tests.support.detections import make_result, naive_ap, naive_voc_curve
+from tests.support.detections import (
+    as_instances,
+    evaluate,
+    make_result,
+    naive_ap,
+    naive_voc_curve,
+)
 from tests.support.drawn_data import write_shapes
-
-
-def as_instances(bboxes, labels, **scores):
-    return InstanceData(
-        bboxes=torch.as_tensor(bboxes, dtype=torch.float32).reshape(-1, 4),
-        labels=torch.as_tensor(labels, dtype=torch.int64),
-        **{key: torch.as_tensor(value, dtype=torch.float32) for key, value in scores.items()},
-    )
-
-
-def evaluate(results, classes, **options):
-    """VOCDetMetric on images with ground truth and detections."""
-    evaluator = Evaluator(dict(type='VOCDetMetric', **options))
-    evaluator.dataset_meta = dict(classes=classes)
-    for r in results:
-        kept, ignored = (
-            as_instances(r.gt_bboxes[mask], r.gt_labels[mask])
-            for mask in (~r.gt_ignored, r.gt_ignored)
-        )
-        found = as_instances(r.det_bboxes, r.det_labels, scores=r.det_scores)
-        sample = dict(gt_instances=kept, ignored_instances=ignored, pred_instances=found)
-        evaluator.process([sample])
-    return evaluator.evaluate(len(results))
-
 
 # ------------------------------------------------------------------------------ VOC's rule
 

@@ -177,6 +177,9 @@ LINEAR = dict(min_sizes=None, max_sizes=None)
         (dict(center_offset=[0.5]), 'center_offset has 1 levels'),
         (dict(center_offset=[0.5, 1.5]), 'center_offset .* is not from 0 to 1'),
         (dict(min_sizes=[0, 22]), 'min_sizes must be positive'),
+        (dict(min_sizes=[10, [22, 0]]), 'min_sizes must be positive'),
+        (dict(min_sizes=[[10, 14], 22]), r'min_sizes \(10, 14\), but max_sizes \(22,\)'),
+        (dict(min_sizes=[10, []]), r'min_sizes \(\), but max_sizes \(40,\)'),
         (dict(ratios=[[2], [-3]]), 'ratios must be positive'),
         (dict(strides=[8, 0]), 'strides must be positive'),
         (dict(LINEAR, basesize_ratio_range=(0.9, 0.2)), 'max_sizes must be positive'),
@@ -194,7 +197,7 @@ def test_a_generator_prints_its_arguments():
     generator = SSDPriorGenerator([8, 16], [[2], [3]], [10, 22], [22, 40], input_size=64, clip=True)
     text = 'SSDPriorGenerator(strides=[(8, 8), (16, 16)], ratios=[[2], [3]], min_sizes=[10, 22], '
     text += 'max_sizes=[22, 40], input_size=(64, 64), center_offset=(0.5, 0.5), clip=True, '
-    assert repr(generator) == text + 'clip_sides=False)'
+    assert repr(generator) == text + 'clip_sides=False, flip=True)'
 
 
 def test_the_wrong_number_of_maps_is_refused():

@@ -1,6 +1,9 @@
 """Made-up detections beside their ground truth, and VOC's evaluation of them as a naive loop."""
 
 import numpy as np
+import torch
+from mmengine.evaluator import Evaluator
+from mmengine.structures import InstanceData
 
 from ssd_plugin.evaluation.results import Result
 from tests.support.helpers import iou
@@ -18,6 +21,29 @@ def make_result(gts, detections, path='a.jpg'):
         np.array([d[1] for d in detections], dtype=np.int64),
         np.array([d[2] for d in detections], dtype=np.float32),
     )
+
+
+def as_instances(bboxes, labels, **scores):
+    return InstanceData(
+        bboxes=torch.as_tensor(bboxes, dtype=torch.float32).reshape(-1, 4),
+        labels=torch.as_tensor(labels, dtype=torch.int64),
+        **{key: torch.as_tensor(value, dtype=torch.float32) for key, value in scores.items()},
+    )
+
+
+def evaluate(results, classes, **options):
+    """VOCDetMetric on images with ground truth and detections."""
+    evaluator = Evaluator(dict(type='VOCDetMetric', **options))
+    evaluator.dataset_meta = dict(classes=classes)
+    for r in results:
+        kept, ignored = (
+            as_instances(r.gt_bboxes[mask], r.gt_labels[mask])
+            for mask in (~r.gt_ignored, r.gt_ignored)
+        )
+        found = as_instances(r.det_bboxes, r.det_labels, scores=r.det_scores)
+        sample = dict(gt_instances=kept, ignored_instances=ignored, pred_instances=found)
+        evaluator.process([sample])
+    return evaluator.evaluate(len(results))
 
 
 def naive_voc_curve(results, label, extra=1, iou_thr=0.5):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -62,14 +63,20 @@ def fit_priors(cfg: Config, max_images: int | None = None, seed: int = 0) -> Fit
     so many are drawn at random; the same seed gives the same draw and the same proposal.
 
     Raises:
-        ConfigError: If the detector has no ``SSDPriorGenerator``, the test pipeline no ``Resize``
-            with a ``scale``, or the training set no object that can be used.
+        ConfigError: If the detector has no ``SSDPriorGenerator`` with one min and one max size a
+            level and both priors of a ratio, the test pipeline no ``Resize`` with a ``scale``, or
+            the training set no object that can be used.
     """
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     grid = prior_grid(cfg)
     if not isinstance(grid.generator, SSDPriorGenerator):
         kind = type(grid.generator).__name__
         raise ConfigError(f'its priors are those of {kind}: only SSDPriorGenerator can be fitted')
+    sizes = (*grid.generator.min_sizes, *grid.generator.max_sizes)
+    if not grid.generator.flip or any(isinstance(size, Sequence) for size in sizes):
+        raise ConfigError(
+            'only priors of one min and one max size a level and flip=True are fitted'
+        )
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
     boxes = collect_boxes(dataset, resize_of(cfg), max_images, seed)
     if len(boxes.labels) == 0:

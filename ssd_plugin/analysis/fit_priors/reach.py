@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import sqrt
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -33,9 +33,14 @@ class PriorArgs(NamedTuple):
 
     @classmethod
     def of(cls, generator: SSDPriorGenerator) -> PriorArgs:
-        """Those of a generator, which may have been built with ``basesize_ratio_range``."""
+        """Those of a generator, which may have been built with ``basesize_ratio_range``.
+
+        Its levels must have one min size and one max size each.
+        """
         ratios = [list(level) for level in generator.ratios]
-        return cls(list(generator.min_sizes), list(generator.max_sizes), ratios)
+        sizes = [list(generator.min_sizes), list(generator.max_sizes)]
+        min_sizes, max_sizes = cast(list[list[float]], sizes)
+        return cls(min_sizes, max_sizes, ratios)
 
     def put_into(self, generator: SSDPriorGenerator) -> SSDPriorGenerator:
         """A generator with these arguments that is like the given one otherwise."""
