@@ -13,6 +13,7 @@ import torch
 from mmengine.fileio import get_local_path
 from torch import Tensor
 
+from ssd_plugin.checkpoints.caffe import SUFFIX, read_caffemodel
 from ssd_plugin.checkpoints.classes import classes_in
 from ssd_plugin.checkpoints.file_kinds import describe, is_text
 from ssd_plugin.compat.torch_load import require_no_code
@@ -50,14 +51,17 @@ def read(path: str | Path) -> tuple[State, dict]:
 
     The state dict may lie in it under ``state_dict`` (MMEngine) or ``model`` (torchvision's
     training script), and its names may begin with ``module.``, as those of a model that was wrapped
-    for several processes do.
+    for several processes do. A .caffemodel is one of Caffe.
 
     Raises:
         CheckpointError: The file is not a checkpoint, or would run code.
+        MissingPackageError: It is Caffe's, and protobuf is not installed.
         OSError: The file can't be read.
     """
     if Path(path).is_dir():
         raise CheckpointError(f'{path} is a folder: name a checkpoint in it, a .pth file')
+    if Path(path).suffix.lower() == SUFFIX:
+        return read_caffemodel(path), {}
     try:
         loaded = load_data(path)
     except OSError:

@@ -105,6 +105,29 @@ SSD_PYTORCH = (
         for k in range(6)
     ),
 )
+# Their layers in the order of ours, and the layers that the head's branches begin at.
+CAFFE_VGG = {
+    **{f'conv1_{i + 1}': 2 * i for i in range(2)},
+    **{f'conv2_{i + 1}': 5 + 2 * i for i in range(2)},
+    **{f'conv{block}_{i + 1}': 7 * block - 11 + 2 * i for block in (3, 4, 5) for i in range(3)},
+    'fc6': 31,
+    'fc7': 33,
+}
+CAFFE_SOURCES = ('conv4_3_norm', 'fc7', *(f'conv{6 + i}_2' for i in range(5)))
+CAFFE = (
+    *((theirs, f'backbone.features.{ours}') for theirs, ours in CAFFE_VGG.items()),
+    ('conv4_3_norm', 'neck.l2_norm'),
+    *(
+        (f'conv{6 + i}_{j + 1}', f'neck.extra_layers.{i}.{j}.conv')
+        for i in range(5)
+        for j in range(2)
+    ),
+    *(
+        (f'{source}_mbox_{theirs}', f'bbox_head.{ours}_convs.{k}.0')
+        for theirs, ours in (('conf', 'cls'), ('loc', 'reg'))
+        for k, source in enumerate(CAFFE_SOURCES)
+    ),
+)
 
 
 class Layout(NamedTuple):
@@ -133,9 +156,9 @@ class Layout(NamedTuple):
 
     def classes(self, outputs: int) -> tuple[str, ...] | None:
         """The classes of a model with this number of scores, where they are known."""
-        if (self.source, outputs) == ('torchvision', 91):
+        if (self.source, outputs) in {('torchvision', 91), ('caffe', 81)}:
             return tuple(coco_categories().values())
-        if (self.source, outputs) == ('ssd.pytorch', 21):
+        if (self.source, outputs) in {('ssd.pytorch', 21), ('caffe', 21)}:
             return VOCDataset.METAINFO['classes']
         return None
 
@@ -154,6 +177,8 @@ class Layout(NamedTuple):
 LAYOUTS = (
     Layout('torchvision', 'SSD300', {91: 'ssd300_torchvision_coco.py'}, TORCHVISION_SSD300),
     Layout('ssd.pytorch', 'SSD300', {21: 'ssd300_ssdpytorch_voc.py'}, SSD_PYTORCH),
+    Layout('caffe', 'SSD300', {21: 'ssd300_caffe_voc.py', 81: 'ssd300_caffe_coco.py'}, CAFFE),
+    Layout('caffe', 'SSD512', {21: 'ssd512_caffe_voc.py', 81: 'ssd512_caffe_coco.py'}, CAFFE),
     Layout('mmdet', 'SSD300', {21: 'ssd300_voc.py', 81: 'ssd300_coco.py'}),
     Layout('mmdet', 'SSD512', {21: 'ssd512_voc.py', 81: 'ssd512_coco.py'}),
     Layout('torchvision', 'SSDLite320', {91: SSDLITE_CONFIG}, TORCHVISION_SSDLITE),

@@ -1,0 +1,18 @@
+# SSD300 of the paper's authors in Caffe (github.com/weiliu89/caffe): for their weights, brought here
+# by tools/convert_checkpoint.py. They report 25.1 AP (test-dev2015).
+_base_ = 'ssd300_coco.py'
+
+mean = [104, 117, 123]  # BGR
+model = dict(
+    data_preprocessor=dict(mean=mean, bgr_to_rgb=False),
+    bbox_head=dict(
+        # Boxes may reach beyond the image.
+        bbox_coder=dict(
+            type='DeltaXYWHBBoxCoder', target_stds=(0.1, 0.1, 0.2, 0.2), clip_border=False
+        ),
+    ),
+)
+
+_base_.augment.update(mean=mean[::-1])  # which is RGB there
+train_pipeline = [*_base_.load, _base_.augment, _base_.pack]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
