@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parent
 EXPORT = ['onnx', 'onnxruntime']  # for tools/export_onnx.py
 LITERT = ['litert-torch>=0.10']  # for tools/export_tflite.py, in an environment of its own
 TIMM = ['timm>=1.0']  # for TimmBackbone
+CAFFE = ['protobuf>=4.22']  # for weights of Caffe, by tools/convert_checkpoint.py
 TEST = ['pytest', 'pytest-xdist', 'hypothesis', 'ruff', 'import-linter', 'mypy', 'mutmut']
 DOCS = ['mkdocs<2', 'mkdocs-material', 'mkdocstrings[python]', 'latex2mathml']  # for `make docs`
 
@@ -71,9 +72,10 @@ setup(
         'export': EXPORT,
         'litert': LITERT,
         'timm': TIMM,
+        'caffe': CAFFE,
         'tensorboard': ['tensorboard'],
         'docs': DOCS,
         # setuptools 70.1 builds wheels itself.
-        'test': [*TEST, 'setuptools>=70.1', 'tensorboard', *EXPORT, *TIMM, 'openvino'],
+        'test': [*TEST, 'setuptools>=70.1', 'tensorboard', *EXPORT, *TIMM, *CAFFE, 'openvino'],
     },
 )

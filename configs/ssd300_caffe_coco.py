@@ -1,5 +1,5 @@
-# SSD300 of the paper's authors in Caffe (github.com/weiliu89/caffe): for their weights, brought here
-# by tools/convert_checkpoint.py. They report 25.1 AP (test-dev2015).
+# SSD300 of the paper's authors in Caffe (github.com/weiliu89/caffe): for their weights, brought
+# here by tools/convert_checkpoint.py. They report 25.1 AP (test-dev2015).
 _base_ = 'ssd300_coco.py'
 
 mean = [104, 117, 123]  # BGR
@@ -13,6 +13,6 @@ model = dict(
     ),
 )
 
-_base_.augment.update(mean=mean[::-1])  # which is RGB there
+_base_.augment.update(mean=mean[::-1])  # RGB
 train_pipeline = [*_base_.load, _base_.augment, _base_.pack]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

@@ -1,5 +1,5 @@
-# SSD300 of the paper's authors in Caffe (github.com/weiliu89/caffe): for their weights, brought here
-# by tools/convert_checkpoint.py. They report 77.2 mAP on VOC2007 test.
+# SSD300 of the paper's authors in Caffe (github.com/weiliu89/caffe): for their weights, brought
+# here by tools/convert_checkpoint.py. They report 77.2 mAP on VOC2007 test.
 _base_ = 'ssd300_voc.py'
 
 mean = [104, 117, 123]  # BGR
@@ -13,7 +13,7 @@ model = dict(
     ),
 )
 
-_base_.augment.update(mean=mean[::-1])  # which is RGB there
+_base_.augment.update(mean=mean[::-1])  # RGB
 train_pipeline = [*_base_.load, _base_.augment, _base_.pack]
 train_dataloader = dict(
     dataset=dict(

@@ -1,5 +1,5 @@
-# SSD512 of the paper's authors in Caffe (github.com/weiliu89/caffe): for their weights, brought here
-# by tools/convert_checkpoint.py. They report 28.8 AP (test-dev2015).
+# SSD512 of the paper's authors in Caffe (github.com/weiliu89/caffe): for their weights, brought
+# here by tools/convert_checkpoint.py. They report 28.8 AP (test-dev2015).
 _base_ = 'ssd512_coco.py'
 
 mean = [104, 117, 123]  # BGR
@@ -18,6 +18,6 @@ model = dict(
     ),
 )
 
-_base_.augment.update(mean=mean[::-1])  # which is RGB there
+_base_.augment.update(mean=mean[::-1])  # RGB
 train_pipeline = [*_base_.load, _base_.augment, _base_.pack]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

@@ -1,5 +1,5 @@
-# SSD512 of the paper's authors in Caffe (github.com/weiliu89/caffe): for their weights, brought here
-# by tools/convert_checkpoint.py. They report 79.8 mAP on VOC2007 test.
+# SSD512 of the paper's authors in Caffe (github.com/weiliu89/caffe): for their weights, brought
+# here by tools/convert_checkpoint.py. They report 79.8 mAP on VOC2007 test.
 _base_ = 'ssd512_voc.py'
 
 mean = [104, 117, 123]  # BGR
@@ -18,7 +18,7 @@ model = dict(
     ),
 )
 
-_base_.augment.update(mean=mean[::-1])  # which is RGB there
+_base_.augment.update(mean=mean[::-1])  # RGB
 train_pipeline = [*_base_.load, _base_.augment, _base_.pack]
 train_dataloader = dict(
     dataset=dict(

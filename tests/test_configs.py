@@ -27,10 +27,13 @@ NUM_PRIORS = dict.fromkeys(
         'ssd300_voc', 'ssd300_coco', 'ssd300_torchvision_coco', 'ssd300_ssdpytorch_voc',
         'ssd300_r50_voc', 'ssd300_r50_coco', 'ssd300_efficientnetb0_voc', 'ssd300_swint_voc',
         'ssd300_bccd', 'ssd300_bccd_short', 'ssd300_vgg16', 'ssd300_pisa_coco',
+        'ssd300_caffe_voc', 'ssd300_caffe_coco',
     ), 8732,
 ) | dict(
     ssd512_voc=24564,
     ssd512_coco=24564,
+    ssd512_caffe_voc=24564,
+    ssd512_caffe_coco=24564,
     ssd512_r50=24564,
     ssd512_pisa_coco=24564,
     ssd512x288_r18_voc=4 * 64 * 36 + 6 * (32 * 18 + 16 * 9 + 8 * 5) + 4 * 4 * 3,

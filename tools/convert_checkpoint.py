@@ -60,11 +60,13 @@ def main() -> None:
         sys.exit(f'no folder {folder} for {args.out}')
     if Path(args.out).is_dir():
         sys.exit(f'{args.out} is a folder: name a file in it')
+    from ssd_plugin.checkpoints.caffe import read_caffemodel
     from ssd_plugin.checkpoints.convert import convert, recognise, to_torchvision
     from ssd_plugin.checkpoints.files import read, save
 
     with common.one_line_errors(args):
-        state, meta = read(args.checkpoint)
+        is_caffe = args.source == 'caffe'  # whatever the file is called
+        state, meta = (read_caffemodel(args.checkpoint), {}) if is_caffe else read(args.checkpoint)
         layout = recognise(state, args.source)
         converted = convert(state, layout, meta, args.classes)
         if args.to == 'torchvision':

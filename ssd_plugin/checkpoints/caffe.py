@@ -21,8 +21,8 @@ SUFFIX = '.caffemodel'
 MAX_BYTES = 1 << 30
 MAX_AXES = 32  # of a blob, in Caffe
 
-# For each message its fields: number, name, type. Packed numbers and bytes lie in a file in the same
-# way: read as bytes, values are neither copied one by one nor counted before they are checked.
+# For each message its fields: number, name, type. Packed numbers lie in a file as bytes do, and
+# read as bytes they are not copied one by one.
 FIELDS = {
     'Net': [(2, 'layers', '.OldLayer'), (100, 'layer', '.Layer')],
     'OldLayer': [(4, 'name', 'BYTES'), (6, 'blobs', '.Blob')],

@@ -16,9 +16,9 @@ from tests.support.caffe_ssd import MODELS, SEED, caffemodel, prototxt, random_i
 GOLDEN = Path(__file__).resolve().parents[1] / 'checkpoints' / 'golden'
 
 
-def detect(model, seed=SEED):
-    """Detections (n, 6): label from 0, score, xyxy in pixels of the input."""
-    files = prototxt(model).encode(), caffemodel(random_weights(model, seed))
+def run_opencv(model, weights, seed):
+    """Detections (n, 6) by a .caffemodel: label from 0, score, xyxy in pixels of the input."""
+    files = prototxt(model).encode(), weights
     net = cv2.dnn.readNetFromCaffe(*(np.frombuffer(file, np.uint8) for file in files))
     net.enableWinograd(False)  # which rounds more
     image = random_image(model.side, seed)
@@ -31,7 +31,7 @@ def detect(model, seed=SEED):
 
 def main():
     for name, model in MODELS.items():
-        found = detect(model)
+        found = run_opencv(model, caffemodel(random_weights(model, SEED)), SEED)
         labels = len(np.unique(found[:, 0]))
         print(f'{name}: {len(found)} detections of {labels} classes, scores down to '
               f'{found[:, 1].min():.4f}')  # fmt: skip

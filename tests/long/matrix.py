@@ -74,6 +74,12 @@ SETS = {
     'onedl': VersionSet(
         '3.12', ((*FORKS, *WHAT_ELSE_IS_REQUIRED), ('--no-deps', '--editable', '.'))
     ),
+    # OpenCV 5 no longer runs Caffe's networks.
+    'opencv4': VersionSet(
+        '3.12',
+        (('--editable', '.[lite,caffe]', 'opencv-python<5', 'pytest', 'pytest-xdist'),),
+        ('tests/checkpoints/test_caffe.py',),
+    ),
     # litert-torch pins packages, so that it has an environment of its own.
     'litert': VersionSet(
         '3.12',

@@ -22,6 +22,8 @@ RATIOS = {300: ((2,), *[(2, 3)] * 3, (2,), (2,)), 512: ((2,), *[(2, 3)] * 4, (2,
 
 
 SEED = 0
+# Weights of a level's last convolutions, so that each level has detections: deep maps vary less.
+GAINS = {300: (1, 1, 1.4, 1.8, 3, 7), 512: (1, 1, 1, 1.5, 2.5, 4, 14)}
 
 
 class Model(NamedTuple):
@@ -100,6 +102,7 @@ def random_weights(model, seed, lead=9.0):
     def uniform(shape, deviation):
         return (draw(shape, dtype=np.float32) * 2 - 1) * np.float32(deviation * 3**0.5)
 
+    gains = dict(zip((source for source, _ in sources(model)), GAINS[model.side]))
     weights = {'conv4_3_norm': [18 + 4 * draw(512, dtype=np.float32)]}
     convs = [layer for layer in body(model) if isinstance(layer, Conv)]
     for conv in (*convs, *heads(model)):
@@ -109,6 +112,10 @@ def random_weights(model, seed, lead=9.0):
             deviation /= 64  # pixels become numbers around 1
         weight = uniform((conv.outputs, conv.inputs, conv.kernel, conv.kernel), deviation)
         bias = uniform(conv.outputs, 0.1)
+        if conv.name.endswith(('_loc', '_conf')):
+            # Without what all cells have in common, which would give detections of few classes.
+            weight -= weight.mean(axis=(1, 2, 3), keepdims=True)
+            weight *= np.float32(gains[conv.bottom])
         if conv.name.endswith('conf'):
             bias.reshape(-1, model.num_scores)[:, 0] += np.float32(lead)
         weights[conv.name] = [weight, bias]
@@ -175,9 +182,9 @@ def prototxt(model):
         ratios = ' '.join(f'aspect_ratio: {ratio}' for ratio in RATIOS[model.side][k])
         text.append(layer_text(
             'PriorBox', f'{source}_mbox_priorbox', [source, 'data'],
-            f'prior_box_param {{ min_size: {model.sizes[k]} max_size: {model.sizes[k + 1]} {ratios} '
-            'flip: true clip: false variance: 0.1 variance: 0.1 variance: 0.2 variance: 0.2 '
-            f'step: {STEPS[model.side][k]} offset: 0.5 }}',
+            f'prior_box_param {{ min_size: {model.sizes[k]} max_size: {model.sizes[k + 1]} '
+            f'{ratios} flip: true clip: false variance: 0.1 variance: 0.1 '
+            f'variance: 0.2 variance: 0.2 step: {STEPS[model.side][k]} offset: 0.5 }}',
         ))  # fmt: skip
     names = [source for source, _ in sources(model)]
     for part, axis in (('loc_flat', 1), ('conf_flat', 1), ('priorbox', 2)):

@@ -33,12 +33,14 @@ SPLITS = ('train', 'val', 'test')
 PATHS = sorted((ROOT / 'configs').glob('*.py'))
 # PISA changes nothing but the loss: one row, of ssd300_pisa_coco, is enough.
 NAMES = [path.stem for path in PATHS if 'pisa' not in path.stem]
+# What sets the weights of Caffe apart, ssd300_caffe_voc has.
+NAMES = [name for name in NAMES if 'caffe' not in name or name == 'ssd300_caffe_voc']
 # Configs that are trained on a folder of one's own are not used without one.
 WITH_DATA = [
     path.stem
     for path in PATHS
     if Config.fromfile(path, import_custom_modules=False).get('data_root') != 'data/own/'
-    and path.stem != 'ssd512_pisa_coco'
+    and path.stem in (*NAMES, 'ssd300_pisa_coco')
 ]
 
 

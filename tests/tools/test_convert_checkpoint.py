@@ -8,6 +8,7 @@ import torch
 from torchvision.models.detection import ssd300_vgg16
 
 from ssd_plugin.datasets.shapes import CLASSES, write_voc_shapes
+from tests.support.caffe_ssd import MODELS, caffemodel, random_weights
 from tests.support.commands import ROOT, run_warm
 from tests.support.peers import run_torchvision, torchvision_model
 from tests.support.weights import (
@@ -89,12 +90,23 @@ def test_weights_of_a_config_s_own_classes_are_tested_by_a_command(tmp_path, run
     assert last == f'Next: python tools/test.py configs/ssd300_ssdpytorch_voc.py {out}'
 
 
+def test_a_caffemodel_of_three_classes_is_converted_whatever_it_is_called(tmp_path, run):
+    model = MODELS['ssd300_caffe_voc']._replace(num_scores=4)
+    for name, source in (('in.caffemodel', 'auto'), ('in.bin', 'caffe')):
+        (tmp_path / name).write_bytes(caffemodel(random_weights(model, seed=0)))
+        args = source, tmp_path / name, tmp_path / 'out.pth', '--classes', 'cat,dog,cow'
+        said = run('convert_checkpoint', *args)
+        assert "out.pth: caffe's SSD300, 3 classes (cat, dog, cow)" in said
+        assert "_base_ = 'configs/ssd300_caffe_voc.py', model.bbox_head.num_classes=3" in said
+
+
 USER_ERRORS = {
     'no file': (['auto', 'nowhere.pth', 'out.pth'], 'nowhere.pth'),
     'no folder': (['auto', 'in.pth', 'nowhere/out.pth'], 'no folder nowhere'),
     'a folder': (['auto', 'in.pth', 'folder'], 'folder is a folder'),
     'of another': (['ssd.pytorch', 'in.pth', 'out.pth'], "vgg.0.weight: ssd.pytorch's SSD300"),
     'no checkpoint': (['auto', 'text.pth', 'out.pth'], 'text.pth is not a checkpoint'),
+    'no message of Caffe': (['caffe', 'text.pth', 'out.pth'], 'text.pth is not a .caffemodel'),
     'code': (['auto', 'code.pth', 'out.pth'], 'code.pth is refused'),
     'class names': (['auto', 'in.pth', 'out.pth', '--classes', 'cat'], '1 class names for 3 sc'),
 }
