@@ -6,7 +6,7 @@ mean = [123, 117, 104]
 model = dict(
     data_preprocessor=dict(mean=mean),
     bbox_head=dict(
-        anchor_generator=dict(clip_sides=True),
+        anchor_generator=dict(type='CenterClippedPriorGenerator', clip_sides=True),
         # Boxes may reach beyond the image.
         bbox_coder=dict(
             type='DeltaXYWHBBoxCoder', target_stds=(0.1, 0.1, 0.2, 0.2), clip_border=False

@@ -12,6 +12,7 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config
 from torchvision.models.detection import ssd300_vgg16
 
+from tests.support.caffe_ssd import MODELS, caffemodel, random_weights
 from tests.support.commands import ROOT, run_warm
 from tests.support.drawn_data import VOC_CLASSES, write_coco, write_shapes
 from tests.support.exported import lively_detector
@@ -46,6 +47,9 @@ ELSEWHERE = {
 }
 # Files that a page takes for granted, and who makes them.
 GIVEN = {
+    'VGG_VOC0712_SSD_300x300_iter_120000.caffemodel': lambda: caffemodel(
+        random_weights(MODELS['ssd300_caffe_voc'], seed=0)
+    ),
     'ssd300_vgg16_coco-b556d3b4.pth': lambda: torchvision_model(ssd300_vgg16, 91).state_dict(),
     'work_dirs/ssd300_coco/iter_240000.pth': lambda: untrained('configs/ssd300_coco.py'),
 }
@@ -139,6 +143,8 @@ def write_checkpoints(words, made):
     config = next((word for word in words if word.endswith('.py') and 'tools/' not in word), None)
     for word in words:
         path = Path(word)
+        if path.suffix == '.caffemodel':
+            path.write_bytes(GIVEN[word]())
         if path.suffix != '.pth' or (path.exists() and made.get(word) in (None, (config, classes))):
             continue
         path.parent.mkdir(parents=True, exist_ok=True)

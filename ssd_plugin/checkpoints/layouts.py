@@ -105,6 +105,20 @@ SSD_PYTORCH = (
         for k in range(6)
     ),
 )
+LUFFICC = (
+    ('backbone.vgg', 'backbone.features'),
+    ('backbone.l2_norm', 'neck.l2_norm'),
+    *(
+        (f'backbone.extras.{2 * i + j}', f'neck.extra_layers.{i}.{j}.conv')
+        for i in range(5)
+        for j in range(2)
+    ),
+    *(
+        (f'box_head.predictor.{part}_headers.{k}', f'bbox_head.{part}_convs.{k}.0')
+        for part in ('cls', 'reg')
+        for k in range(7)
+    ),
+)
 # Their layers in the order of ours, and the layers that the head's branches begin at.
 CAFFE_VGG = {
     **{f'conv1_{i + 1}': 2 * i for i in range(2)},
@@ -156,9 +170,9 @@ class Layout(NamedTuple):
 
     def classes(self, outputs: int) -> tuple[str, ...] | None:
         """The classes of a model with this number of scores, where they are known."""
-        if (self.source, outputs) in {('torchvision', 91), ('caffe', 81)}:
+        if (self.source, outputs) in {('torchvision', 91), ('caffe', 81), ('lufficc', 81)}:
             return tuple(coco_categories().values())
-        if (self.source, outputs) in {('ssd.pytorch', 21), ('caffe', 21)}:
+        if (self.source, outputs) in {('ssd.pytorch', 21), ('caffe', 21), ('lufficc', 21)}:
             return VOCDataset.METAINFO['classes']
         return None
 
@@ -174,13 +188,20 @@ class Layout(NamedTuple):
         return [*range(1, outputs), 0]
 
 
+def on_voc_and_coco(model: str) -> dict[int, str]:
+    """The configs of a model for VOC's and for COCO's classes, by their number of scores."""
+    return {21: f'{model}_voc.py', 81: f'{model}_coco.py'}
+
+
 LAYOUTS = (
     Layout('torchvision', 'SSD300', {91: 'ssd300_torchvision_coco.py'}, TORCHVISION_SSD300),
     Layout('ssd.pytorch', 'SSD300', {21: 'ssd300_ssdpytorch_voc.py'}, SSD_PYTORCH),
-    Layout('caffe', 'SSD300', {21: 'ssd300_caffe_voc.py', 81: 'ssd300_caffe_coco.py'}, CAFFE),
-    Layout('caffe', 'SSD512', {21: 'ssd512_caffe_voc.py', 81: 'ssd512_caffe_coco.py'}, CAFFE),
-    Layout('mmdet', 'SSD300', {21: 'ssd300_voc.py', 81: 'ssd300_coco.py'}),
-    Layout('mmdet', 'SSD512', {21: 'ssd512_voc.py', 81: 'ssd512_coco.py'}),
+    Layout('lufficc', 'SSD300', on_voc_and_coco('ssd300_lufficc'), LUFFICC),
+    Layout('lufficc', 'SSD512', on_voc_and_coco('ssd512_lufficc'), LUFFICC),
+    Layout('caffe', 'SSD300', on_voc_and_coco('ssd300_caffe'), CAFFE),
+    Layout('caffe', 'SSD512', on_voc_and_coco('ssd512_caffe'), CAFFE),
+    Layout('mmdet', 'SSD300', on_voc_and_coco('ssd300')),
+    Layout('mmdet', 'SSD512', on_voc_and_coco('ssd512')),
     Layout('torchvision', 'SSDLite320', {91: SSDLITE_CONFIG}, TORCHVISION_SSDLITE),
     Layout('mmdet', 'SSDLite320', {81: SSDLITE_CONFIG}),
 )

@@ -2,6 +2,7 @@
 
 from ssd_plugin.models.assigner import BatchMaxIoUAssigner
 from ssd_plugin.models.backbones import TimmBackbone, TorchvisionBackbone
+from ssd_plugin.models.clipped_priors import CenterClippedPriorGenerator
 from ssd_plugin.models.head import SSDMultiBoxHead
 from ssd_plugin.models.losses import HardNegativeMiningLoss
 from ssd_plugin.models.pisa import PISASSDMultiBoxHead
@@ -11,6 +12,7 @@ from ssd_plugin.models.separable_conv import DepthwiseSeparableConv2d
 
 __all__ = [
     'BatchMaxIoUAssigner',
+    'CenterClippedPriorGenerator',
     'DepthwiseSeparableConv2d',
     'HardNegativeMiningLoss',
     'PISASSDMultiBoxHead',

@@ -16,8 +16,10 @@ from torchvision.models.detection import (
     ssd300_vgg16,
     ssdlite320_mobilenet_v3_large,
 )
+from torchvision.ops import box_convert
 
 from ssd_plugin.checkpoints.convert import check, convert, recognise, to_torchvision
+from ssd_plugin.checkpoints.files import read
 from ssd_plugin.checkpoints.layouts import LAYOUTS
 from ssd_plugin.errors import CheckpointError
 from tests.support.helpers import to_flat
@@ -196,6 +198,63 @@ def test_ssd_pytorch_s_gives_the_same_here():
     assert checkpoint['meta']['dataset_meta']['classes'] == VOCDataset.METAINFO['classes']
     ours = run(load('ssd300_ssdpytorch_voc.py', checkpoint))
     assert_agree(ours, scores.roll(-1, dims=2), offsets, (boxes * 300, *found))
+
+
+@pytest.mark.parametrize('name', ['ssd300_ssdpytorch_voc', 'ssd300_lufficc_voc'])
+def test_priors_of_the_last_cells_have_their_centres_at_the_border(name):
+    generator = TASK_UTILS.build(
+        Config.fromfile(CONFIGS / f'{name}.py').model.bbox_head.anchor_generator
+    )
+    maps = [(side, side) for side in (38, 19, 10, 5, 3, 1)]
+    ours = torch.cat(generator.grid_priors(maps, device='cpu'))
+    centres_and_sides = box_convert(ours, 'xyxy', 'cxcywh')
+    torch.testing.assert_close(centres_and_sides, SSDPyTorch().priors() * 300, rtol=0, atol=1e-3)
+    assert centres_and_sides[:, :2].max() == 300
+
+
+# --------------------------------------------------------------------------------- lufficc/SSD
+
+LUFFICC_NAMES = {
+    'vgg.': 'backbone.vgg.', 'extras.': 'backbone.extras.', 'L2Norm.': 'backbone.l2_norm.',
+    'conf.': 'box_head.predictor.cls_headers.', 'loc.': 'box_head.predictor.reg_headers.',
+}  # fmt: skip
+LUFFICC_SIZES = {300: {}, 512: dict(sizes=[35.84, 76.8, 153.6, 230.4, 307.2, 384, 460.8, 537.65])}
+
+
+@pytest.mark.parametrize('side', LUFFICC_SIZES)
+def test_lufficc_s_gives_the_same_here(side, tmp_path):
+    """It took ssd.pytorch's layers, with another head around and other limits."""
+    torch.manual_seed(0)
+    peer = SSDPyTorch(side=side, **LUFFICC_SIZES[side]).eval()
+    make_outputs_spread(peer.conf, peer.loc, background=0, num_scores=21)
+    rgb = random_image(side, side, seed=3)
+    image = torch.tensor(rgb.astype('float32')) - torch.tensor([123, 117, 104])
+    with torch.no_grad():
+        scores, offsets = peer(image.permute(2, 0, 1)[None])
+    boxes, *found = peer.detect(scores[0], offsets[0], most_of_class=None, most=100)
+    assert len(boxes) == 100
+
+    state = {
+        re.sub(r'^\w+\.', lambda start: LUFFICC_NAMES[start[0]], name): value
+        for name, value in peer.state_dict().items()
+    }
+    torch.save(dict(model=state, iteration=120000), tmp_path / 'in.pth')
+    state, meta = read(tmp_path / 'in.pth')
+    layout = recognise(state)
+    assert str(layout) == f"lufficc's SSD{side}"
+    checkpoint = convert(state, layout, meta)
+    assert checkpoint['meta']['config'] == f'ssd{side}_lufficc_voc.py'
+    assert checkpoint['meta']['dataset_meta']['classes'] == VOCDataset.METAINFO['classes']
+    ours = run(load(f'ssd{side}_lufficc_voc.py', checkpoint), rgb)
+    assert_agree(ours, scores.roll(-1, dims=2), offsets, (boxes * side, *found))
+
+
+@pytest.mark.parametrize('source', ['caffe', 'lufficc'])
+def test_coco_s_models_of_others_have_mmdetection_s_order_of_classes(source):
+    layout = layout_of(source)
+    meta = convert(random_state(layout, 81), layout)['meta']
+    assert meta['config'] == f'ssd300_{source}_coco.py'
+    assert meta['dataset_meta']['classes'] == CocoDataset.METAINFO['classes']
 
 
 # --------------------------------------------------------------------------------- MMDetection

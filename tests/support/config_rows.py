@@ -31,16 +31,20 @@ from tests.support.weights import TRAINED
 
 SPLITS = ('train', 'val', 'test')
 PATHS = sorted((ROOT / 'configs').glob('*.py'))
-# PISA changes nothing but the loss: one row, of ssd300_pisa_coco, is enough.
-NAMES = [path.stem for path in PATHS if 'pisa' not in path.stem]
-# What sets the weights of Caffe apart, ssd300_caffe_voc has.
-NAMES = [name for name in NAMES if 'caffe' not in name or name == 'ssd300_caffe_voc']
+# PISA changes nothing but the loss: one row, of ssd300_pisa_coco, is enough. So is one of what the
+# configs for an implementation's weights have in common.
+ALIKE = {'ssd512_pisa_coco'} | {
+    f'{model}_{source}_{data}'
+    for source in ('caffe', 'lufficc')
+    for model, data in (('ssd300', 'coco'), ('ssd512', 'voc'), ('ssd512', 'coco'))
+}
+NAMES = [path.stem for path in PATHS if 'pisa' not in path.stem and path.stem not in ALIKE]
 # Configs that are trained on a folder of one's own are not used without one.
 WITH_DATA = [
     path.stem
     for path in PATHS
     if Config.fromfile(path, import_custom_modules=False).get('data_root') != 'data/own/'
-    and path.stem in (*NAMES, 'ssd300_pisa_coco')
+    and path.stem not in ALIKE
 ]
 
 

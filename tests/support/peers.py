@@ -109,18 +109,29 @@ def run_torchvision(model, rgb):
 
 
 class SSDPyTorch(nn.Module):
-    """SSD300 for VOC as ssd.pytorch has it (github.com/amdegroot/ssd.pytorch).
+    """SSD for VOC as ssd.pytorch (github.com/amdegroot/ssd.pytorch) and lufficc/SSD have it.
 
     Written from its published structure: a list of VGG's layers, normalisation after conv4_3,
     extra layers with ReLU between all of them, background as class 0.
     """
 
     widths = (64, 64, 'M', 128, 128, 'M', 256, 256, 256, 'C', 512, 512, 512, 'M', 512, 512, 512)
-    num_priors = (4, 6, 6, 6, 4, 4)  # of a cell
+    extra_layers = {
+        300: (
+            (1024, 256, 1), (256, 512, 3, 2, 1), (512, 128, 1), (128, 256, 3, 2, 1),
+            (256, 128, 1), (128, 256, 3), (256, 128, 1), (128, 256, 3),
+        ),
+        512: (
+            (1024, 256, 1), (256, 512, 3, 2, 1), (512, 128, 1), (128, 256, 3, 2, 1),
+            (256, 128, 1), (128, 256, 3, 2, 1), (256, 128, 1), (128, 256, 3, 2, 1),
+            (256, 128, 1), (128, 256, 4, 1, 1),
+        ),
+    }  # fmt: skip
 
-    def __init__(self, num_scores=21):
+    def __init__(self, num_scores=21, side=300, **prior_changes):
         super().__init__()
-        self.num_scores = num_scores
+        self.num_scores, self.side = num_scores, side
+        self.prior_table = MODEL_TABLE[f'SSD{side} VOC'] | prior_changes
         layers, channels = [], 3
         for width in self.widths:
             if isinstance(width, int):
@@ -136,20 +147,16 @@ class SSDPyTorch(nn.Module):
         self.vgg = nn.ModuleList(layers)
         self.L2Norm = nn.Module()
         self.L2Norm.weight = nn.Parameter(torch.full((512,), 20.0))
-        self.extras = nn.ModuleList(
-            nn.Conv2d(*args)
-            for args in (
-                (1024, 256, 1), (256, 512, 3, 2, 1), (512, 128, 1), (128, 256, 3, 2, 1),
-                (256, 128, 1), (128, 256, 3), (256, 128, 1), (128, 256, 3),
-            )
-        )  # fmt: skip
+        self.extras = nn.ModuleList(nn.Conv2d(*args) for args in self.extra_layers[side])
         self.loc, self.conf = nn.ModuleList(), nn.ModuleList()
-        for width, num_priors in zip((512, 1024, 512, 256, 256, 256), self.num_priors):
+        widths = [512, 1024, *(conv.out_channels for conv in self.extras[1::2])]
+        for width, ratios in zip(widths, self.prior_table['ratios']):
+            num_priors = 2 + 2 * len(ratios)
             self.loc.append(nn.Conv2d(width, num_priors * 4, 3, padding=1))
             self.conf.append(nn.Conv2d(width, num_priors * num_scores, 3, padding=1))
 
     def forward(self, x):
-        """Scores (B, P, K) and offsets (B, P, 4) of images (B, 3, 300, 300)."""
+        """Scores (B, P, K) and offsets (B, P, 4) of images (B, 3, side, side)."""
         for layer in self.vgg[:23]:
             x = layer(x)
         norm = x.pow(2).sum(dim=1, keepdim=True).sqrt() + 1e-10
@@ -169,13 +176,13 @@ class SSDPyTorch(nn.Module):
 
     def priors(self):
         """(P, 4) as centre, width and height, in shares of the input."""
-        boxes = torch.tensor(sum(naive_priors(MODEL_TABLE['SSD300 VOC']), []), dtype=torch.double)
-        return (box_convert(boxes, 'xyxy', 'cxcywh') / 300).clamp(0, 1).float()
+        boxes = torch.tensor(sum(naive_priors(self.prior_table), []), dtype=torch.double)
+        return (box_convert(boxes, 'xyxy', 'cxcywh') / self.side).clamp(0, 1).float()
 
-    def detect(self, scores, offsets):
+    def detect(self, scores, offsets, most_of_class=200, most=None):
         """Boxes in shares of the image, scores and labels from 0, of one image.
 
-        Above 0.01, the best 200 of each class, NMS at 0.45 within it.
+        Above 0.01, the best of each class, NMS at 0.45 within it, the best of all.
         """
         priors = self.priors()
         boxes = torch.cat(
@@ -187,8 +194,10 @@ class SSDPyTorch(nn.Module):
         )
         boxes, found = box_convert(boxes, 'cxcywh', 'xyxy'), []
         for label, values in enumerate(scores.softmax(-1).T[1:]):
-            best = values.argsort(descending=True)[:200]
+            best = values.argsort(descending=True)[:most_of_class]
             best = best[values[best] > 0.01]
             best = best[nms(boxes[best].double(), values[best].double(), 0.45)]
             found.append((boxes[best], values[best], torch.full_like(best, label)))
-        return tuple(torch.cat(parts) for parts in zip(*found))
+        boxes, scores, labels = (torch.cat(parts) for parts in zip(*found))
+        order = scores.argsort(descending=True)[:most]
+        return boxes[order], scores[order], labels[order]

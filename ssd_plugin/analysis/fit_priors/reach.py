@@ -46,7 +46,7 @@ class PriorArgs(NamedTuple):
         """A generator with these arguments that is like the given one otherwise."""
         names = ('strides', 'input_size', 'center_offset', 'clip', 'clip_sides')
         kept = {name: getattr(generator, name) for name in names}
-        return SSDPriorGenerator(**self._asdict(), **kept)
+        return type(generator)(**self._asdict(), **kept)
 
     def rounded(self) -> PriorArgs:
         """Rounded to tenths of pixels and hundredths of ratios, as a person would write them."""
