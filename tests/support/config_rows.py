@@ -31,13 +31,14 @@ from tests.support.weights import TRAINED
 
 SPLITS = ('train', 'val', 'test')
 PATHS = sorted((ROOT / 'configs').glob('*.py'))
-# PISA changes nothing but the loss: one row, of ssd300_pisa_coco, is enough. So is one of what the
-# configs for an implementation's weights have in common.
+# PISA changes nothing but the loss: one row, of ssd300_pisa_coco, is enough. So is one of the configs
+# for weights of Caffe and of lufficc/SSD: ssd300_caffe_voc, whose images are BGR.
 ALIKE = {'ssd512_pisa_coco'} | {
     f'{model}_{source}_{data}'
+    for model in ('ssd300', 'ssd512')
     for source in ('caffe', 'lufficc')
-    for model, data in (('ssd300', 'coco'), ('ssd512', 'voc'), ('ssd512', 'coco'))
-}
+    for data in ('voc', 'coco')
+} - {'ssd300_caffe_voc'}
 NAMES = [path.stem for path in PATHS if 'pisa' not in path.stem and path.stem not in ALIKE]
 # Configs that are trained on a folder of one's own are not used without one.
 WITH_DATA = [
