@@ -24,6 +24,7 @@ def run_opencv(model, weights, seed):
     image = random_image(model.side, seed)
     net.setInput(cv2.dnn.blobFromImage(image, mean=(104, 117, 123)))
     found = net.forward()[0, 0, :, 1:].astype(np.float64)  # label from 1, score, box in shares
+    found = found[found[:, 1] > 0]  # fewer than 200 are filled up
     found[:, 0] -= 1
     found[:, 2:] *= model.side
     return found.astype(np.float32)

@@ -30,6 +30,7 @@ class Model(NamedTuple):
     side: int  # of the input, in pixels
     num_scores: int  # of a prior, background first
     sizes: tuple[int, ...]  # min sizes, then the last max size, as Caffe's PriorBox cuts them off
+    lead: float = 9  # by how much background's scores are ahead
 
 
 MODELS = {
@@ -38,6 +39,8 @@ MODELS = {
     'ssd300_caffe_coco': Model(300, 81, (21, 45, 99, 153, 207, 261, 315)),
     'ssd512_caffe_coco': Model(512, 81, (20, 51, 133, 215, 296, 378, 460, 542)),
 }
+# Of whose single class far more than 400 scores count, and fewer than 200 boxes are left.
+MODELS['one_class'] = MODELS['ssd300_caffe_voc']._replace(num_scores=2, lead=3)
 
 
 class Conv(NamedTuple):
@@ -91,11 +94,10 @@ def heads(model):
 # --- weights ---------------------------------------------------------------------------------
 
 
-def random_weights(model, seed, lead=9.0):
+def random_weights(model, seed):
     """Blobs by layer, from which hundreds of detections come.
 
-    Maps keep their deviation from layer to layer. Offsets have one of about 1, scores of about 2;
-    ``lead`` is by how much background is ahead.
+    Maps keep their deviation from layer to layer. Offsets have one of about 1, scores of about 2.
     """
     draw = np.random.Generator(np.random.PCG64(seed)).random
 
@@ -117,7 +119,7 @@ def random_weights(model, seed, lead=9.0):
             weight -= weight.mean(axis=(1, 2, 3), keepdims=True)
             weight *= np.float32(gains[conv.bottom])
         if conv.name.endswith('conf'):
-            bias.reshape(-1, model.num_scores)[:, 0] += np.float32(lead)
+            bias.reshape(-1, model.num_scores)[:, 0] += np.float32(model.lead)
         weights[conv.name] = [weight, bias]
     return weights
 

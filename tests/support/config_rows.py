@@ -31,8 +31,8 @@ from tests.support.weights import TRAINED
 
 SPLITS = ('train', 'val', 'test')
 PATHS = sorted((ROOT / 'configs').glob('*.py'))
-# PISA changes nothing but the loss: one row, of ssd300_pisa_coco, is enough. So is one of the configs
-# for weights of Caffe and of lufficc/SSD: ssd300_caffe_voc, whose images are BGR.
+# PISA changes nothing but the loss: one row, of ssd300_pisa_coco, is enough. Of the configs for
+# weights of Caffe and of lufficc/SSD, it is ssd300_caffe_voc, whose images are BGR.
 ALIKE = {'ssd512_pisa_coco'} | {
     f'{model}_{source}_{data}'
     for model in ('ssd300', 'ssd512')
