@@ -38,7 +38,7 @@ def site(tmp_path_factory):
     tmp = tmp_path_factory.mktemp('package')
     hidden = ['.*', '*.egg-info', '__pycache__', 'build', 'data', 'work_dirs']
     shutil.copytree(ROOT, tmp / 'tree', ignore=shutil.ignore_patterns(*hidden))
-    shutil.unpack_archive(build('sdist', tmp / 'tree', tmp / 'sdist'), tmp, filter='data')
+    shutil.unpack_archive(build('sdist', tmp / 'tree', tmp / 'sdist'), tmp)
     (source,) = tmp.glob('ssd_plugin-*')
     with zipfile.ZipFile(build('wheel', source, tmp / 'wheel')) as archive:
         archive.extractall(tmp / 'site')
