@@ -189,7 +189,7 @@ def classes_of(checkpoint: str, wanted: Sequence[str] | None) -> list[str]:
 
     classes: Sequence[str] | None
     if is_exported(checkpoint):
-        classes = open_exported(checkpoint, test_cfg={}).dataset_meta['classes']
+        classes = open_exported(checkpoint, test_cfg={}, on_cpu=True).dataset_meta['classes']
     else:
         classes = Weights.read(checkpoint).classes
     if not classes and not wanted:

@@ -55,22 +55,21 @@ def coco_categories() -> dict[int, str]:
     return {i: name for i, name in enumerate(names) if name not in ('__background__', 'N/A')}
 
 
-HEADS = (('classification', 'cls'), ('regression', 'reg'))  # torchvision's and our names
+# What torchvision, and what Caffe and ssd.pytorch call our branches.
+HEADS = dict(cls='classification', reg='regression')
+CONF_AND_LOC = dict(cls='conf', reg='loc')
+# Ours of SSD on VGG-16, with their places: SSD512 has all of them, SSD300 one step less.
+EXTRA_LAYERS = [(i, j, f'neck.extra_layers.{i}.{j}.conv') for i in range(5) for j in range(2)]
+PREDICTIONS = [
+    (branch, k, f'bbox_head.{branch}_convs.{k}.0') for branch in ('cls', 'reg') for k in range(7)
+]
 TORCHVISION_SSD300 = (
     ('backbone.scale_weight', 'neck.l2_norm.weight'),
     ('backbone.features', 'backbone.features'),
     *((f'backbone.extra.0.{i}', f'backbone.features.{23 + i}') for i in (1, 3, 5)),  # conv5
     *((f'backbone.extra.0.7.{i}', f'backbone.features.{30 + i}') for i in (1, 3)),  # fc6, fc7
-    *(
-        (f'backbone.extra.{i + 1}.{2 * j}', f'neck.extra_layers.{i}.{j}.conv')
-        for i in range(4)
-        for j in range(2)
-    ),
-    *(
-        (f'head.{theirs}_head.module_list.{k}', f'bbox_head.{ours}_convs.{k}.0')
-        for theirs, ours in HEADS
-        for k in range(6)
-    ),
+    *((f'backbone.extra.{i + 1}.{2 * j}', ours) for i, j, ours in EXTRA_LAYERS),
+    *((f'head.{HEADS[branch]}_head.module_list.{k}', ours) for branch, k, ours in PREDICTIONS),
 )
 TORCHVISION_SSDLITE = (
     # torchvision cuts the backbone within layer 13, after the expansion.
@@ -86,7 +85,7 @@ TORCHVISION_SSDLITE = (
     ),
     *(
         (f'head.{theirs}_head.module_list.{k}.{conv}', f'bbox_head.{ours}_convs.{k}.{ours_conv}')
-        for theirs, ours in HEADS
+        for ours, theirs in HEADS.items()
         for k in range(6)
         for conv, ours_conv in (('0.0', '0.conv'), ('0.1', '0.bn'), ('1', '1'))
     ),
@@ -94,30 +93,14 @@ TORCHVISION_SSDLITE = (
 SSD_PYTORCH = (
     ('vgg', 'backbone.features'),
     ('L2Norm', 'neck.l2_norm'),
-    *(
-        (f'extras.{2 * i + j}', f'neck.extra_layers.{i}.{j}.conv')
-        for i in range(4)
-        for j in range(2)
-    ),
-    *(
-        (f'{theirs}.{k}', f'bbox_head.{ours}_convs.{k}.0')
-        for theirs, ours in (('conf', 'cls'), ('loc', 'reg'))
-        for k in range(6)
-    ),
+    *((f'extras.{2 * i + j}', ours) for i, j, ours in EXTRA_LAYERS),
+    *((f'{CONF_AND_LOC[branch]}.{k}', ours) for branch, k, ours in PREDICTIONS),
 )
 LUFFICC = (
     ('backbone.vgg', 'backbone.features'),
     ('backbone.l2_norm', 'neck.l2_norm'),
-    *(
-        (f'backbone.extras.{2 * i + j}', f'neck.extra_layers.{i}.{j}.conv')
-        for i in range(5)
-        for j in range(2)
-    ),
-    *(
-        (f'box_head.predictor.{part}_headers.{k}', f'bbox_head.{part}_convs.{k}.0')
-        for part in ('cls', 'reg')
-        for k in range(7)
-    ),
+    *((f'backbone.extras.{2 * i + j}', ours) for i, j, ours in EXTRA_LAYERS),
+    *((f'box_head.predictor.{branch}_headers.{k}', ours) for branch, k, ours in PREDICTIONS),
 )
 # Their layers in the order of ours, and the layers that the head's branches begin at.
 CAFFE_VGG = {
@@ -131,16 +114,8 @@ CAFFE_SOURCES = ('conv4_3_norm', 'fc7', *(f'conv{6 + i}_2' for i in range(5)))
 CAFFE = (
     *((theirs, f'backbone.features.{ours}') for theirs, ours in CAFFE_VGG.items()),
     ('conv4_3_norm', 'neck.l2_norm'),
-    *(
-        (f'conv{6 + i}_{j + 1}', f'neck.extra_layers.{i}.{j}.conv')
-        for i in range(5)
-        for j in range(2)
-    ),
-    *(
-        (f'{source}_mbox_{theirs}', f'bbox_head.{ours}_convs.{k}.0')
-        for theirs, ours in (('conf', 'cls'), ('loc', 'reg'))
-        for k, source in enumerate(CAFFE_SOURCES)
-    ),
+    *((f'conv{6 + i}_{j + 1}', ours) for i, j, ours in EXTRA_LAYERS),
+    *((f'{CAFFE_SOURCES[k]}_mbox_{CONF_AND_LOC[branch]}', ours) for branch, k, ours in PREDICTIONS),
 )
 
 
