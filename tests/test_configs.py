@@ -26,7 +26,7 @@ NUM_PRIORS = dict.fromkeys(
     (
         'ssd300_voc', 'ssd300_coco', 'ssd300_torchvision_coco', 'ssd300_ssdpytorch_voc',
         'ssd300_r50_voc', 'ssd300_r50_coco', 'ssd300_efficientnetb0_voc', 'ssd300_swint_voc',
-        'ssd300_bccd', 'ssd300_bccd_short', 'ssd300_vgg16', 'ssd300_pisa_coco',
+        'ssd300_vgg16', 'ssd300_pisa_coco',
         'ssd300_caffe_voc', 'ssd300_caffe_coco', 'ssd300_lufficc_voc', 'ssd300_lufficc_coco',
     ), 8732,
 ) | dict(

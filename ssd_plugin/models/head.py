@@ -126,15 +126,10 @@ class SSDMultiBoxHead(BaseDenseHead):
         sigmoids (RetinaNet, section 4.1). Scores differ a little, or mining would have no order.
         """
         if self.init_cfg is None and not self.is_init:
-            for conv in (module for module in self.modules() if isinstance(module, nn.Conv2d)):
-                if conv.groups > 1:  # depthwise, normalised afterwards: small weights learn fast
-                    normal_init(conv, std=1e-3)
-                else:
-                    xavier_init(conv, distribution='uniform')
             prior = bias_init_with_prob(0.01) if self.use_sigmoid_cls else 0
             for branches, bias in ((self.cls_convs, prior), (self.reg_convs, 0)):
-                for *_, last in map(nn.Module.children, branches):
-                    xavier_init(last, gain=1e-3, bias=bias, distribution='uniform')
+                for branch in branches:
+                    init_branch(branch, bias)
         super().init_weights()
 
     def forward(self, feats: Iterable[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
@@ -253,6 +248,24 @@ class SSDMultiBoxHead(BaseDenseHead):
             input_shape = batch_img_metas[0]['batch_input_shape']
             check_cover(sizes, self.prior_generator.strides, input_shape)
         return torch.cat(self.prior_generator.grid_priors(sizes, device=cls_scores[0].device))
+
+
+def init_branch(branch: nn.Module, bias: float) -> None:
+    """Initialise a branch's convolutions; ``bias`` is that of the last one.
+
+    A depthwise convolution is normalised afterwards: small weights learn fast. Where there is one,
+    the last layer gets the weights of MMDetection's SSDLite.
+    """
+    *before, last = (layer for layer in branch.modules() if isinstance(layer, nn.Conv2d))
+    for conv in before:
+        if conv.groups > 1:
+            normal_init(conv, std=1e-3)
+        else:
+            xavier_init(conv, distribution='uniform')
+    if any(conv.groups > 1 for conv in before):
+        normal_init(last, std=1e-3, bias=bias)
+    else:
+        xavier_init(last, gain=1e-3, bias=bias, distribution='uniform')
 
 
 def flatten_levels(maps: Sequence[Tensor], channels: int) -> Tensor:

@@ -163,11 +163,11 @@ FAULTS = {
         'level 3 is 3 cells of 330 pixels wide, the last centred at 825; .* high',
     ),
     'one cell centred outside': (
-        read('ssd300_bccd', strides=[8, 16, 32, 64, 100, 640]),
+        read('ssd300_vgg16', strides=[8, 16, 32, 64, 100, 640]),
         'level 5 is 1 cell of 640 pixels wide, the last centred at 320',
     ),
     'several levels': (
-        read('ssd300_bccd', strides=[8, 8, 32, 64, 64, 300]),
+        read('ssd300_vgg16', strides=[8, 8, 32, 64, 64, 300]),
         'level 1 is 19 cells of 8 pixels wide.* level 4 is 3 cells of 64 pixels',
     ),
     'one direction': (
@@ -197,7 +197,7 @@ def follow_advice(cfg):
 @settings(deadline=None, max_examples=20, phases=[Phase.generate])  # shrinking takes minutes
 @given(
     name=st.sampled_from(
-        ['demo_shapes', 'ssd300_bccd', 'ssd300_r50_coco', 'ssdlite320_mobilenetv2_coco']
+        ['demo_shapes', 'ssd300_vgg16', 'ssd300_r50_coco', 'ssdlite320_mobilenetv2_coco']
     ),
     width=st.integers(257, 900),
     height=st.integers(257, 900),

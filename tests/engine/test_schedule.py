@@ -150,7 +150,7 @@ def test_a_larger_batch_is_told_to_be_more_passes():
     assert 'Learning rate: 0.004 for batches of 128' in sentence
     assert '120000 iterations stay: 4 times the passes' in sentence and '30000' in sentence
     assert cfg.auto_scale_lr.enable
-    assert 'iterations' not in describe_scaled_batch(read('ssd300_bccd'), 4)
+    assert 'iterations' not in describe_scaled_batch(read('ssd300_vgg16'), 4)
 
 
 def test_a_config_that_counts_iterations_trains_for_the_epochs_asked_for(tmp_path):

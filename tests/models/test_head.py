@@ -63,15 +63,15 @@ def test_the_forward_pass_gives_every_prior_its_scores_and_deltas(loss_cls, num_
         assert [tuple(level.shape) for level in levels] == shapes
 
 
-@pytest.mark.parametrize('arguments', [SSDLITE, STACKED])
-def test_initial_weights_are_xavier_s_or_small_and_of_the_last_layers_a_thousandth(arguments):
+@pytest.mark.parametrize('arguments', [{}, SSDLITE, STACKED, SSDLITE | STACKED])
+def test_initial_weights_are_xavier_s_or_small_and_the_last_layers_of_both_kinds_small(arguments):
     head = h.tiny_head(**arguments)
     for name, conv in head.named_modules():
         if isinstance(conv, nn.Conv2d):
-            size = math.prod(conv.kernel_size)
+            size, is_last = math.prod(conv.kernel_size), name.count('.') == 2
             fan = (conv.in_channels + conv.out_channels) * size / 2
-            bound = math.sqrt(3 / fan) * (1e-3 if name.count('.') == 2 else 1)
-            if conv.groups > 1:  # as MMDetection's head has them: normal
+            bound = math.sqrt(3 / fan) * (1e-3 if is_last else 1)
+            if conv.groups > 1 or (is_last and arguments.get('use_depthwise')):  # as MMDetection's: normal
                 assert conv.weight.std().item() == pytest.approx(1e-3, rel=0.3)
             else:
                 assert 0.9 * bound < conv.weight.abs().max() <= bound

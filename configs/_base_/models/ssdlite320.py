@@ -1,8 +1,6 @@
 # SSDLite at 320 x 320 on a backbone's maps at strides 8, 16 and 32. The first level, which SSDLite
 # as published has not, sees objects of 20 pixels. Its configs add the backbone and the channels.
-norm_cfg = dict(type='BN')
 act_cfg = dict(type='ReLU6')
-layers = dict(use_depthwise=True, norm_cfg=norm_cfg, act_cfg=act_cfg)
 model = dict(
     type='SingleStageDetector',
     data_preprocessor=dict(
@@ -17,7 +15,9 @@ model = dict(
         level_strides=(2, 2, 2),
         level_paddings=(1, 1, 1),
         l2_norm_scale=None,  # the maps come from batch normalisation
-        **layers,
+        use_depthwise=True,
+        norm_cfg=dict(type='BN'),
+        act_cfg=act_cfg,
     ),
     bbox_head=dict(
         type='SSDMultiBoxHead',
@@ -30,7 +30,10 @@ model = dict(
             min_sizes=[20, 48, 100, 150, 202, 253],
             max_sizes=[48, 100, 150, 202, 253, 304],
         ),
-        **layers,
+        use_depthwise=True,
+        # As in the SSDLite of MMDetection and of torchvision.
+        norm_cfg=dict(type='BN', eps=0.001, momentum=0.03),
+        act_cfg=act_cfg,
     ),
     train_cfg=dict(assigner=dict(type='BatchMaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.5)),
     test_cfg=dict(
