@@ -103,6 +103,7 @@ def detect(args: argparse.Namespace) -> Outcome:
             # Whoever stops a service wants whole files, too.
             before = signal.signal(signal.SIGTERM, signal.default_int_handler)
             stack.callback(signal.signal, signal.SIGTERM, before)
+        workers = count_workers(args, source)
         inferencer = build_inferencer(cfg, args.checkpoint, args.device, args.half)
         window = stack.enter_context(closing(open_window(inferencer))) if args.show else None
         thresholds, in_words = choose_thresholds(args, inferencer)
@@ -111,11 +112,12 @@ def detect(args: argparse.Namespace) -> Outcome:
         if isinstance(source, LiveStream):
             images, total = source, None
         else:
-            images = stack.enter_context(closing(read_files(args, source, inferencer)))
+            ahead = workers * args.batch_size
+            images = stack.enter_context(closing(read_files(args, source, inferencer, ahead)))
             total = count_images(source)
         stack.enter_context(bar)
         task, tally = bar.add_task('Detecting', total=total), Tally()
-        tallies = detect_stream(inferencer, images, writers, args.batch_size, thresholds)
+        tallies = detect_stream(inferencer, images, writers, args.batch_size, thresholds, workers)
         for tally in stack.enter_context(closing(tallies)):
             bar.update(task, completed=tally.read)
             if window and tally.newest and not window.show(*tally.newest):
@@ -147,17 +149,29 @@ def open_source(args: argparse.Namespace, say: Callable[[str], None]) -> LiveStr
     return paths
 
 
+def count_workers(args: argparse.Namespace, source: LiveStream | list[str]) -> int:
+    """How many batches to detect on at once; on a CPU, it shares out PyTorch's threads."""
+    from mmengine.device import get_device
+
+    from ssd_plugin.inference.threads import share_threads
+
+    # Of a live stream the newest image is wanted, as soon as can be.
+    is_live = not isinstance(source, list)
+    on_cpu = (args.device or get_device()).startswith('cpu')
+    return share_threads() if on_cpu and not is_live else 1
+
+
 def read_files(
-    args: argparse.Namespace, paths: list[str], inferencer: StreamInferencer
+    args: argparse.Namespace, paths: list[str], inferencer: StreamInferencer, ahead: int
 ) -> Generator[Image | DataFault, None, None]:
-    """The images of files, read ahead."""
+    """The images of files, ``ahead`` of which are read before they are needed."""
     from ssd_plugin.inference.inputs import read_inputs
     from ssd_plugin.inference.threads import read_ahead
 
     # Only the json needs no more pixels than the network does.
     only_json = args.no_draw and not args.voc_xml and not args.show
     shrink = inferencer.shrink if only_json else None
-    return read_ahead(read_inputs(paths, shrink), args.batch_size)
+    return read_ahead(read_inputs(paths, shrink), ahead)
 
 
 def open_window(inferencer: StreamInferencer) -> Window:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from pathlib import Path
+from threading import local
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,12 +39,15 @@ class LiteRTDetector(ExportedDetector):
     def __init__(self, path: str | Path, test_cfg: dict | None = None) -> None:
         meta = read_metadata(path)
         super().__init__(path, meta, OUTPUTS, np.float32, test_cfg)
-        self.run_one = open_interpreter(path).get_signature_runner()
+        self.of_thread = local()  # an interpreter serves one thread
+        self.of_thread.run = open_interpreter(path).get_signature_runner()
 
     def run(self, images: np.ndarray) -> list[np.ndarray]:
         """Boxes (B, P, 4) and scores (B, P, C) for images (B, 3, h, w) float32 BGR."""
+        if not hasattr(self.of_thread, 'run'):
+            self.of_thread.run = open_interpreter(self.path).get_signature_runner()
         rgb = np.ascontiguousarray(images[:, ::-1].transpose(0, 2, 3, 1))
-        results = [self.run_one(images=image[None]) for image in rgb]
+        results = [self.of_thread.run(images=image[None]) for image in rgb]
         return [np.concatenate([result[name] for result in results]) for name in OUTPUTS]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -12,7 +13,7 @@ from mmengine.structures import InstanceData
 from ssd_plugin.datasets.faults import DataFault
 from ssd_plugin.inference.inferencer import StreamInferencer
 from ssd_plugin.inference.inputs import Image
-from ssd_plugin.inference.threads import WriteBehind
+from ssd_plugin.inference.threads import WriteBehind, work_ahead
 from ssd_plugin.inference.writers import Writer
 
 
@@ -37,20 +38,29 @@ def detect_stream(
     writers: Sequence[Writer],
     batch_size: int,
     score_thr: float | np.ndarray,
+    workers: int = 1,
 ) -> Generator[Tally, None, None]:
     """Detect on images and hand each to the writers, which write in a thread of their own.
 
     Each writer gets all images with their detections, the highest score first and those with a
     score below ``score_thr`` left out. Yields the tally, always the same object, after each batch.
-    No more than two batches are in memory: the one that is detected on, and what waits for the
-    writers. Close it where it is left early: what waits is not written then.
+    ``workers`` threads detect on a batch each; in memory is one more batch than they have at most,
+    and what waits for the writers. Close it where it is left early: what waits is not written then.
     """
     stream, tally = iter(stream), Tally()
-    with WriteBehind(writers, batch_size) as behind:
-        while batch := list(islice(stream, batch_size)):
+    batches = iter(lambda: list(islice(stream, batch_size)), [])
+
+    def detect(batch: list[Image | DataFault]) -> tuple[list, list[InstanceData]]:
+        pixels = [item.pixels for item in batch if isinstance(item, Image)]
+        return batch, inferencer.detect(pixels) if pixels else []
+
+    with (
+        WriteBehind(writers, batch_size) as behind,
+        closing(work_ahead(detect, batches, workers)) as detected,
+    ):
+        for batch, found in detected:
             images = [item for item in batch if isinstance(item, Image)]
             tally.faults += [item for item in batch if isinstance(item, DataFault)]
-            found = inferencer.detect([image.pixels for image in images]) if images else []
             for image, instances in zip(images, found):
                 instances = by_score(in_file(instances, image), score_thr)
                 behind.write(image, instances)

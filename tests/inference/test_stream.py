@@ -3,15 +3,17 @@
 import time
 import weakref
 from contextlib import closing
-from threading import Event, current_thread, enumerate
+from itertools import cycle
+from threading import Barrier, Event, current_thread, enumerate
 
 import numpy as np
 import pytest
+import torch
 from mmengine.structures import InstanceData
 
 from ssd_plugin.inference.inputs import Image
 from ssd_plugin.inference.stream import detect_stream
-from ssd_plugin.inference.threads import read_ahead
+from ssd_plugin.inference.threads import MOST_WORKERS, read_ahead, share_threads
 
 SECONDS = 20  # after which what should have happened has not
 
@@ -44,10 +46,12 @@ def numbered(number, pixels=np.ndarray):
     return Image(f'{number}.jpg', f'{number}.jpg', full)
 
 
-def test_every_image_is_written_once_with_what_was_found_on_it():
+@pytest.mark.parametrize('workers', [1, 3])
+def test_every_image_is_written_once_with_what_was_found_on_it(workers):
     slow, fast = Writer(lambda image: time.sleep(0.001)), Writer()
-    images = read_ahead(map(numbered, range(40)), 3)
-    (*_, tally) = detect_stream(Detector(), images, [slow, fast], batch_size=3, score_thr=0.3)
+    images, waits = read_ahead(map(numbered, range(40)), 3), cycle([0.004, 0, 0.002])
+    detector = Detector(lambda: time.sleep(next(waits)))
+    (*_, tally) = detect_stream(detector, images, [slow, fast], 3, 0.3, workers)
     assert slow.written == fast.written == [(i, i) for i in range(40)]
     assert (tally.images, tally.detections, tally.faults) == (40, 40, [])
 
@@ -71,8 +75,27 @@ def test_an_image_is_read_and_another_written_while_one_is_detected_on():
     assert len(writer.written) == 3
 
 
+def test_workers_detect_at_once():
+    together = Barrier(3, timeout=SECONDS)
+    list(detect_stream(Detector(together.wait), map(numbered, range(9)), [], 1, 0.3, workers=3))
+
+
+def test_one_worker_s_detections_come_before_the_next_image_is_waited_for():
+    asked = []
+
+    def camera():
+        for number in range(3):
+            asked.append(number)
+            yield numbered(number)
+
+    for tally in detect_stream(Detector(), camera(), [], 1, 0.3):
+        assert tally.images == len(asked)
+    assert asked == [0, 1, 2]
+
+
+@pytest.mark.parametrize('workers', [1, 3])
 @pytest.mark.parametrize('slow', ['reading', 'detecting', 'writing'])
-def test_no_more_than_three_batches_are_in_memory(slow):
+def test_few_batches_are_in_memory(slow, workers):
     alive, most = weakref.WeakSet(), []
 
     class Pixels(np.ndarray):  # a plain array has no hash, which a WeakSet needs
@@ -92,9 +115,11 @@ def test_no_more_than_three_batches_are_in_memory(slow):
 
     writer = Writer(lambda image: wait('writing'))
     detector = Detector(lambda: wait('detecting'))
-    list(detect_stream(detector, read_ahead(images(), 4), [writer], 4, 0.3))
+    list(detect_stream(detector, read_ahead(images(), 4), [writer], 4, 0.3, workers))
     assert len(writer.written) == 60
-    assert max(most) <= 3 * 4 + 2  # read ahead, detected on, waiting to be written; the newest
+    detected_on = 1 if workers == 1 else workers + 1
+    # Batches read ahead, detected on, waiting to be written; the newest.
+    assert max(most) <= (2 + detected_on) * 4 + 2
 
 
 def test_an_error_in_reading_comes_after_the_images_before_it():
@@ -107,6 +132,35 @@ def test_an_error_in_reading_comes_after_the_images_before_it():
         list(detect_stream(Detector(), read_ahead(images(), 2), [writer], 1, 0.3))
     assert [number for number, _ in writer.written] == [0, 1, 2][: len(writer.written)]
     assert_no_threads()
+
+
+@pytest.mark.parametrize('workers', [1, 3])
+def test_an_error_in_detecting_comes_after_the_images_before_it(workers):
+    class Fails(Detector):
+        def detect(self, images):
+            if images[0].flat[0] == 5:
+                raise ZeroDivisionError
+            return super().detect(images)
+
+    writer, seen = Writer(), 0
+    with pytest.raises(ZeroDivisionError):
+        for tally in detect_stream(Fails(), map(numbered, range(90)), [writer], 1, 0.3, workers):
+            seen = tally.images
+    assert seen == 5
+    assert [number for number, _ in writer.written] == [*range(5)][: len(writer.written)]
+    assert_no_threads()
+
+
+@pytest.mark.parametrize('threads', [1, 2, 3, 5, 8])
+def test_workers_share_the_threads(threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        workers = share_threads()
+        assert workers == min(threads, MOST_WORKERS)
+        assert torch.get_num_threads() == threads // workers
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_an_error_in_writing_ends_it():

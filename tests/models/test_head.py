@@ -71,7 +71,8 @@ def test_initial_weights_are_xavier_s_or_small_and_the_last_layers_of_both_kinds
             size, is_last = math.prod(conv.kernel_size), name.count('.') == 2
             fan = (conv.in_channels + conv.out_channels) * size / 2
             bound = math.sqrt(3 / fan) * (1e-3 if is_last else 1)
-            if conv.groups > 1 or (is_last and arguments.get('use_depthwise')):  # as MMDetection's: normal
+            is_small = conv.groups > 1 or (is_last and arguments.get('use_depthwise'))
+            if is_small:  # normal, as MMDetection's
                 assert conv.weight.std().item() == pytest.approx(1e-3, rel=0.3)
             else:
                 assert 0.9 * bound < conv.weight.abs().max() <= bound

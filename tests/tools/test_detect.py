@@ -5,10 +5,13 @@ import os
 import re
 import shutil
 import signal
+from argparse import Namespace
 from collections import Counter
 from pathlib import Path
+from threading import Barrier, current_thread
 
 import cv2
+import detect as detect_tool
 import numpy as np
 import onnx
 import pytest
@@ -21,6 +24,7 @@ from ssd_plugin.datasets.own_data.recognise import recognise
 from ssd_plugin.datasets.shapes import CLASSES
 from ssd_plugin.errors import CheckpointError, InputError
 from ssd_plugin.inference.inferencer import StreamInferencer, build_inferencer
+from ssd_plugin.inference.live import LiveStream
 from tests.support.commands import ROOT, run_warm, start_warm, wait_until
 from tests.support.served_stream import served_stream
 from tests.support.videos import grey_frames, write_video
@@ -195,6 +199,48 @@ def test_an_exported_detector_finds_what_the_checkpoint_does(run, tmp_path):
     assert torch.get_num_threads() == 1  # PyTorch's and its threads do not wait for each other
     with pytest.raises(InputError, match='ONNX Runtime .*--device cpu'):  # no silent promise
         build_inferencer(Config.fromfile(CONFIG), str(exported), 'meta')
+
+
+@pytest.fixture
+def _threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures('_threads')
+def test_two_threads_detect_on_an_image_each_and_find_what_one_does(run, tmp_path, monkeypatch):
+    exported, detect = tmp_path / 'real.onnx', StreamInferencer.detect
+    run('export_onnx', CONFIG, WEIGHTS, exported)
+    by_threads, names = {}, set()
+
+    def recorded(self, images):
+        if current_thread().name not in names:
+            names.add(current_thread().name)
+            all_threads.wait()
+        return detect(self, images)
+
+    monkeypatch.setattr(StreamInferencer, 'detect', recorded)
+    for checkpoint in (WEIGHTS, exported):
+        for threads in (1, 2):
+            names.clear()
+            all_threads = Barrier(threads, timeout=60)
+            torch.set_num_threads(threads)
+            run('detect', CONFIG, checkpoint, IMAGES, '--out', 'out', '--device', 'cpu')
+            assert len(names) == threads
+            by_threads[threads] = detections_of()
+        assert by_threads[1] == by_threads[2] and any(by_threads[1].values())
+
+
+@pytest.mark.usefixtures('_threads')
+@pytest.mark.parametrize(
+    'device, source, workers',
+    [('cpu', ['a.jpg'], 2), ('cpu', LiveStream, 1), ('cuda:0', ['a.jpg'], 1), ('no', [], 1)],
+)
+def test_only_files_are_shared_among_the_threads_of_a_cpu(device, source, workers):
+    torch.set_num_threads(2)
+    assert detect_tool.count_workers(Namespace(device=device), source) == workers
+    assert torch.get_num_threads() == 2 // workers
 
 
 def test_a_folder_that_can_not_be_written_is_told_in_one_line(run):

@@ -26,7 +26,7 @@ from ssd_plugin.export.onnx_runtime import CPU_ONLY, OnnxDetector
 from ssd_plugin.inference.inferencer import StreamInferencer, build_inferencer
 from ssd_plugin.inference.inputs import Image, read_inputs
 from ssd_plugin.inference.stream import detect_stream
-from ssd_plugin.inference.threads import read_ahead
+from ssd_plugin.inference.threads import read_ahead, share_threads, work_ahead
 from ssd_plugin.inference.writers import CocoWriter, DrawingWriter, Writer
 
 SCORE_THR = 0.3  # of what is drawn and written, as of tools/detect.py
@@ -73,17 +73,23 @@ def in_its_threads(who: Contestant, work: Callable, *args: object) -> object:
 
 
 class Plugin:
-    """A model in its file, as ``tools/detect.py`` runs it."""
+    """A model in its file, as ``tools/detect.py`` runs it.
+
+    Args:
+        inferencer: Of the file.
+        workers: Threads that detect, each on a batch.
+    """
 
     torch_threads = 1
 
-    def __init__(self, inferencer: StreamInferencer) -> None:
-        self.inferencer = inferencer
+    def __init__(self, inferencer: StreamInferencer, workers: int = 1) -> None:
+        self.inferencer, self.workers = inferencer, workers
 
     @classmethod
     def build(cls, cfg: Config, model: str, device: str) -> Plugin:
         """A checkpoint, or an exported file in ONNX Runtime."""
-        return cls(build_inferencer(cfg, model, device))
+        workers = share_threads() if device == 'cpu' else 1
+        return cls(build_inferencer(cfg, model, device), workers)
 
     @classmethod
     def with_openvino(cls, cfg: Config, model: str, threads: int) -> Plugin:
@@ -100,8 +106,9 @@ class Plugin:
         shrink = None if draws else self.inferencer.shrink
         items = islice(read_inputs(job.paths, shrink), len(job.images))
         try:
-            with closing(read_ahead(items, job.batch)) as images:
-                for _ in detect_stream(self.inferencer, images, writers, job.batch, SCORE_THR):
+            with closing(read_ahead(items, self.workers * job.batch)) as images:
+                options = job.batch, SCORE_THR, self.workers
+                for _ in detect_stream(self.inferencer, images, writers, *options):
                     pass
         finally:
             for writer in writers:
@@ -109,7 +116,8 @@ class Plugin:
 
     def from_memory(self, job: Job) -> list[InstanceData]:
         """Detect on decoded images."""
-        return [found for batch in job.batches for found in self.inferencer.detect(batch)]
+        batches = work_ahead(self.inferencer.detect, job.batches, self.workers)
+        return [found for batch in batches for found in batch]
 
 
 class MMDetection:
