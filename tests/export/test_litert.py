@@ -2,6 +2,8 @@
 
 import json
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -74,6 +76,23 @@ def test_images_of_a_batch_do_not_mix(demo):
     detector, path = demo
     images = drawn_images(3, (160, 160))
     found = LiteRTDetector(path, detector.bbox_head.test_cfg).detect([i['inputs'] for i in images])
+    for ours, one in zip(predict(detector, images), found, strict=True):
+        assert compare(ours, one, detector.bbox_head.test_cfg).is_small
+
+
+def test_threads_do_not_mix(demo):
+    detector, path = demo
+    images = drawn_images(12, (160, 160))
+    open_file = LiteRTDetector(path, detector.bbox_head.test_cfg)
+    together = Barrier(3, timeout=60)
+
+    def detect(image):
+        together.wait()
+        (found,) = open_file.detect([image['inputs']])
+        return found
+
+    with ThreadPoolExecutor(3) as pool:
+        found = [*pool.map(detect, images)]
     for ours, one in zip(predict(detector, images), found, strict=True):
         assert compare(ours, one, detector.bbox_head.test_cfg).is_small
 
