@@ -50,6 +50,7 @@ def data(tmp_path_factory):
 
 def quick(cfg, work_dir):
     cfg.work_dir = str(work_dir / 'work')
+    cfg.visualizer.name = work_dir.name  # runners share a visualizer of one name, and its folder
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         loader.update(num_workers=0, persistent_workers=False)
     cfg.log_level = 'WARNING'
