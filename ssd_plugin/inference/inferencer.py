@@ -27,6 +27,7 @@ from ssd_plugin.errors import InputError
 from ssd_plugin.export.exported import is_exported, open_exported
 from ssd_plugin.export.runtime import ExportedDetector
 from ssd_plugin.inference.folding import fold_batch_norm
+from ssd_plugin.inference.packing import pack_convolutions
 from ssd_plugin.inference.precision import half_precision
 
 
@@ -57,6 +58,8 @@ def build_inferencer(
     model = inferencer.model
     if half:
         inferencer.dtype = half_precision(inferencer.device)
+    elif inferencer.device.type == 'cpu':
+        pack_convolutions(model)
     cpu_only = isinstance(model, ExportedDetector) and model.cpu_only
     if cpu_only and device and torch.device(device).type != 'cpu':
         raise InputError(f'device {device}: {cpu_only}')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +16,10 @@ from ssd_plugin.inference.writers import Writer
 
 T = TypeVar('T')
 R = TypeVar('R')
-MOST_WORKERS = 4  # each has a batch in memory, and Python runs in one of them at a time
+MOST_WORKERS = 4  # each has a batch in memory
+# Python runs in one thread at a time and is handed over at each of the network's layers: an item of
+# less than so many seconds takes longer in several. The first ones are computed alone, to tell.
+LEAST, PROBES = 0.005, 4
 
 
 def read_ahead(items: Iterable[T], most: int) -> Generator[T, None, None]:
@@ -53,18 +57,28 @@ def work_ahead(
 ) -> Generator[R, None, None]:
     """``function`` of each item, in their order, while ``workers`` threads compute the next ones.
 
-    One worker has one item at a time: the next may be a camera's, and late. What the function or
-    the items raise is raised in its place. Closing the iterator ends the threads, after the items
-    that they are at.
+    One worker has one item at a time: the next may be a camera's, and late. So it is with the first
+    ``PROBES`` items of several workers and, if the quickest took less than ``LEAST`` seconds, with
+    all others. What the function or the items raise is raised in its place. Closing the iterator
+    ends the threads, after the items that they are at.
     """
     pool = ThreadPoolExecutor(workers, 'detecting')
-    ahead = workers if workers > 1 else 0
+    ahead, seconds = 0, []
     waiting: deque[Future[R]] = deque()
+
+    def timed(item: T) -> R:
+        start = time.perf_counter()
+        result = function(item)
+        seconds.append(time.perf_counter() - start)
+        return result
+
     try:
         for item in items:
-            waiting.append(pool.submit(function, item))
+            waiting.append(pool.submit(timed, item))
             if len(waiting) > ahead:
                 yield waiting.popleft().result()
+            if workers > 1 and len(seconds) == PROBES and min(seconds) >= LEAST:
+                ahead = workers
         while waiting:
             yield waiting.popleft().result()
     finally:

@@ -2,15 +2,11 @@
 
 import pytest
 import torch
-from mmdet.models.necks.ssd_neck import L2Norm
-from mmdet.registry import MODELS
-from mmengine.registry import init_default_scope
 from torch import nn
 
-from ssd_plugin.datasets.config import input_size
 from ssd_plugin.inference.folding import fold_batch_norm
 from tests.support.config_rows import NAMES
-from tests.support.exported import read_config
+from tests.support.exported import normalised_detector, read_config
 
 # Those whose backbone is VGG-16 have nothing to fold.
 NORMALISED = [name for name in NAMES if read_config(name).model.backbone.type != 'SSDVGG']
@@ -20,30 +16,10 @@ def count(model, kind):
     return sum(isinstance(module, kind) for module in model.modules())
 
 
-def build(name):
-    """A config's detector with random statistics."""
-    cfg = read_config(name)
-    cfg.model.backbone.update(
-        {key: None for key in ('weights', 'pretrained') if key in cfg.model.backbone}
-    )
-    init_default_scope('mmdet')
-    torch.manual_seed(0)
-    detector = MODELS.build(cfg.model).eval()
-    for module in detector.modules():
-        if isinstance(module, L2Norm):  # whose weight is not set before init_weights
-            nn.init.constant_(module.weight, 20)
-        if isinstance(module, nn.BatchNorm2d):
-            for tensor in (module.running_mean, module.bias):
-                nn.init.normal_(tensor, std=0.2)
-            for tensor in (module.running_var, module.weight):
-                nn.init.uniform_(tensor, 0.8, 1.2)
-    return detector, input_size(cfg)
-
-
 @pytest.mark.parametrize('name', NORMALISED)
 @torch.no_grad()
 def test_maps_of_every_config_stay_the_same(name):
-    detector, size = build(name)
+    detector, size = normalised_detector(name)
     images = torch.randn(1, 3, *size[::-1])
     expected = detector(images, mode='tensor')
     fold_batch_norm(detector)

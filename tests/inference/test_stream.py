@@ -3,7 +3,7 @@
 import time
 import weakref
 from contextlib import closing
-from itertools import cycle
+from itertools import count, cycle
 from threading import Barrier, Event, current_thread, enumerate
 
 import numpy as np
@@ -13,7 +13,7 @@ from mmengine.structures import InstanceData
 
 from ssd_plugin.inference.inputs import Image
 from ssd_plugin.inference.stream import detect_stream
-from ssd_plugin.inference.threads import MOST_WORKERS, read_ahead, share_threads
+from ssd_plugin.inference.threads import MOST_WORKERS, PROBES, read_ahead, share_threads
 
 SECONDS = 20  # after which what should have happened has not
 
@@ -49,7 +49,7 @@ def numbered(number, pixels=np.ndarray):
 @pytest.mark.parametrize('workers', [1, 3])
 def test_every_image_is_written_once_with_what_was_found_on_it(workers):
     slow, fast = Writer(lambda image: time.sleep(0.001)), Writer()
-    images, waits = read_ahead(map(numbered, range(40)), 3), cycle([0.004, 0, 0.002])
+    images, waits = read_ahead(map(numbered, range(40)), 3), cycle([0.009, 0.006, 0.012])
     detector = Detector(lambda: time.sleep(next(waits)))
     (*_, tally) = detect_stream(detector, images, [slow, fast], 3, 0.3, workers)
     assert slow.written == fast.written == [(i, i) for i in range(40)]
@@ -75,9 +75,23 @@ def test_an_image_is_read_and_another_written_while_one_is_detected_on():
     assert len(writer.written) == 3
 
 
-def test_workers_detect_at_once():
-    together = Barrier(3, timeout=SECONDS)
-    list(detect_stream(Detector(together.wait), map(numbered, range(9)), [], 1, 0.3, workers=3))
+def test_workers_detect_at_once_after_the_first_batches():
+    together, calls = Barrier(3, timeout=SECONDS), count()
+
+    def detecting():
+        time.sleep(0.01)
+        if next(calls) >= PROBES:
+            together.wait()
+
+    number = PROBES + 9
+    list(detect_stream(Detector(detecting), map(numbered, range(number)), [], 1, 0.3, workers=3))
+
+
+def test_what_is_over_at_once_is_left_to_one_worker():
+    names = []
+    detector = Detector(lambda: names.append(current_thread().name))
+    for tally in detect_stream(detector, map(numbered, range(20)), [], 1, 0.3, workers=3):
+        assert tally.images == len(names)  # none is ahead
 
 
 def test_one_worker_s_detections_come_before_the_next_image_is_waited_for():
@@ -103,7 +117,7 @@ def test_few_batches_are_in_memory(slow, workers):
 
     def wait(part):
         if slow == part:
-            time.sleep(0.002)
+            time.sleep(0.006)
         most.append(len(alive))
 
     def images():

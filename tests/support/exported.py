@@ -8,7 +8,9 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from torch import nn
 
+from ssd_plugin.datasets.config import input_size
 from ssd_plugin.datasets.shapes import draw_image
 from ssd_plugin.export.graph import Detections
 from ssd_plugin.export.metadata import describe
@@ -95,3 +97,23 @@ def export(detector, size, path, dtype=torch.uint8, graph=Detections, classes=No
     model = build_onnx(graph(detector, size), size, dtype, meta)
     path.write_bytes(model.SerializeToString())
     return path
+
+
+def normalised_detector(name):
+    """A config's detector with random statistics, and the size of its input."""
+    cfg = read_config(name)
+    cfg.model.backbone.update(
+        {key: None for key in ('weights', 'pretrained') if key in cfg.model.backbone}
+    )
+    init_default_scope('mmdet')
+    torch.manual_seed(0)
+    detector = MODELS.build(cfg.model).eval()
+    for module in detector.modules():
+        if isinstance(module, L2Norm):  # whose weight is not set before init_weights
+            nn.init.constant_(module.weight, 20)
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor in (module.running_mean, module.bias):
+                nn.init.normal_(tensor, std=0.2)
+            for tensor in (module.running_var, module.weight):
+                nn.init.uniform_(tensor, 0.8, 1.2)
+    return detector, input_size(cfg)

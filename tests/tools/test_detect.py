@@ -7,8 +7,9 @@ import shutil
 import signal
 from argparse import Namespace
 from collections import Counter
+from itertools import count
 from pathlib import Path
-from threading import Barrier, current_thread
+from threading import Barrier
 
 import cv2
 import detect as detect_tool
@@ -25,6 +26,7 @@ from ssd_plugin.datasets.shapes import CLASSES
 from ssd_plugin.errors import CheckpointError, InputError
 from ssd_plugin.inference.inferencer import StreamInferencer, build_inferencer
 from ssd_plugin.inference.live import LiveStream
+from ssd_plugin.inference.threads import PROBES
 from tests.support.commands import ROOT, run_warm, start_warm, wait_until
 from tests.support.served_stream import served_stream
 from tests.support.videos import grey_frames, write_video
@@ -212,22 +214,21 @@ def _threads():
 def test_two_threads_detect_on_an_image_each_and_find_what_one_does(run, tmp_path, monkeypatch):
     exported, detect = tmp_path / 'real.onnx', StreamInferencer.detect
     run('export_onnx', CONFIG, WEIGHTS, exported)
-    by_threads, names = {}, set()
+    by_threads = {}
 
-    def recorded(self, images):
-        if current_thread().name not in names:
-            names.add(current_thread().name)
+    def together(self, images):
+        if next(calls) >= PROBES:
             all_threads.wait()
         return detect(self, images)
 
-    monkeypatch.setattr(StreamInferencer, 'detect', recorded)
+    monkeypatch.setattr(StreamInferencer, 'detect', together)
+    monkeypatch.setattr('ssd_plugin.inference.threads.LEAST', 0)
     for checkpoint in (WEIGHTS, exported):
         for threads in (1, 2):
-            names.clear()
-            all_threads = Barrier(threads, timeout=60)
+            calls, all_threads = count(), Barrier(threads, timeout=60)
             torch.set_num_threads(threads)
             run('detect', CONFIG, checkpoint, IMAGES, '--out', 'out', '--device', 'cpu')
-            assert len(names) == threads
+            assert next(calls) == 10  # an even number after the first four
             by_threads[threads] = detections_of()
         assert by_threads[1] == by_threads[2] and any(by_threads[1].values())
 
