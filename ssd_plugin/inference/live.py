@@ -15,6 +15,9 @@ from ssd_plugin.errors import InputError
 from ssd_plugin.inference.inputs import DEFAULT_RATE, Image
 
 PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before each try to open a stream again
+# OpenCV 4 has the one, OpenCV 5 the other.
+set_log_level = cv2.setLogLevel if hasattr(cv2, 'setLogLevel') else cv2.utils.logging.setLogLevel
+LOG_ERRORS = 2  # OpenCV's number
 TIMEOUT = 10_000  # milliseconds without an answer or a frame, after which a stream has broken off
 
 
@@ -48,7 +51,7 @@ class LiveStream:
     ) -> None:
         # What OpenCV and FFmpeg print of a stream that breaks off is said in one line.
         os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+        set_log_level(LOG_ERRORS)
         self.source, self.say, self.pauses = source, say, pauses
         self.path = re.sub(r'//[^/@]*@', '//', source)
         self.name = f'camera_{source}' if source.isdecimal() else re.sub(r'\W+', '_', self.path)

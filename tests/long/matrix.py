@@ -74,11 +74,14 @@ SETS = {
     'onedl': VersionSet(
         '3.12', ((*FORKS, *WHAT_ELSE_IS_REQUIRED), ('--no-deps', '--editable', '.'))
     ),
-    # OpenCV 5 no longer runs Caffe's networks.
+    # OpenCV 5 no longer runs Caffe's networks, and has another function for its log.
     'opencv4': VersionSet(
         '3.12',
-        (('--editable', '.[lite,caffe]', 'opencv-python<5', 'pytest', 'pytest-xdist'),),
-        ('tests/checkpoints/test_caffe.py',),
+        (
+            ('--editable', '.[lite,caffe,timm]', 'opencv-python<5'),
+            ('pytest', 'pytest-xdist', 'hypothesis'),
+        ),
+        ('tests/checkpoints/test_caffe.py', 'tests/inference'),
     ),
     # litert-torch pins packages, so that it has an environment of its own.
     'litert': VersionSet(
