@@ -163,8 +163,9 @@ def draw(groups):
             axes.hlines(mean(values), place - 0.3, place + 0.3, color=color, linewidth=3, zorder=2)
             places = [place + 0.12 * (i - (len(values) - 1) / 2) for i in range(len(values))]
             axes.scatter(places, values, color=color, edgecolor='white', s=40, zorder=3)
-            axes.annotate(f'{mean(values):.3f}', (place, max(values)), (0, 6), ha='center',
-                          textcoords='offset points', fontsize=style.FONT + 1)  # fmt: skip
+            # Below, since the axis ends at 1, of which the best come near.
+            axes.annotate(f'{mean(values):.3f}', (place, min(values)), (0, -8), ha='center',
+                          va='top', textcoords='offset points', fontsize=style.FONT + 1)  # fmt: skip
             lowest = min(lowest, *values)
         labels = [NAMES[name].replace(' ', '\n') for name in detectors]
         axes.set_xticks(range(len(labels)), labels)
