@@ -164,8 +164,8 @@ def draw(groups):
             places = [place + 0.12 * (i - (len(values) - 1) / 2) for i in range(len(values))]
             axes.scatter(places, values, color=color, edgecolor='white', s=40, zorder=3)
             # Below, since the axis ends at 1, of which the best come near.
-            axes.annotate(f'{mean(values):.3f}', (place, min(values)), (0, -8), ha='center',
-                          va='top', textcoords='offset points', fontsize=style.FONT + 1)  # fmt: skip
+            look = dict(textcoords='offset points', ha='center', va='top', fontsize=style.FONT + 1)
+            axes.annotate(f'{mean(values):.3f}', (place, min(values)), (0, -8), **look)
             lowest = min(lowest, *values)
         labels = [NAMES[name].replace(' ', '\n') for name in detectors]
         axes.set_xticks(range(len(labels)), labels)
