@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
@@ -72,6 +73,8 @@ def run_script(argv, cwd, output):
     for stream in (1, 2):
         os.dup2(sys.stdout.fileno(), stream)
     os.chdir(cwd)
+    # A shell has what it starts in the background ignore it, such as the tests.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = argv
     sys.path.insert(0, str(Path(argv[0]).resolve().parent))
     torch.set_num_threads(1)
