@@ -63,13 +63,15 @@ def work_ahead(
     ends the threads, after the items that they are at.
     """
     pool = ThreadPoolExecutor(workers, 'detecting')
-    ahead, seconds = 0, []
+    ahead = 0
+    seconds: list[float] = []
     waiting: deque[Future[R]] = deque()
 
     def timed(item: T) -> R:
         start = time.perf_counter()
         result = function(item)
-        seconds.append(time.perf_counter() - start)
+        if len(seconds) < PROBES:  # a camera's stream may have no end
+            seconds.append(time.perf_counter() - start)
         return result
 
     try:
