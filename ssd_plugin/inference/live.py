@@ -15,7 +15,7 @@ from ssd_plugin.errors import InputError
 from ssd_plugin.inference.inputs import DEFAULT_RATE, Image
 
 PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before each try to open a stream again
-# OpenCV 4 has the one, OpenCV 5 the other.
+# OpenCV 4.11 has the one, 4.14 and 5.0 the other.
 set_log_level = cv2.setLogLevel if hasattr(cv2, 'setLogLevel') else cv2.utils.logging.setLogLevel
 LOG_ERRORS = 2  # OpenCV's number
 TIMEOUT = 10_000  # milliseconds without an answer or a frame, after which a stream has broken off

@@ -14,8 +14,8 @@ class PackedConv2d(nn.Conv2d):
 
     PyTorch's own has oneDNN bring the weights into that order in each call: a third of the time of
     SSDLite's network. The order depends on the input, and is that for the first one; others have
-    the same result. The operations are those of the code that `torch.compile` makes for a CPU,
-    which itself takes a quarter of a minute to make it. Input is float32.
+    the same result. The operations are those of the code that `torch.compile` makes for a CPU.
+    Input is float32.
     """
 
     packed: Tensor | None = None

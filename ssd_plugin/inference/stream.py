@@ -44,8 +44,9 @@ def detect_stream(
 
     Each writer gets all images with their detections, the highest score first and those with a
     score below ``score_thr`` left out. Yields the tally, always the same object, after each batch.
-    ``workers`` threads detect on a batch each; in memory is one more batch than they have at most,
-    and what waits for the writers. Close it where it is left early: what waits is not written then.
+    ``workers`` threads detect on a batch each. In memory are at most their batches, one more if
+    they are several, and what waits for the writers. Close it where it is left early: what waits is
+    not written then.
     """
     stream, tally = iter(stream), Tally()
     batches = iter(lambda: list(islice(stream, batch_size)), [])

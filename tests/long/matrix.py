@@ -74,14 +74,11 @@ SETS = {
     'onedl': VersionSet(
         '3.12', ((*FORKS, *WHAT_ELSE_IS_REQUIRED), ('--no-deps', '--editable', '.'))
     ),
-    # OpenCV 5 no longer runs Caffe's networks, and has another function for its log.
+    # OpenCV 5 no longer runs Caffe's networks.
     'opencv4': VersionSet(
         '3.12',
-        (
-            ('--editable', '.[lite,caffe,timm]', 'opencv-python<5'),
-            ('pytest', 'pytest-xdist', 'hypothesis'),
-        ),
-        ('tests/checkpoints/test_caffe.py', 'tests/inference'),
+        (('--editable', '.[lite,caffe]', 'opencv-python<5', 'pytest', 'pytest-xdist'),),
+        ('tests/checkpoints/test_caffe.py',),
     ),
     # litert-torch pins packages, so that it has an environment of its own.
     'litert': VersionSet(
