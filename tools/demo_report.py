@@ -7,15 +7,19 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import _common as common
 import cv2
 import numpy as np
 from mmengine.config import Config
 
+if TYPE_CHECKING:  # it imports PyTorch
+    from ssd_plugin.visualization.sheet import Cell
+
 METRIC = 'pascal_voc/mAP'
 ZOOM = 2  # the demo's images are small: enlarged, their labels are readable
-COLUMNS, CELL, GAP = 3, (480, 360), 8  # of the contact sheet; width and height, in pixels
+COLUMNS, WIDTH = 3, 480  # of the contact sheet; of an image on it, in pixels
 
 
 def parse_args() -> argparse.Namespace:
@@ -45,12 +49,17 @@ def main() -> None:
     common.set_up(cfg)
     from mmcv import imwrite
 
+    from ssd_plugin.visualization.detections import draw_boxes
+    from ssd_plugin.visualization.sheet import draw_sheet
+
     paths = choose_images(cfg, args.num)
-    drawn = detect(cfg, args.checkpoint, paths, args.score_thr)
-    for path, image in zip(paths, drawn):
-        imwrite(image, args.out_dir / f'{Path(path).stem}.png')
+    cells = detect(cfg, args.checkpoint, paths, args.score_thr)
+    for cell in cells:
+        drawn = draw_boxes(cell.image, cell.bboxes, cell.texts, cell.colors)
+        imwrite(drawn, args.out_dir / f'{Path(cell.line).stem}.png')
     sheet = args.out_dir / 'detections.png'
-    imwrite(contact_sheet(drawn), sheet)
+    title = f'mAP {mean_ap:.3f}, detections with a score of {args.score_thr:g} or more'
+    imwrite(draw_sheet(title, cells, COLUMNS, WIDTH), sheet)
     print_ending(args, mean_ap, sheet)
 
 
@@ -85,42 +94,27 @@ def choose_images(cfg: Config, num: int) -> list[str]:
     return [images[i]['img_path'] for i in indices]
 
 
-def detect(cfg: Config, checkpoint: str, paths: list[str], score_thr: float) -> list[np.ndarray]:
-    """The images, enlarged, with the detections drawn on them: (H, W, 3) uint8 BGR."""
+def detect(cfg: Config, checkpoint: str, paths: list[str], score_thr: float) -> list[Cell]:
+    """The images, enlarged, with their detections."""
     from mmcv import imread
     from mmdet.apis import DetInferencer
 
     from ssd_plugin.inference.stream import by_score
-    from ssd_plugin.visualization.detections import draw
+    from ssd_plugin.visualization.detections import colors_of, texts_of
+    from ssd_plugin.visualization.sheet import Cell
 
     cfg.visualizer.vis_backends = []  # the files are written here
     inferencer = DetInferencer(cfg, checkpoint, show_progress=False)
     classes = inferencer.model.dataset_meta['classes']
     results = inferencer(paths, return_datasamples=True, no_save_vis=True)
-    drawn = []
+    cells = []
     for path, sample in zip(paths, results['predictions']):
         found = by_score(sample.pred_instances.cpu().numpy(), score_thr)
-        found.bboxes = found.bboxes * ZOOM
         image = imread(path)
         image = cv2.resize(image, None, fx=ZOOM, fy=ZOOM, interpolation=cv2.INTER_CUBIC)
-        drawn.append(draw(image, found, classes))
-    return drawn
-
-
-def contact_sheet(images: list[np.ndarray]) -> np.ndarray:
-    """All images on one, each fitted into a cell of a grid."""
-    columns = min(len(images), COLUMNS)
-    rows = -(-len(images) // columns)
-    width, height = CELL
-    sheet = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), 255, np.uint8)
-    for i, image in enumerate(images):
-        scale = min(width / image.shape[1], height / image.shape[0])
-        fitted = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        rest = (np.array(CELL) - fitted.shape[1::-1]) // 2  # on the left and above
-        row, column = divmod(i, columns)
-        x, y = rest + (column * (width + GAP), row * (height + GAP))
-        sheet[y : y + fitted.shape[0], x : x + fitted.shape[1]] = fitted
-    return sheet
+        texts, colors = texts_of(found, classes), colors_of(found.labels)
+        cells.append(Cell(Path(path).name, image, found.bboxes * ZOOM, texts, colors))
+    return cells
 
 
 def print_ending(args: argparse.Namespace, mean_ap: float, sheet: Path) -> None:

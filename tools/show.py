@@ -134,7 +134,7 @@ def show_curves(args: argparse.Namespace) -> list[Path]:
 def show_errors(args: argparse.Namespace) -> list[Path]:
     work_dir, results, classes, _ = detect_on_split(args)
     from ssd_plugin.evaluation import errors
-    from ssd_plugin.visualization.errors import draw_counts, draw_sheet
+    from ssd_plugin.visualization.errors import draw_counts, draw_errors
 
     diagnoses = [errors.diagnose(result, args.score_thr) for result in results]
     counts = errors.count_by_class(diagnoses, len(classes))
@@ -143,11 +143,11 @@ def show_errors(args: argparse.Namespace) -> list[Path]:
         print(line)
     title = f'{config_name(args)}, {args.split}, {len(results)} images, '
     title += f'detections with a score of {args.score_thr:g} or more'
-    figures = dict(error_counts=draw_counts(counts, classes, title))
+    figures: dict[str, Any] = dict(error_counts=draw_counts(counts, classes, title))
     worst = errors.worst(diagnoses, args.num)
     if worst:
         title = f'The worst {len(worst)} of {title}'
-        figures['errors'] = draw_sheet(worst, errors.total(counts), classes, title)
+        figures['errors'] = draw_errors(worst, errors.total(counts), classes, title)
     else:
         print('no errors')
     return save(args, work_dir, **figures)
@@ -202,11 +202,20 @@ def config_name(args: argparse.Namespace) -> str:
 
 
 def save(args: argparse.Namespace, work_dir: str | Path, **figures: Any) -> list[Path]:
-    """Write figures, each under its name."""
+    """Write figures of matplotlib and sheets, which are arrays, each under its name."""
+    from matplotlib.figure import Figure
+    from mmcv import imwrite
+
     from ssd_plugin.visualization.style import save as save_figure
 
     folder = args.out_dir or Path(work_dir, 'show')
-    return [save_figure(figure, folder / f'{name}.png') for name, figure in figures.items()]
+    paths = [folder / f'{name}.png' for name in figures]
+    for path, figure in zip(paths, figures.values()):
+        if isinstance(figure, Figure):
+            save_figure(figure, path)
+        else:
+            imwrite(figure, path)
+    return paths
 
 
 if __name__ == '__main__':

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil
 from pathlib import PureWindowsPath
 from typing import Any
 
@@ -15,72 +14,62 @@ from ssd_plugin.datasets.samples import read_image
 from ssd_plugin.evaluation import errors
 from ssd_plugin.evaluation.errors import FOUND, MISSED, WRONG, Counts, Diagnosis
 from ssd_plugin.visualization import style
+from ssd_plugin.visualization.sheet import Cell, Entry, draw_sheet
 
-COLUMNS, CELL = 3, 4.6  # of the sheet; inches
-STROKES = {
-    FOUND: style.Stroke(style.GREEN, width=1.2),
-    MISSED: style.Stroke(style.ORANGE, (0, (4, 1.5)), 2.2),
-    errors.CONFUSED: style.Stroke(style.BLUE, width=2),
-    errors.PLACED: style.Stroke(style.PURPLE, width=2),
-    errors.DUPLICATE: style.Stroke(style.SKY, width=1.6),
-    errors.FALSE: style.Stroke(style.RED, width=2),
+COLUMNS, WIDTH = 3, 500  # of the sheet; of an image on it, in pixels
+COLORS = {
+    FOUND: style.GREEN,
+    MISSED: style.ORANGE,
+    errors.CONFUSED: style.BLUE,
+    errors.PLACED: style.PURPLE,
+    errors.DUPLICATE: style.SKY,
+    errors.FALSE: style.RED,
 }
-LABEL_SIZE = 7.5  # points
 BAR = 0.34  # height of a class, in inches
 
 
-def draw_sheet(
+def draw_errors(
     diagnoses: Sequence[Diagnosis], counts: Counts, classes: Sequence[str], title: str
-) -> Figure:
-    """Draw a contact sheet: each image with what is right and what is wrong in it.
+) -> np.ndarray:
+    """Draw a contact sheet: each image, at least one, with what is right and what is wrong in it.
 
-    There is at least one image. The legend has the counts of the whole data set.
+    The legend has the counts of the whole data set. The result is (H, W, 3) uint8 BGR.
     """
-    images = [read_image(d.result.path) for d in diagnoses]
-    columns = min(len(images), COLUMNS)
-    aspect = float(np.median([image.shape[0] / image.shape[1] for image in images]))
-    height = (CELL * aspect + 0.3) * ceil(len(images) / columns) + 0.9
-    figure = Figure(figsize=(CELL * columns, height), layout='constrained')
-    panels = style.add_panels(figure, len(images), columns)
-    for axes, diagnosis, image in zip(panels, diagnoses, images):
-        scale = min(CELL / image.shape[1], CELL * aspect / image.shape[0])
-        _draw_diagnosis(axes, diagnosis, image, classes, points=72 * scale)
     numbers = {**counts.kinds, MISSED: counts.gt_states[MISSED]}
-    texts = [f'{kind} ({numbers.get(kind, 0)} in all)' for kind in STROKES]
-    handles = [stroke.handle(text) for stroke, text in zip(STROKES.values(), texts)]
-    style.add_title_and_legend(figure, title, handles, 2 * columns)  # as wide as the images
-    return figure
+    legend = [
+        Entry(f'{kind} ({numbers.get(kind, 0)} in all)', color) for kind, color in COLORS.items()
+    ]
+    cells = [diagnosed_cell(diagnosis, classes) for diagnosis in diagnoses]
+    return draw_sheet(title, cells, COLUMNS, WIDTH, legend)
 
 
-def _draw_diagnosis(
-    axes: Axes, diagnosis: Diagnosis, image: np.ndarray, classes: Sequence[str], points: float
-) -> None:
-    """Draw one image; ``points`` is how many points a pixel takes."""
-    style.show_image(axes, image)
-    drawn = _marks(diagnosis, classes)
-    for kind, box, _ in drawn:
-        style.add_boxes(axes, [box], STROKES[kind], zorder=3 if kind == FOUND else 4)
-    labelled = [(box, text, STROKES[kind].color) for kind, box, text in drawn if text]
-    if labelled:
-        boxes, texts, colors = zip(*labelled)
-        style.add_labels(axes, boxes, texts, colors, points, LABEL_SIZE)
+def diagnosed_cell(diagnosis: Diagnosis, classes: Sequence[str]) -> Cell:
+    """An image with its errors, each labelled, above the detections that are right."""
     tally = [(kind, diagnosis.kinds.count(kind)) for kind in WRONG]
     tally.append((MISSED, diagnosis.gt_states.count(MISSED)))
     summary = ', '.join(f'{number} {kind}' for kind, number in tally if number)
-    # It takes both '/' and '\' for separators, as paths in annotations may have either.
-    axes.set_title(f'{PureWindowsPath(diagnosis.result.path).name}: {summary}', fontsize=style.FONT)
+    path = diagnosis.result.path
+    marks = sorted(_marks(diagnosis, classes), key=lambda mark: mark[0] == FOUND)
+    return Cell(
+        # It takes both '/' and '\' for separators, as paths in annotations may have either.
+        f'{PureWindowsPath(path).name}: {summary}',
+        read_image(path)[..., ::-1],
+        np.reshape([box for _, box, _ in marks], (-1, 4)),
+        [text for _, _, text in marks],
+        [COLORS[kind] for kind, _, _ in marks],
+    )
 
 
 def _marks(diagnosis: Diagnosis, classes: Sequence[str]) -> list[tuple[str, np.ndarray, str]]:
     """Kind, box (4,) and text of all that is drawn in an image; what is right has no text."""
     result = diagnosis.result
     drawn = [
-        (MISSED, box, classes[label])
+        (MISSED, box, f'{classes[label]}, missed')
         for box, label, state in zip(result.gt_bboxes, result.gt_labels, diagnosis.gt_states)
         if state == MISSED
     ]
     for d, kind in enumerate(diagnosis.kinds):
-        if kind not in STROKES:
+        if kind not in COLORS:
             continue
         text = f'{classes[result.det_labels[d]]} {result.det_scores[d]:.2f}'
         if kind == FOUND:
@@ -101,7 +90,7 @@ def draw_counts(counts: Sequence[Counts], classes: Sequence[str], title: str) ->
     _draw_bars(right, [one.kinds for one in counts], (FOUND, *WRONG), classes)
     left.set_title('objects of the class', fontsize=style.FONT + 2)
     right.set_title('detections that name the class', fontsize=style.FONT + 2)
-    handles = [style.Stroke(stroke.color, width=7).handle(kind) for kind, stroke in STROKES.items()]
+    handles = [style.Stroke(color, width=7).handle(kind) for kind, color in COLORS.items()]
     style.add_title_and_legend(figure, title, handles)
     return figure
 
@@ -114,7 +103,7 @@ def _draw_bars(
     longest = max([sum(one[kind] for kind in kinds) for one in numbers] + [1])
     for kind in kinds:
         values = np.array([one[kind] for one in numbers])
-        color = STROKES[kind].color
+        color = COLORS[kind]
         bars = axes.barh(np.arange(len(classes)), values, 0.72, ends, color=color)
         texts = [str(v) if v > longest * 0.012 * (1 + len(str(v))) else '' for v in values]
         look: dict[str, Any] = dict(fontsize=style.FONT, color=style.text_color(color))

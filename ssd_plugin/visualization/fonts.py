@@ -77,4 +77,12 @@ def _load(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(FILE, size)
 
 
+def printable(text: str) -> str:
+    """A text whose line breaks and other characters without a glyph are question marks.
+
+    At half a surrogate OpenCV would crash.
+    """
+    return ''.join(c if c.isprintable() else '?' for c in text)
+
+
 FONT = OpenCVFont() if hasattr(cv2, 'FontFace') else PillowFont()

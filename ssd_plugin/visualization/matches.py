@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from math import ceil
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -15,6 +16,7 @@ from mmdet.structures.bbox import bbox_overlaps
 from ssd_plugin.analysis.matches import Matches
 from ssd_plugin.datasets.samples import Sample
 from ssd_plugin.visualization import style
+from ssd_plugin.visualization.detections import draw_boxes
 
 GT = style.Stroke(style.BLACK, width=2.4)
 MAX_BOXES, COLUMNS = 8, 4  # panels of single ground-truth boxes
@@ -51,11 +53,8 @@ def draw_matches(
     above, below = halves
     left, right = above.subplots(1, 2)
 
-    style.show_image(left, sample.image)
-    style.add_boxes(left, sample.bboxes, GT)
-    texts = [f'{g} {classes[label]}' for g, label in enumerate(sample.labels)]
-    style.add_labels(left, sample.bboxes, texts, [style.BLACK] * len(texts), BIG * 72 / width)
-    left.set_title(f'{len(texts)} objects in the augmented sample', fontsize=style.FONT + 2)
+    style.show_image(left, _draw_objects(sample, classes))
+    left.set_title(f'{len(sample.labels)} objects in the augmented sample', fontsize=style.FONT + 2)
 
     what, chosen = 'hard negatives', matches.mined
     if chosen is None:
@@ -77,6 +76,15 @@ def draw_matches(
     title = f'{title}\n{describe(sample, matches)}'
     style.add_title_and_legend(figure, title, handles, columns)
     return figure
+
+
+def _draw_objects(sample: Sample, classes: Sequence[str]) -> np.ndarray:
+    """The image (h, w, 3) uint8 RGB with its numbered objects, in twice the pixels of its panel."""
+    scale = 2 * BIG * style.DPI / sample.image.shape[1]
+    large = cv2.resize(sample.image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+    texts = [f'{g} {classes[label]}' for g, label in enumerate(sample.labels)]
+    colors = [style.BLACK] * len(texts)
+    return draw_boxes(large[..., ::-1], sample.bboxes * scale, texts, colors)[..., ::-1]
 
 
 def _some_of_each_size(bboxes: np.ndarray) -> list[int]:

@@ -1,7 +1,7 @@
-"""How all figures look: colours, boxes and their labels, titles, legends, files.
+"""How all figures look: colours, boxes, titles, legends, files.
 
-Figures are matplotlib's: their boxes have dashes, white rims and a legend, and may leave the image.
-On an image itself, ``detections.draw_boxes`` draws.
+Figures are matplotlib's: priors may leave the image. What stays on an image, as objects and
+detections do, ``detections.draw_boxes`` draws.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from numpy.typing import ArrayLike
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
 BLACK, ORANGE, SKY, GREEN = '#000000', '#E69F00', '#56B4E9', '#009E73'
@@ -28,7 +27,6 @@ LIGHT = (YELLOW, SKY, ORANGE, PURPLE)  # on these, black letters are easier to r
 DASHES: tuple[str | tuple, ...] = ('-', (0, (4, 1.5)), (0, (1, 1)))
 DPI = 110
 FONT = 9  # points
-LETTER_WIDTH = 0.62  # of digits and small letters, as a share of the font size
 
 
 class Stroke(NamedTuple):
@@ -110,49 +108,3 @@ def add_boxes(
         style['path_effects'] = halo(stroke.width)
     for x1, y1, x2, y2 in bboxes:
         axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, **style))
-
-
-def add_labels(
-    axes: Axes,
-    bboxes: ArrayLike,
-    texts: Sequence[str],
-    colors: Sequence[str],
-    points: float,
-    size: float = 7,
-) -> None:
-    """Write a text at each box (n, 4) xyxy, inside the image and where it covers no other text.
-
-    The ``colors`` are those of the texts' backgrounds. A pixel of the image takes so many
-    ``points`` on paper, and ``size`` is the font's, in points, too.
-    """
-    limits = axes.get_xlim()[1], axes.get_ylim()[0]
-    sides = [((LETTER_WIDTH * len(t) * size + 4) / points, (size + 4) / points) for t in texts]
-    places = label_places(bboxes, sides, limits)
-    centred: dict[str, Any] = dict(ha='center', va='center_baseline', fontsize=size, zorder=6)
-    for (x, y), (w, h), text, color in zip(places, sides, texts, colors):
-        frame = dict(boxstyle='square,pad=0.2', facecolor=color, edgecolor='white', linewidth=0.6)
-        axes.text(x + w / 2, y + h / 2, text, color=text_color(color), bbox=frame, **centred)
-
-
-def label_places(
-    bboxes: ArrayLike, sides: Sequence[tuple[float, float]], limits: tuple[float, float]
-) -> np.ndarray:
-    """Top left corners (n, 2) of labels for boxes (n, 4) xyxy, in an image of ``limits`` (w, h).
-
-    A label with ``sides`` (w, h) is above its box where there is room, or else below it, or else
-    inside at the top or the bottom, each from the box's left or right end: the first of these
-    places where it overlaps no label that has been placed, or the one where it overlaps least. It
-    never leaves the image.
-    """
-    boxes, sizes = np.reshape(bboxes, (-1, 4)), np.reshape(sides, (-1, 2))
-    (x1, y1, x2, y2), (w, h) = boxes.T, sizes.T
-    corners = np.array([(x, y) for y in (y1 - h, y2, y1, y2 - h) for x in (x1, x2 - w)])
-    low = np.minimum(corners.transpose(2, 0, 1), (limits - sizes)[:, None]).clip(0)  # (n, 8, 2)
-    high = low + sizes[:, None]
-    placed = np.zeros((2, len(boxes), 2))  # top left and bottom right corners
-    for i in range(len(boxes)):
-        left_top, right_bottom = placed[:, :i]
-        shared = np.minimum(high[i, :, None], right_bottom) - np.maximum(low[i, :, None], left_top)
-        best = shared.clip(0).prod(2).sum(1).argmin()
-        placed[:, i] = low[i, best], high[i, best]
-    return placed[0]

@@ -14,7 +14,7 @@ from mmdet.structures.bbox import HorizontalBoxes
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 
-from ssd_plugin.visualization.detections import draw, draw_boxes
+from ssd_plugin.visualization.detections import draw, draw_boxes, label_places
 from ssd_plugin.visualization.fonts import FONT, OpenCVFont, PillowFont
 from ssd_plugin.visualization.style import BLACK, BLUE, GREEN, ORANGE
 from tests.support.commands import ROOT
@@ -63,6 +63,22 @@ def test_what_comes_first_lies_on_top():
     boxes = [[20, 40, 80, 80]] * 2
     drawn = draw_boxes(grey(100, 100), boxes, ['', ''], [BLUE, ORANGE])
     assert tuple(drawn[79, 50]) == BLUE_BGR
+
+
+def test_a_box_without_a_text_has_no_label():
+    drawn = draw_boxes(grey(100, 100), [[20, 40, 80, 80]] * 2, ['', 'a'], [BLUE, ORANGE])
+    assert not (drawn == BLUE_BGR).all(axis=2)[:39].any()
+    assert (drawn == ORANGE_BGR).all(axis=2)[:39].any()
+
+
+def test_labels_cover_neither_each_other_nor_leave_the_image():
+    boxes = [[10, 30, 60, 80], [12, 30, 62, 80], [10, 32, 60, 82], [0, 0, 20, 20], [90, 90, 99, 99]]
+    width, height = 30, 8
+    places = label_places(boxes, [(width, height)] * len(boxes), (100, 100))
+    for i, (x, y) in enumerate(places):
+        assert 0 <= x <= 100 - width and 0 <= y <= 100 - height
+        assert all(abs(x - a) >= width or abs(y - b) >= height for a, b in places[:i])
+    assert tuple(places[0]) == (10, 22)  # above its box
 
 
 @pytest.mark.parametrize(

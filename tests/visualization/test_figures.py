@@ -2,14 +2,14 @@
 
 import cv2
 import numpy as np
+import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from ssd_plugin.evaluation.errors import count_by_class, diagnose, total
+from ssd_plugin.evaluation.errors import count_by_class, diagnose
 from ssd_plugin.evaluation.pr import Curve
 from ssd_plugin.visualization import style
-from ssd_plugin.visualization.errors import draw_counts, draw_sheet
+from ssd_plugin.visualization.errors import diagnosed_cell, draw_counts
 from ssd_plugin.visualization.pr import draw_pr
 from tests.support.detections import image_with_everything, make_result
 
@@ -18,16 +18,6 @@ CLASSES = ('cat', 'dog', 'cow')
 
 def texts_of(artists):
     return [artist.get_text() for artist in artists]
-
-
-def test_labels_cover_neither_each_other_nor_leave_the_image():
-    boxes = [[10, 30, 60, 80], [12, 30, 62, 80], [10, 32, 60, 82], [0, 0, 20, 20], [90, 90, 99, 99]]
-    width, height = 30, 8
-    places = style.label_places(boxes, [(width, height)] * len(boxes), (100, 100))
-    for i, (x, y) in enumerate(places):
-        assert 0 <= x <= 100 - width and 0 <= y <= 100 - height
-        assert all(abs(x - a) >= width or abs(y - b) >= height for a, b in places[:i])
-    assert tuple(places[0]) == (10, 22)  # above its box
 
 
 def test_strokes_differ_by_colour_then_by_dashes():
@@ -50,27 +40,33 @@ def test_boxes_are_drawn_where_they_are():
     assert abs(columns.min() - 40) <= 2 and abs(columns.max() - 140) <= 2
 
 
-def test_errors_on_images_and_as_bars(tmp_path):
+@pytest.fixture
+def diagnoses(tmp_path):
+    """An image with one missed object, and one with each kind of error."""
     path = str(tmp_path / 'all.png')
     cv2.imwrite(path, np.full((160, 200, 3), 200, np.uint8))
     missed = make_result([([0, 0, 40, 40], 2, 0)], [], path)
-    diagnoses = [diagnose(missed), diagnose(image_with_everything(path))]
-    counts = count_by_class(diagnoses, 3)
-    sheet = draw_sheet(diagnoses, total(counts), CLASSES, 'Errors')
-    assert [axes.get_title() for axes in sheet.axes] == [
-        'all.png: 1 missed',
-        'all.png: 1 confused, 1 badly placed, 1 duplicate, 1 false, 1 missed',
-    ]
-    labels = {t.get_text(): t.get_bbox_patch().get_facecolor() for t in sheet.axes[1].texts}
-    assert {text: to_hex(color).upper() for text, color in labels.items()} == {
+    return [diagnose(missed), diagnose(image_with_everything(path))]
+
+
+def test_errors_on_an_image(diagnoses):
+    missed, everything = (diagnosed_cell(diagnosis, CLASSES) for diagnosis in diagnoses)
+    assert missed.line == 'all.png: 1 missed'
+    line = 'all.png: 1 confused, 1 badly placed, 1 duplicate, 1 false, 1 missed'
+    assert everything.line == line
+    assert dict(zip(everything.texts, everything.colors)) == {
         'cow 0.60, IoU 0.33': style.PURPLE,  # badly placed
         'cow 0.80, is dog': style.BLUE,  # confused
         'cat 0.70': style.SKY,  # duplicate
         'dog 0.50': style.RED,  # false
-        'cat': style.ORANGE,  # missed
+        'cat, missed': style.ORANGE,
+        '': style.GREEN,  # found
     }
-    assert {'missed (2 in all)', 'found (1 in all)'} <= {*texts_of(sheet.legends[0].get_texts())}
+    assert everything.texts[-1] == ''  # below the others
 
+
+def test_errors_as_bars(diagnoses):
+    counts = count_by_class(diagnoses, 3)
     left, right = draw_counts(counts, CLASSES, 'Counts').axes
     lengths = [sum(p.get_width() for p in bar.patches) for bar in left.containers]
     assert lengths == [1, 1, 1, 2]  # found, confused, badly placed, missed
