@@ -65,7 +65,8 @@ optim_wrapper = dict(
     paramwise_cfg=dict(
         norm_decay_mult=0,
         bias_decay_mult=0,
-        custom_keys={'backbone': dict(lr_mult=0.2)},  # is trained already
+        # It is trained already. MMEngine decays all parameters of a custom key, norms included.
+        custom_keys={'backbone': dict(lr_mult=0.2)},
     ),
     clip_grad=dict(max_norm=10),
 )
