@@ -7,6 +7,7 @@ _base_ = [
     '_base_/default_runtime.py',
 ]
 input_size = 320
+own_data_recipe = 'ssd_plugin::_base_/own_data.py'  # for `--data-root`: docs/your_data.md
 max_epochs = 660
 
 channels = (672, 480, 512, 256, 256, 128)

@@ -40,7 +40,7 @@ def fit_for_training(cfg: Config, args: argparse.Namespace) -> Config:
     2. Write into ``data`` in the work directory which images are in which part, and what is wrong
        with them.
     3. Take the recipe for own data, unless the folder is Pascal VOC itself or the user counts in
-       iterations.
+       iterations: then the config's stays, with its schedule if that counts in iterations, too.
     4. Set data sets, classes, evaluators and the schedule, then once more what the user sets by
        ``--cfg-options``, then the batch and the learning rate for it.
 
@@ -64,11 +64,12 @@ def fit_for_training(cfg: Config, args: argparse.Namespace) -> Config:
     classes = choose_classes(data, args.classes, leaf.get('metainfo', {}).get('classes'))
     fit(cfg, args, data, classes, folder)
     num_images, about_empty = count_trained_on(cfg, data, classes)
-    if 'train_cfg.max_iters' in options and not args.epochs:
+    epochs = options.get('train_cfg.max_epochs', args.epochs)
+    as_published = source.benchmark and 'max_iters' in own.train_cfg
+    if not epochs and (as_published or 'train_cfg.max_iters' in options):
         schedule = describe_iterations(cfg, num_images, processes)
     else:
         cfg.train_cfg = own.train_cfg  # without options, which are merged once more below
-        epochs = options.get('train_cfg.max_epochs', args.epochs)
         schedule = fit_schedule(cfg, num_images, processes, epochs)
     merge_options(cfg, args)
     if not cfg.get('randomness', {}).get('seed'):

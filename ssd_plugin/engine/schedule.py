@@ -168,8 +168,8 @@ def describe_iterations(cfg: Config, num_images: int, processes: int) -> str:
     batch = min(cfg.train_dataloader.batch_size, math.ceil(num_images / processes)) * processes
     passes = iterations * batch / num_images
     return (
-        f'Schedule: {iterations} iterations of {batch} images, by --cfg-options: '
-        f'{passes:.0f} passes over {num_images} images.'
+        f'Schedule: {iterations} iterations of {batch} images, which are {passes:.0f} passes over '
+        f'{num_images} images; --epochs N sets another number of these.'
     )
 
 

@@ -257,7 +257,7 @@ FEWER = {'train_cfg.max_iters': 1000, 'param_scheduler.1.milestones': [667, 833]
     ('ssd300_voc', 6, {'own_data_recipe': ''},
      ['Learning rate: 0.0001875 for batches of 6',
       'Schedule: 100 epochs of 1 iteration, chosen for 6 images; --epochs N changes it.\n']),
-    ('ssd300_voc', 6, FEWER, ['1000 passes over 6 images.\n']),
+    ('ssd300_voc', 6, FEWER, ['1000 passes over 6 images; --epochs N']),
     ('ssd300_voc', 6, {'train_cfg.max_epochs': 30}, ['Schedule: 30 epochs of 1 iteration']),
     ('demo_shapes', 9, {}, ["an epoch's last, of one image, is left out",
                             'Schedule: 26 epochs of 1 iteration']),
@@ -287,6 +287,18 @@ def folders(tmp_path_factory, voc):
     root = tmp_path_factory.mktemp('folders')
     nine = write_voc(root / 'nine', NAMES[:9], dict(train=NAMES[:9], val=NAMES[:1]))
     return {6: voc, 9: nine, 50: write_voc(root / 'fifty', [f'{i}' for i in range(50)])}
+
+
+def test_pascal_voc_itself_is_trained_on_as_the_config_for_it_says(tmp_path, capsys):
+    devkit = write_voc(tmp_path / 'VOC2007', NAMES, dict(trainval=NAMES[:8], test=NAMES[8:]))
+    cfg = fit('ssd300_voc', devkit, tmp_path / 'work')
+    own = Config.fromfile(CONFIGS / 'ssd300_voc.py', import_custom_modules=False)
+    for key in ('train_cfg', 'param_scheduler', 'optim_wrapper', 'log_processor'):
+        assert cfg[key] == own[key]
+    assert 'Schedule: 120000 iterations of 8 images, which are 120000' in capsys.readouterr().out
+    assert fit('ssd300_voc', devkit, tmp_path / 'work', epochs=3).train_cfg.max_epochs == 3
+    light = fit('ssdlite320_mobilenetv2', devkit, tmp_path / 'work')  # has no schedule for VOC
+    assert light.train_cfg.max_epochs == 100
 
 
 def test_the_batch_is_that_of_all_processes(folders, tmp_path, capsys, monkeypatch):
