@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -24,6 +25,8 @@ T = TypeVar('T')
 TOLERANCE = 1  # pixels that a box may lie outside: some tools count from 0, some from 1
 CUT_OFF = 'the file is cut off'
 JPEG_SCAN, JPEG_END = b'\xff\xda', b'\xff\xd9'
+# Within the data of a scan 0 follows 0xff, or the number of a restart.
+BEHIND_SCAN = re.compile(rb'\xff[^\x00\xd0-\xd7\xff]')
 
 
 class Kind:
@@ -126,12 +129,24 @@ def image_size(path: str) -> tuple[int, int] | DataFault:
 def is_cut_off(content: bytes) -> bool:
     """Whether a JPEG ends before its image does; OpenCV 4 fills what is missing with grey.
 
-    The marker of the end cannot occur within the data of a scan. Other data may follow it, and an
-    embedded preview, with a marker of its own, may precede the scan.
+    It is followed from segment to segment to the marker of its end: a preview in one of them has
+    such a marker, too, and what comes behind, as the video of a phone's photograph, has any bytes.
     """
     if not content.startswith(JPEG_START) or content.endswith(JPEG_END):
         return False
-    return content.rfind(JPEG_END) < content.rfind(JPEG_SCAN)
+    place = 2
+    while content[place : place + 2] != JPEG_END:
+        if place + 4 > len(content):
+            return True
+        if content[place] != 0xFF:
+            return False  # damaged, which is left to the decoder
+        is_scan = content[place : place + 2] == JPEG_SCAN
+        is_filled = content[place + 1] == 0xFF  # 0xff may be repeated before a marker
+        place += 1 if is_filled else 2 + int.from_bytes(content[place + 2 : place + 4], 'big')
+        if is_scan:
+            behind = BEHIND_SCAN.search(content, place)
+            place = behind.start() if behind else len(content)
+    return False
 
 
 def file_is_cut_off(path: str) -> bool:

@@ -1,6 +1,7 @@
 """Faults of data, each in a folder of its own: what docs/data_faults.md says is what happens."""
 
 import re
+from io import BytesIO
 from pathlib import Path
 
 import _own_data as command
@@ -247,9 +248,22 @@ def test_a_jpeg_with_something_behind_its_end_is_whole_and_one_with_a_preview_is
     whole = encode(noise())
     preview = encode(noise(), exif=b'Exif\0\0' + whole)
     assert not is_cut_off(whole + b'a maker adds this')
+    assert not is_cut_off(whole + b'its video \xff\xd9 has any bytes \xff\xda 12')
+    assert not is_cut_off(whole[:2] + b'\xff\xff' + whole[2:] + b'.')
     assert not is_cut_off(preview)
     assert is_cut_off(preview[:-100])
     assert is_cut_off(whole[:-2])
+
+
+@pytest.mark.parametrize('options', [{}, dict(progressive=True), dict(restart_marker_blocks=3)])
+@pytest.mark.parametrize('behind', [b'', b'.', np.random.default_rng(0).bytes(300_000)])
+def test_only_what_is_cut_off_is_called_so(options, behind):
+    """Wherever it is cut, and whatever is behind a whole one."""
+    file = BytesIO()
+    noise().save(file, 'JPEG', **options)
+    whole = file.getvalue()
+    assert not is_cut_off(whole + behind)
+    assert all(is_cut_off(whole[:end]) for end in range(4, len(whole) - 1, 97))
 
 
 def test_what_a_worker_finds_travels_with_a_sample(tmp_path):
