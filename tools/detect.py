@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -97,7 +98,8 @@ def detect(args: argparse.Namespace) -> Outcome:
 
     with ExitStack() as stack:
         bar = progress_bar()
-        source = open_source(args, bar.console.print)
+        say = partial(bar.console.print, markup=False, highlight=False)
+        source = open_source(args, say)
         if isinstance(source, LiveStream):
             stack.enter_context(closing(source))
             # Whoever stops a service wants whole files, too.
@@ -120,7 +122,7 @@ def detect(args: argparse.Namespace) -> Outcome:
         tallies = detect_stream(inferencer, images, writers, args.batch_size, thresholds, workers)
         for tally in stack.enter_context(closing(tallies)):
             bar.update(task, completed=tally.read)
-            if window and tally.newest and not window.show(*tally.newest):
+            if window and not all(window.show(*shown) for shown in tally.batch):
                 break
         bar.update(task, total=tally.read)  # a video may have fewer frames than it says
     broken = ''
@@ -142,11 +144,17 @@ def open_source(args: argparse.Namespace, say: Callable[[str], None]) -> LiveStr
         raise InputError(f'{live[0]} is a camera or a stream, and has to be the only input')
     if live:
         return LiveStream(live[0], say)
-    earlier = (args.out / 'vis', args.out / 'voc') if args.out else ()
-    paths = find_inputs(args.inputs, leave_out=earlier)
+    paths = find_inputs(args.inputs, leave_out=replaced_paths(args.out))
     if is_video_file(args.out) and not (len(paths) == 1 and is_video(paths[0])):
         raise InputError(f'--out {args.out} takes one video, camera or stream: name a folder')
     return paths
+
+
+def replaced_paths(out: Path | None) -> list[Path]:
+    """The file, or the folders, in which results may replace inputs."""
+    if out is None:
+        return []
+    return [out] if is_video_file(out) else [out / 'vis', out / 'voc']
 
 
 def count_workers(args: argparse.Namespace, source: LiveStream | list[str]) -> int:

@@ -31,6 +31,7 @@ import torch
 from mmdet.structures.bbox import bbox_overlaps
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
 from ssd_plugin.evaluation.results import Result
 
@@ -165,5 +166,5 @@ def count_table(counts: Sequence[Counts], classes: Sequence[str]) -> Table:
     for name, one in zip([*classes, 'all'], [*counts, total(counts)], strict=True):
         numbers = [one.num_gts, one.gt_states[FOUND], one.gt_states[MISSED]]
         numbers += [one.kinds[kind] for kind in (CONFUSED, PLACED, DUPLICATE, FALSE)]
-        table.add_row(name, *map(str, numbers), end_section=name == classes[-1])
+        table.add_row(Text(name), *map(str, numbers), end_section=name == classes[-1])
     return table

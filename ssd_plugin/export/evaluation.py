@@ -6,7 +6,6 @@ from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 
 from ssd_plugin.checkpoints.load import dataset_classes, label_names
-from ssd_plugin.datasets.config import input_size, resize_of
 from ssd_plugin.engine.hooks.strict_load_hook import unwrap
 from ssd_plugin.errors import InputError
 from ssd_plugin.export.exported import open_exported
@@ -33,18 +32,7 @@ def fit_to_data(runner: Runner) -> None:
         InputError: If its classes or its input size are not those of the data and of the config.
     """
     detector, dataset = unwrap(runner.model), runner.test_loop.dataloader.dataset
-    size, resize = input_size(runner.cfg), resize_of(runner.cfg)
-    if size != detector.input_size or resize.get('keep_ratio', False):
-        wanted = f'of up to {_pixels(size)}' if resize.get('keep_ratio') else _pixels(size)
-        raise InputError(
-            f'{detector.path}, exported with {detector.config}, takes images of '
-            f"{_pixels(detector.input_size)}, and the config's are {wanted}: use the config and "
-            'the --size that it was exported with'
-        )
+    detector.require_images_of(runner.cfg)
     classes = label_names(dataset) or dataset_classes(dataset)
     if classes:
         detector.number_labels_by(classes)
-
-
-def _pixels(size: tuple[int, int]) -> str:
-    return f'{size[0]} x {size[1]} pixels'

@@ -39,13 +39,14 @@ class LiteRTDetector(ExportedDetector):
     def __init__(self, path: str | Path, test_cfg: dict | None = None) -> None:
         meta = read_metadata(path)
         super().__init__(path, meta, OUTPUTS, np.float32, test_cfg)
+        self.threads = torch.get_num_threads()  # of PyTorch, which may have fewer later
         self.of_thread = local()  # an interpreter serves one thread
-        self.of_thread.run = open_interpreter(path).get_signature_runner()
+        self.of_thread.run = open_interpreter(path, self.threads).get_signature_runner()
 
     def run(self, images: np.ndarray) -> list[np.ndarray]:
         """Boxes (B, P, 4) and scores (B, P, C) for images (B, 3, h, w) float32 BGR."""
         if not hasattr(self.of_thread, 'run'):
-            self.of_thread.run = open_interpreter(self.path).get_signature_runner()
+            self.of_thread.run = open_interpreter(self.path, self.threads).get_signature_runner()
         rgb = np.ascontiguousarray(images[:, ::-1].transpose(0, 2, 3, 1))
         results = [self.of_thread.run(images=image[None]) for image in rgb]
         return [np.concatenate([result[name] for result in results]) for name in OUTPUTS]
@@ -66,8 +67,8 @@ def read_metadata(path: str | Path) -> Metadata:
         raise InputError(f'{path} was not written by tools/export_tflite.py') from error
 
 
-def open_interpreter(path: str | Path) -> Interpreter:
-    """LiteRT's interpreter of a file, with as many threads as PyTorch has.
+def open_interpreter(path: str | Path, threads: int) -> Interpreter:
+    """LiteRT's interpreter of a file, with so many threads.
 
     Raises:
         MissingPackageError: If LiteRT is not installed.
@@ -78,7 +79,7 @@ def open_interpreter(path: str | Path) -> Interpreter:
     except ImportError as error:
         raise MissingPackageError('LiteRT is not installed: pip install ai-edge-litert') from error
     try:
-        interpreter = Interpreter(str(path), num_threads=torch.get_num_threads())
+        interpreter = Interpreter(str(path), num_threads=threads)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]

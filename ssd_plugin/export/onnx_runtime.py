@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # it is only needed to detect with such a file
 
 PROVIDERS = ('CUDAExecutionProvider', 'CPUExecutionProvider')  # the first that is available
 CPU_ONLY = PROVIDERS[-1:]
-PLAIN_TEXT = 'ssd_plugin', 'config', 'channel_order'  # metadata that are not JSON
+IN_JSON = 'classes', 'input_size', 'score_thr'  # metadata that are needed here, but for config
 
 
 class OnnxDetector(ExportedDetector):
@@ -68,7 +68,7 @@ def read_metadata(session: InferenceSession, path: str | Path) -> Metadata:
     meta = session.get_modelmeta().custom_metadata_map
     if 'ssd_plugin' not in meta:
         raise InputError(f'{path} was not written by tools/export_onnx.py')
-    values = {name: json.loads(text) for name, text in meta.items() if name not in PLAIN_TEXT}
+    values = {name: json.loads(meta[name]) for name in IN_JSON if name in meta}
     return Metadata.of({**meta, **values})
 
 

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from mmdet.structures import DetDataSample
+from mmengine.config import Config
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from ssd_plugin.checkpoints.classes import compare_classes, same_classes
+from ssd_plugin.datasets.config import input_size, resize_of
 from ssd_plugin.errors import InputError
 from ssd_plugin.export.metadata import Metadata
 from ssd_plugin.models.postprocess import detect
@@ -69,6 +71,21 @@ class ExportedDetector(nn.Module):
     def run(self, images: np.ndarray) -> list[np.ndarray]:
         """The outputs of the graph for images (B, 3, h, w) of its size and type."""
         raise NotImplementedError
+
+    def require_images_of(self, cfg: Config) -> None:
+        """Require that a config's test pipeline makes images of the graph's size.
+
+        Raises:
+            InputError: It makes others.
+        """
+        size, resize = input_size(cfg), resize_of(cfg)
+        if size != self.input_size or resize.get('keep_ratio', False):
+            wanted = f'of up to {_pixels(size)}' if resize.get('keep_ratio') else _pixels(size)
+            raise InputError(
+                f'{self.path}, exported with {self.config}, takes images of '
+                f"{_pixels(self.input_size)}, and the config's are {wanted}: use the config and "
+                'the --size that it was exported with'
+            )
 
     def number_labels_by(self, classes: Sequence[str]) -> None:
         """Have labels count these names, such as a data set's, in place of the file's own.
@@ -137,3 +154,7 @@ class _Decoded:
 
     def decode(self, priors: Tensor, boxes: Tensor) -> Tensor:
         return boxes
+
+
+def _pixels(size: tuple[int, int]) -> str:
+    return f'{size[0]} x {size[1]} pixels'

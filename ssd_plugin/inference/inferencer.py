@@ -125,6 +125,7 @@ class StreamInferencer(DetInferencer):
         if is_exported(weights):
             on_cpu = torch.device(device).type == 'cpu'
             detector = open_exported(weights, cfg.model.get('test_cfg'), on_cpu)
+            detector.require_images_of(cfg)
             # What is left to PyTorch is too small to be shared out: its threads would wait for
             # work in the time of the runtime's.
             torch.set_num_threads(1)

@@ -23,6 +23,7 @@ from ssd_plugin.errors import InputError
 VIDEO_EXTENSIONS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv')
 Shrink = Callable[[LargeJpeg], np.ndarray]
 DEFAULT_RATE = 25.0  # frames per second of a video that doesn't say
+MAX_RATE = 240.0  # more is a unit of time, as 90000, and not a rate
 
 
 class Image(NamedTuple):
@@ -55,12 +56,20 @@ def find_inputs(
        depth. It takes files with one of ``suffixes``, by default images and videos.
 
     Folders and patterns take files by suffix, in small or capital letters, and in the order of
-    their names. Patterns take nothing from the folders ``leave_out``, where results are written.
+    their names. Patterns take nothing from the files and folders ``leave_out``, where results are
+    written.
 
     Raises:
-        InputError: An argument names nothing that could be detected on.
+        InputError: An argument names nothing that could be detected on, or what results replace.
     """
-    return list(dict.fromkeys(p for text in inputs for p in _matches(text, leave_out, suffixes)))
+    found: dict[str, str] = {}
+    for text in inputs:
+        for path in _matches(text, leave_out, suffixes):
+            found.setdefault(os.path.abspath(path), path)
+    for path in found.values():
+        if _is_in(path, leave_out):
+            raise InputError(f'{path} is where results are written: name another --out')
+    return list(found.values())
 
 
 def _matches(text: str, leave_out: Sequence[Path], suffixes: Sequence[str]) -> list[str]:
@@ -75,16 +84,19 @@ def _matches(text: str, leave_out: Sequence[Path], suffixes: Sequence[str]) -> l
                 f"folders below it are '{os.path.join(text, '**', '*.jpg')}'"
             )
         return found
-    excluded = [os.path.abspath(folder) for folder in leave_out]
     found = [
         path
         for path in sorted(glob.glob(text, recursive=True))
-        if _has_suffix(path, suffixes)
-        and not any(Path(os.path.abspath(path)).is_relative_to(folder) for folder in excluded)
+        if _has_suffix(path, suffixes) and not _is_in(path, leave_out)
     ]
     if not found:
         raise InputError(f'{text}: no such file or folder, and as a pattern it matches no image')
     return found
+
+
+def _is_in(path: str, places: Sequence[Path]) -> bool:
+    """Whether a path is one of the files, or lies in one of the folders."""
+    return any(Path(os.path.abspath(path)).is_relative_to(os.path.abspath(p)) for p in places)
 
 
 def _has_suffix(path: str, suffixes: Sequence[str]) -> bool:
@@ -126,7 +138,7 @@ def _decode(content: bytes, shrink: Shrink | None) -> tuple[np.ndarray, tuple | 
 def _read_video(path: str, name: str) -> Generator[Image | DataFault, None, None]:
     # mmcv.VideoReader seeks where frames are not evenly spaced, and may repeat some.
     capture = cv2.VideoCapture(path)
-    rate = capture.get(cv2.CAP_PROP_FPS) or DEFAULT_RATE
+    rate = frame_rate(capture)
     try:
         for frame in count():
             success, pixels = capture.read()
@@ -137,6 +149,12 @@ def _read_video(path: str, name: str) -> Generator[Image | DataFault, None, None
         capture.release()
     if frame == 0:
         yield DataFault(Kind.NOT_AN_IMAGE, path, "OpenCV can't decode it as a video")
+
+
+def frame_rate(capture: cv2.VideoCapture) -> float:
+    """Frames per second of a video or a stream, or a usual rate if it tells none that can be."""
+    rate = capture.get(cv2.CAP_PROP_FPS)
+    return rate if 0 < rate <= MAX_RATE else DEFAULT_RATE
 
 
 def count_images(paths: Sequence[str]) -> int:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from ssd_plugin.errors import InputError
-from ssd_plugin.inference.inputs import DEFAULT_RATE, Image
+from ssd_plugin.inference.inputs import Image, frame_rate
 
 PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before each try to open a stream again
 # OpenCV 4.11 has the one, 4.14 and 5.0 the other.
@@ -31,7 +31,7 @@ class LiveStream:
 
     A thread receives all frames and keeps the newest. When the stream breaks off, the thread opens
     it again, after pauses that grow; if none of the tries yields a frame, the iterator ends. Each
-    try, and the end, is said in one line.
+    try, and the end, is said in one line. A video at an address, which has an end, ends there.
 
     Attributes:
         path: The number of the camera, or the address without the password.
@@ -53,7 +53,7 @@ class LiveStream:
         os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
         set_log_level(LOG_ERRORS)
         self.source, self.say, self.pauses = source, say, pauses
-        self.path = re.sub(r'//[^/@]*@', '//', source)
+        self.path = re.sub(r'//[^/]*@', '//', source)  # a password may have an @
         self.name = f'camera_{source}' if source.isdecimal() else re.sub(r'\W+', '_', self.path)
         self.changed, self.received, self.taken, self.missed = Condition(), 0, 0, 0
         self.ended = self.broken = False
@@ -102,25 +102,33 @@ class LiveStream:
         return cv2.VideoCapture(self.source, cv2.CAP_FFMPEG, options)
 
     def _receive(self) -> None:
-        tries = 0
+        try:
+            self._receive_and_reopen()
+        finally:  # whoever waits for a frame goes on, whatever has happened
+            with self.changed:
+                self.ended = True
+                self.changed.notify_all()
+
+    def _receive_and_reopen(self) -> None:
+        tries, has_end = 0, self.capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0
         while True:
             tries = 0 if self._receive_frames() else tries
             self.capture.release()
-            if self.ended or tries == len(self.pauses):
-                break
+            if self.ended or has_end:
+                return
+            if tries == len(self.pauses):
+                self.broken = True
+                return
             pause = self.pauses[tries]
             tries += 1
             self.say(f'{self.path} broke off: try {tries} of {len(self.pauses)} in {pause:g} s')
             with self.changed:
                 self.changed.wait_for(lambda: self.ended, pause)
             self.capture = self._open()
-        with self.changed:
-            self.broken, self.ended = not self.ended, True
-            self.changed.notify_all()
 
     def _receive_frames(self) -> int:
         """Receive until the stream breaks off or is closed; the number of frames."""
-        before, rate = self.received, self.capture.get(cv2.CAP_PROP_FPS) or DEFAULT_RATE
+        before, rate = self.received, frame_rate(self.capture)
         while not self.ended:
             success, pixels = self.capture.read()
             if not success:

@@ -24,7 +24,7 @@ class Tally:
     images: int = 0
     detections: int = 0
     faults: list[DataFault] = field(default_factory=list)  # images that can't be decoded
-    newest: tuple[Image, InstanceData] | None = None  # the last image, with its detections
+    batch: list[tuple[Image, InstanceData]] = field(default_factory=list)  # the last one
 
     @property
     def read(self) -> int:
@@ -62,10 +62,10 @@ def detect_stream(
         for batch, found in detected:
             images = [item for item in batch if isinstance(item, Image)]
             tally.faults += [item for item in batch if isinstance(item, DataFault)]
-            for image, instances in zip(images, found):
-                instances = by_score(in_file(instances, image), score_thr)
+            shown = [by_score(in_file(*pair), score_thr) for pair in zip(found, images)]
+            tally.batch = list(zip(images, shown))
+            for image, instances in tally.batch:
                 behind.write(image, instances)
-                tally.newest = image, instances
                 tally.images += 1
                 tally.detections += len(instances)
             yield tally

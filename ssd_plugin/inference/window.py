@@ -13,11 +13,14 @@ from ssd_plugin.errors import InputError
 from ssd_plugin.inference.inputs import Image
 from ssd_plugin.visualization.detections import draw
 
-TITLE = 'Detections: q ends'
+NO_KEY = -1
+TITLE = 'Detections: q ends, any other key goes on'
 
 
 class Window:
     """Shows one image after the other, until ``q`` is pressed or the window is closed.
+
+    Frames follow each other by themselves, images at a key.
 
     Raises:
         InputError: There is no display, or OpenCV was built without windows.
@@ -40,8 +43,14 @@ class Window:
     def show(self, image: Image, found: InstanceData) -> bool:
         """Show detections; whether to go on."""
         cv2.imshow(TITLE, draw(image.pixels, found, self.classes))
-        ended = cv2.waitKey(1) & 0xFF == ord('q')
-        return not ended and cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) >= 1
+        key = cv2.waitKey(1)
+        while image.frame is None and key == NO_KEY and self.is_open():
+            key = cv2.waitKey(100)
+        return key & 0xFF != ord('q') and self.is_open()
+
+    def is_open(self) -> bool:
+        """Whether nobody has closed the window."""
+        return cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) >= 1
 
     def close(self) -> None:
         """Close the window."""

@@ -154,7 +154,8 @@ def to_xml(image: Image, filename: str, found: InstanceData, classes: Sequence[s
 
 def _add(parent: ET.Element, **children: object) -> None:
     for tag, value in children.items():
-        ET.SubElement(parent, tag).text = str(value)
+        # XML has no bytes of names that are not UTF-8.
+        ET.SubElement(parent, tag).text = str(value).encode(errors='replace').decode()
 
 
 class DrawingWriter:
@@ -208,7 +209,7 @@ class DrawnVideo:
             self.rate, self.start = rate, image.seconds or 0.0
             if not self.video.isOpened():
                 raise InputError(
-                    f"{self.path}: OpenCV can't write this video; --no-draw does without"
+                    f"{self.path}: OpenCV can't write this video; --out DIR --no-draw does without"
                 )
         if drawn.shape[1::-1] != self.size:  # a stream that was opened again
             drawn = cv2.resize(drawn, self.size)
@@ -218,11 +219,9 @@ class DrawnVideo:
     def _repeats(self, image: Image) -> int:
         if image.seconds is None:
             return 1
-        before, self.due = (
-            self.due,
-            max(self.due, round((image.seconds - self.start) * self.rate) + 1),
-        )
-        return min(self.due - before, max(round(self.rate), 1))
+        due = max(self.due, round((image.seconds - self.start) * self.rate) + 1)
+        missing, self.due = due - self.due, due
+        return min(missing, max(round(self.rate), 1))
 
     def close(self) -> None:
         """Complete the video."""

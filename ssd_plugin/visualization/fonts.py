@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from math import ceil
 from pathlib import Path
+from threading import Lock
 
 import cv2
 import matplotlib
@@ -17,15 +18,16 @@ FILE = str(Path(matplotlib.get_data_path(), 'fonts/ttf/DejaVuSans.ttf'))
 class OpenCVFont:
     """OpenCV 5's letters: Pillow takes ten times as long, and has no Chinese characters.
 
-    OpenCV has characters of its own for those that ``FILE`` lacks.
+    OpenCV has characters of its own for those that ``FILE`` lacks. Its face serves one thread.
     """
 
     def __init__(self) -> None:
-        self.face = cv2.FontFace(FILE)
+        self.face, self.lock = cv2.FontFace(FILE), Lock()
 
     def width(self, text: str, size: int) -> int:
         """The width of a text in pixels, for letters of ``size`` pixels."""
-        return cv2.getTextSize((0, 0), text, (0, 0), self.face, self._scaled(size))[2]
+        with self.lock:
+            return cv2.getTextSize((0, 0), text, (0, 0), self.face, self._scaled(size))[2]
 
     def write(
         self, image: np.ndarray, text: str, place: tuple[int, int], size: int, color: int
@@ -35,7 +37,8 @@ class OpenCVFont:
         The ``place`` (x, y), neither negative, is the left end of the letters' baseline. What does
         not fit into the image is cut off.
         """
-        cv2.putText(image, text, place, (color,) * 3, self.face, self._scaled(size))
+        with self.lock:
+            cv2.putText(image, text, place, (color,) * 3, self.face, self._scaled(size))
 
     def _scaled(self, size: int) -> int:
         """The size with which letters are as large as Pillow's."""

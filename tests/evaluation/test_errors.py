@@ -3,6 +3,7 @@
 import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from ssd_plugin.evaluation.errors import (
     confusion_lines,
@@ -99,8 +100,15 @@ def test_counts_by_class_and_in_all():
     assert confusion_lines(TWO_IMAGES, CLASSES) == ['dog taken for cow: 1']
     table = count_table(counts, CLASSES)
     cells = [list(column.cells) for column in table.columns]
-    assert cells[0] == [*CLASSES, 'all']
+    assert [str(cell) for cell in cells[0]] == [*CLASSES, 'all']
     assert [column[-1] for column in cells[1:]] == ['5', '1', '2', '1', '1', '1', '1']
+
+
+def test_class_names_are_no_markup(capsys):
+    names = ('apple[red]', '[/b]', '[')
+    Console(width=200).print(count_table(count_by_class(TWO_IMAGES, 3), names))
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in names)
 
 
 def test_the_worst_come_first_and_images_without_errors_not_at_all():

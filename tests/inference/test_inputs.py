@@ -9,7 +9,7 @@ import pytest
 
 from ssd_plugin.datasets.faults import DataFault
 from ssd_plugin.errors import InputError
-from ssd_plugin.inference.inputs import count_images, find_inputs, read_inputs
+from ssd_plugin.inference.inputs import count_images, find_inputs, frame_rate, read_inputs
 from tests.support.data_folders import write_image
 from tests.support.photographs import drawn_image, encode_jpeg
 from tests.support.videos import grey_frames, write_video
@@ -46,7 +46,30 @@ def test_patterns_leave_out_what_an_earlier_run_has_drawn(folder):
     write_image(Path('a/out/vis/1.jpg'))
     leave_out = [Path('a/out/vis')]
     assert find_inputs(['a/**/*.jpg'], leave_out) == ['a/1.jpg', 'a/below/1.jpg']
-    assert find_inputs(['a/out/vis'], leave_out) == ['a/out/vis/1.jpg']  # when asked for it
+    for path in ('a/out/vis', 'a/out/vis/1.jpg'):  # drawing would replace them
+        with pytest.raises(InputError, match='1.jpg is where results are written'):
+            find_inputs([path], leave_out)
+    with pytest.raises(InputError, match='^a/1.jpg is where results are written'):
+        find_inputs(['a/1.jpg'], [Path('a/../a/1.jpg').absolute()])
+
+
+def test_a_file_is_taken_once_whatever_it_is_called(folder):
+    names = ['a/1.jpg', './a/1.jpg', str(folder / 'a/1.jpg'), 'b/../a/1.jpg']
+    assert find_inputs(names) == ['a/1.jpg']
+
+
+class Capture:
+    def __init__(self, rate):
+        self.rate = rate
+
+    def get(self, _):
+        return self.rate
+
+
+@pytest.mark.parametrize('rate', [0, -1, 90_000, 1000, float('nan'), float('inf')])
+def test_a_rate_that_can_not_be_is_a_usual_one(rate):
+    assert frame_rate(Capture(rate)) == 25
+    assert frame_rate(Capture(29.97)) == 29.97
 
 
 @pytest.mark.parametrize(

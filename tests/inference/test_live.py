@@ -7,7 +7,8 @@ import pytest
 
 from ssd_plugin.errors import InputError
 from ssd_plugin.inference.live import LiveStream, is_live
-from tests.support.served_stream import served_stream
+from tests.support.served_stream import served_folder, served_stream
+from tests.support.videos import grey_frames, write_video
 
 
 def level(image):
@@ -52,9 +53,30 @@ def test_a_closed_stream_ends():
         assert len(list(stream)) <= 1
 
 
+def test_a_video_at_an_address_ends_with_its_last_frame(tmp_path):
+    write_video(tmp_path / 'clip.mp4', grey_frames(9))
+    said = []
+    with served_folder(tmp_path) as address:
+        stream = LiveStream(f'{address}/clip.mp4', said.append, pauses=(0.01,) * 3)
+        with closing(stream):
+            frames = [image.frame for image in stream]
+    assert stream.received == 9 and frames[-1] == 8
+    assert not said and not stream.broken
+
+
+def test_whoever_waits_is_told_of_an_error_in_the_thread(monkeypatch):
+    def fail(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(LiveStream, '_receive_frames', fail)
+    monkeypatch.setattr('threading.excepthook', lambda _: None)
+    with served_stream() as address, closing(LiveStream(address)) as stream:
+        assert list(stream) == []
+
+
 def test_what_can_not_be_opened_is_said_in_one_line_without_its_password():
     with pytest.raises(InputError) as caught:
-        LiveStream('http://me:secret@127.0.0.1:9/camera')
+        LiveStream('http://me:sec@ret@127.0.0.1:9/camera')
     assert str(caught.value) == "http://127.0.0.1:9/camera: OpenCV can't open this stream"
     with pytest.raises(InputError, match="^99: OpenCV can't open this camera$"):
         LiveStream('99')

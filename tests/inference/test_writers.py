@@ -1,8 +1,10 @@
 """What is written of detections, read back by pycocotools, MMDetection and OpenCV."""
 
 import json
+import os
 from contextlib import closing
 from pathlib import Path
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
@@ -117,6 +119,14 @@ def test_frames_become_images(images):
         writer.write(frame, found((1, 1, 9, 9, 0.9, 0)))
     assert list(read_voc(Path('voc'))) == ['clip_000000', 'clip_000001', 'clip_000002']
     assert cv2.imread('voc/JPEGImages/clip_000002.jpg').mean() == pytest.approx(100, abs=4)
+
+
+def test_a_name_that_is_not_utf8_is_still_xml(tmp_path):
+    name = os.fsdecode('Gl\xfcck'.encode('latin-1')) + '.ppm'
+    VocWriter(tmp_path, CLASSES).write(image(name), TWO)
+    (path,) = (tmp_path / 'Annotations').iterdir()
+    xml = ElementTree.parse(path)
+    assert xml.findtext('filename') == 'Gl?ck.png' and len(xml.findall('object')) == 2
 
 
 def test_drawn_images_keep_names_folders_and_sizes(images):

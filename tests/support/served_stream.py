@@ -1,8 +1,9 @@
-"""A stream of JPEGs over HTTP on this machine, as cheap cameras serve it."""
+"""A stream of JPEGs over HTTP on this machine, as cheap cameras serve it, and a folder's files."""
 
 import time
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from threading import Thread
 
@@ -46,11 +47,30 @@ def served_stream(lengths=(), interval=0.02):
         def log_message(self, *_):
             pass
 
-    server = ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+    with serve(Handler) as address:
+        yield f'{address}/camera.mjpg'
+
+
+@contextmanager
+def served_folder(folder):
+    """The address under which the files of a folder are."""
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    with serve(partial(Handler, directory=str(folder))) as address:
+        yield address
+
+
+@contextmanager
+def serve(handler):
+    """The address of a server on this machine."""
+    server = ThreadingHTTPServer(('127.0.0.1', 0), handler)
     server.daemon_threads = True
     Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f'http://127.0.0.1:{server.server_port}/camera.mjpg'
+        yield f'http://127.0.0.1:{server.server_port}'
     finally:
         server.shutdown()
         server.server_close()

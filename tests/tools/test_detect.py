@@ -310,6 +310,15 @@ def test_an_exported_file_carries_thresholds(run, tmp_path):
     assert len({name for found in detections_of().values() for name, *_ in found}) > 1
 
 
+def test_an_exported_file_of_another_size_is_refused_before_detecting(run, tmp_path):
+    exported = tmp_path / 'real.onnx'
+    run('export_onnx', CONFIG, WEIGHTS, exported)
+    ratio = '--cfg-options', 'test_dataloader.dataset.pipeline.1.keep_ratio=True'
+    for change, said in ((('--size', '192'), 'are 192 x 192'), (ratio, 'are of up to 160 x 160')):
+        with pytest.raises(SystemExit, match=f'takes images of 160 x 160 pixels.*{said} pixels'):
+            run('detect', CONFIG, exported, 'image.jpg', '--out', 'out', *change)
+
+
 @pytest.mark.parametrize(
     'options, said',
     [
@@ -329,10 +338,15 @@ def test_options_that_do_not_fit_are_told_before_anything_is_imported(options, s
     [
         (('0', IMAGES, '--out', 'out'), '^0 is a camera or a stream, and has to be the only input'),
         ((IMAGES, '--out', 'out.mp4'), '^--out out.mp4 takes one video, camera or stream'),
+        (('a.mp4', '--out', 'a.mp4'), '^a.mp4 is where results are written: name another --out'),
+        (('vis/1.jpg', '--out', '.'), '^vis/1.jpg is where results are written'),
         (('99', '--out', 'out'), "^99: OpenCV can't open this camera$"),
     ],
 )
 def test_inputs_that_do_not_fit_are_told_in_one_line(arguments, said, run):
+    for name in ('a.mp4', 'vis/1.jpg'):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).touch()
     with pytest.raises(SystemExit, match=said):
         run('detect', CONFIG, WEIGHTS, *arguments)
 

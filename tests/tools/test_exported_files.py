@@ -63,6 +63,14 @@ def test_with_and_without_nms_and_on_a_folder_it_is_as_good_as_the_checkpoint(
     assert_same(tested('folder', exported, *folder), tested('theirs', 'weights.pth', *folder))
 
 
+def test_a_file_that_other_tools_have_written_into_is_taken(exported, tested, tmp_path):
+    model = onnx.load(exported)
+    for key in ('onnx.infer', 'onnx.quant.pre_process'):  # as ONNX Runtime's quantisation does
+        model.metadata_props.add(key=key, value='onnxruntime.quant')
+    onnx.save(model, tmp_path / 'other.onnx')
+    assert_same(tested('written', tmp_path / 'other.onnx'), tested('own', exported))
+
+
 def test_labels_count_the_classes_of_the_data_whatever_order_the_file_has_them_in(
     detector, exported, tested, tmp_path
 ):

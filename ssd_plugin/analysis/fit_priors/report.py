@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
 from ssd_plugin.analysis.fit_priors.fitting import Fit, groups
 
@@ -50,7 +51,7 @@ def coverage_table(fit: Fit) -> Table:
             ' → '.join(form.format(value).rstrip('%') for value in values)
             for form, values in zip(formats, figures)
         ]
-        table.add_row(name, str(members.sum()), *cells, end_section=name == 'all')
+        table.add_row(Text(name), str(members.sum()), *cells, end_section=name == 'all')
     return table
 
 
