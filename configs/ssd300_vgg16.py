@@ -21,10 +21,5 @@ train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
-optim_wrapper = dict(
-    paramwise_cfg=dict(
-        custom_keys={'features.31': dict(lr_mult=1), 'features.33': dict(lr_mult=1)}  # fc6, fc7
-    )
-)
 # Nothing here is normalised over a batch.
 custom_hooks = [hook for hook in _base_.custom_hooks if hook.type != 'NormStatsHook']

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from ssd_plugin.datasets.config import leaf_datasets
 from ssd_plugin.datasets.faults import require_no_faults, write_faults
-from ssd_plugin.datasets.own_data.config import fit_data, mine_in_empty_images
+from ssd_plugin.datasets.own_data.config import fit_data, ignore_crowds, mine_in_empty_images
 from ssd_plugin.datasets.own_data.recognise import recognise
 from ssd_plugin.datasets.own_data.records import write_text
 from ssd_plugin.datasets.own_data.summary import DataSet, make_table, notes_on_classes
@@ -53,6 +53,8 @@ def fit_for_training(cfg: Config, args: argparse.Namespace) -> Config:
     rank, processes = place_among_processes(args.launcher)
     folder = Path(cfg.work_dir, 'data')
     source = recognise(Path(args.data_root))
+    name = name_for(cfg, source.root)
+    about_others = note_on_other_data(Path(cfg.work_dir), name)
     data = DataSet(source, source.parts.names, show_progress=rank == 0)
     own, options = read_config(args.config), args.cfg_options or {}  # own: without options
     recipe = None
@@ -64,6 +66,7 @@ def fit_for_training(cfg: Config, args: argparse.Namespace) -> Config:
     classes = choose_classes(data, args.classes, leaf.get('metainfo', {}).get('classes'))
     fit(cfg, args, data, classes, folder)
     num_images, about_empty = count_trained_on(cfg, data, classes)
+    ignores = data.has_crowds(classes) and ignore_crowds(cfg)
     epochs = options.get('train_cfg.max_epochs', args.epochs)
     as_published = source.benchmark and 'max_iters' in own.train_cfg
     if not epochs and (as_published or 'train_cfg.max_iters' in options):
@@ -75,10 +78,11 @@ def fit_for_training(cfg: Config, args: argparse.Namespace) -> Config:
     if not cfg.get('randomness', {}).get('seed'):
         cfg.merge_from_dict({'randomness.seed': 0})  # so that the config repeats the run
     given = any(option.startswith(RATE_OPTIONS) for option in options)
-    name = name_for(cfg, source.root)
     lines = [
+        about_others,
         f'Parts: {source.parts.origin}.',
         about_empty,
+        'Crowds are neither objects nor background.' if ignores else None,
         recipe,
         fit_batch(cfg, num_images, processes),
         scale_learning_rate(cfg, own.train_dataloader.batch_size, processes, given),
@@ -150,8 +154,7 @@ def fit(
     if args.strict:
         root, faults = data.source.root, [fault for _, fault in data.all_faults(classes)]
         require_no_faults([fault._replace(path=str(root / fault.path)) for fault in faults])
-    source, files = data.source, data.write(classes, folder)
-    fit_data(cfg, source.root, classes, files, source.benchmark)
+    fit_data(cfg, data.source, classes, data.write(classes, folder))
     merge_options(cfg, args)
 
 
@@ -159,6 +162,22 @@ def name_for(cfg: Config, root: Path) -> str:
     """The file name of a config that is fitted to a folder; testing writes no such file."""
     stem, ending = Path(cfg.filename).stem, '_on_' + re.sub(r'\W+', '_', root.absolute().name)
     return f'{stem.removesuffix(ending)}{ending}.py'
+
+
+def note_on_other_data(work_dir: Path, name: str) -> str | None:
+    """A sentence if another folder was trained on in a work directory; ``data`` was of that one.
+
+    ``name`` is the file name of the config that is fitted to this folder.
+    """
+    ending = name[name.rindex('_on_') : -len('.py')]
+    stems = [path.stem.removesuffix('_test') for path in work_dir.glob('*_on_*.py')]
+    others = [stem for stem in stems if not stem.endswith(ending)]
+    if not others:
+        return None
+    return (
+        f'{work_dir} has a training on other data, whose config, {min(others)}.py, is of no use '
+        'from now on: another --work-dir keeps both.'
+    )
 
 
 def report(data: DataSet, classes: Sequence[str], folder: Path, lines: Sequence) -> None:
@@ -171,7 +190,7 @@ def report(data: DataSet, classes: Sequence[str], folder: Path, lines: Sequence)
     if found:
         write_faults(fault_file, found)
         lines.insert(0, f'Faults: each is listed in {fault_file}.')
-    lines[:0] = [*data.source.notes, *notes_on_classes(data, classes)]
+    lines[:0] = [*data.source.notes, *data.notes, *notes_on_classes(data, classes)]
     text = io.StringIO()
     for console in (Console(width=None if sys.stdout.isatty() else 120), Console(file=text)):
         say = partial(console.print, markup=False, highlight=False, soft_wrap=True)

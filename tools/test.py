@@ -34,7 +34,7 @@ def main() -> None:
         sys.exit(f'--out must be a .pkl file, not {args.out}')
     cfg = common.load_config(args)
     common.require_checkpoint(args.checkpoint)
-    cfg.load_from = args.checkpoint
+    cfg.load_from, cfg.resume = args.checkpoint, False
     config = Path(args.config)
     if config.parent.resolve() == Path(cfg.work_dir).resolve():
         # It repeats a training, which does not start from this checkpoint.

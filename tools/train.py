@@ -48,6 +48,7 @@ def main() -> None:
     args = parse_args()
     cfg = common.load_config(args)
     cfg.load_from = args.load_from or cfg.get('load_from')
+    load_from = cfg.load_from
     if args.resume:
         resume(cfg, args.resume)
     if args.tensorboard:
@@ -61,6 +62,9 @@ def main() -> None:
     common.require_checkpoint(cfg.get('load_from'))
     with common.one_line_errors(args):
         cfg, runner = prepare(cfg, args)
+    if args.resume:  # the config that is written repeats the run, and does not go on with it
+        runner.cfg.update(resume=False, load_from=load_from)
+        runner.dump_config()
     with common.one_line_errors(args, also=()):
         runner.train()
     from _next_steps import print_next_steps

@@ -66,7 +66,12 @@ optim_wrapper = dict(
         norm_decay_mult=0,
         bias_decay_mult=0,
         # It is trained already. MMEngine decays all parameters of a custom key, norms included.
-        custom_keys={'backbone': dict(lr_mult=0.2)},
+        custom_keys={
+            'backbone': dict(lr_mult=0.2),
+            # SSDVGG's fc6 and fc7 are new.
+            'features.31': dict(lr_mult=1),
+            'features.33': dict(lr_mult=1),
+        },
     ),
     clip_grad=dict(max_norm=10),
 )

@@ -138,7 +138,7 @@ class CocoDocument:
             else:
                 class_name = self.class_names[annotation['category_id']]
                 area = annotation['area'] if _has_area(annotation) else None
-                is_crowd = bool(annotation.get('iscrowd'))
+                is_crowd = bool(_as_id(annotation.get('iscrowd')))  # it may be the text '0'
                 boxes.append(AnnotatedBox(class_name, bbox, is_crowd, area))
         size: tuple[Any, Any] = entry.get('width'), entry.get('height')
         return AnnotatedImage(name, None if size == (None, None) else size, boxes, faults, entry)
@@ -199,7 +199,7 @@ class CocoDocument:
 
 def complete(annotation: dict) -> dict:
     """A copy of an annotation, with the box, ``iscrowd`` and positive ``area`` of COCO."""
-    annotation = dict(annotation, iscrowd=annotation.get('iscrowd', 0))
+    annotation = dict(annotation, iscrowd=_as_id(annotation.get('iscrowd', 0)))
     if not annotation.get('bbox'):
         x1, y1, x2, y2 = box_of(annotation) or (0, 0, 0, 0)
         annotation['bbox'] = [x1, y1, x2 - x1, y2 - y1]

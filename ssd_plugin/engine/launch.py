@@ -60,19 +60,20 @@ def _leave_processes() -> None:
         dist.destroy_process_group()
 
 
-def pin_batches(cfg: Config) -> None:
-    """Have loaders pin batches in memory, so that an accelerator copies them while it computes.
+def fit_loaders(cfg: Config) -> None:
+    """Fit a config's loaders to the machine and to each other's settings.
 
-    Only where there is an accelerator, and only in loaders whose config doesn't set
-    ``pin_memory``. The model's ``data_preprocessor`` waits for the copy unless it has
-    ``non_blocking=True``.
+    Where there is an accelerator, they pin batches in memory, so that it copies them while it
+    computes, unless ``pin_memory`` is set. The model's ``data_preprocessor`` waits for the copy
+    unless it has ``non_blocking=True``. Without workers, none of them persists, which PyTorch
+    refuses.
     """
-    if get_device() == 'cpu':
-        return
     for split in ('train', 'val', 'test'):
-        loader = cfg.get(f'{split}_dataloader')
-        if loader:
+        loader = cfg.get(f'{split}_dataloader') or {}
+        if loader and get_device() != 'cpu':
             loader.setdefault('pin_memory', True)
+        if loader.get('num_workers') == 0:
+            loader['persistent_workers'] = False
 
 
 def check_preprocessor(cfg: Config) -> None:
@@ -108,7 +109,7 @@ def build_runner(cfg: Config) -> Runner:
     checkpoint = None if cfg.get('resume') else cfg.get('load_from')
     if checkpoint and '://' not in checkpoint:
         read(checkpoint)  # MMEngine's errors on files that are none are long, and of any type
-    pin_batches(cfg)
+    fit_loaders(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else ResumableRunner.from_cfg(cfg)
     if not any(isinstance(hook, StrictLoadHook) for hook in runner.hooks):
         runner.register_hook(StrictLoadHook())

@@ -17,7 +17,8 @@ def take_recipe(cfg: Config) -> str | None:
 
     Configs for VOC and COCO name one, since their own are for a hundred times the images. The
     recipe's are then the schedule, the optimizer, the batch, the hooks and the strength of
-    ``SSDAugment``. A config that names none keeps its own.
+    ``SSDAugment``. A config that names none keeps its own. The backbone has a lower learning rate
+    only if it starts from trained weights.
     """
     name = cfg.pop(RECIPE, None)
     if not name:
@@ -25,6 +26,8 @@ def take_recipe(cfg: Config) -> str | None:
     recipe = get_config(name)
     for key in TAKEN:
         cfg[key] = recipe[key]  # Config.update would merge them
+    if not (cfg.get('load_from') or starts_from_weights(cfg.model.get('backbone', {}))):
+        cfg.optim_wrapper.paramwise_cfg.custom_keys.pop('backbone')  # learns as fast as the rest
     default_hooks = cfg.setdefault('default_hooks', ConfigDict())
     for key, hook in recipe.default_hooks.items():
         default_hooks.setdefault(key, ConfigDict()).update(hook)
@@ -38,11 +41,16 @@ def take_recipe(cfg: Config) -> str | None:
     return f'Recipe: {name}, for own data, in place of the config\'s; {RECIPE}="" keeps that.'
 
 
+def starts_from_weights(backbone: dict) -> bool:
+    """Whether a backbone's config names trained weights."""
+    init_cfg = backbone.get('init_cfg') or {}
+    init_cfgs = init_cfg if isinstance(init_cfg, list) else [init_cfg]
+    by_init_cfg = any(one.get('type') == 'Pretrained' for one in init_cfgs)
+    return by_init_cfg or bool(backbone.get('weights') or backbone.get('pretrained'))
+
+
 def ssd_augments(cfg: Config) -> list[ConfigDict]:
-    """Each ``SSDAugment`` in the pipelines that a config trains with."""
-    return [
-        transform
-        for dataset in leaf_datasets(cfg.train_dataloader.dataset)
-        for transform in dataset.pipeline
-        if transform.type == 'SSDAugment'
-    ]
+    """Each ``SSDAugment`` in the pipelines that a config trains with, and in its variables."""
+    pipelines = [dataset.pipeline for dataset in leaf_datasets(cfg.train_dataloader.dataset)]
+    pipelines += [cfg.get('train_pipeline') or [], [cfg.augment] if 'augment' in cfg else []]
+    return [step for pipeline in pipelines for step in pipeline if step.type == 'SSDAugment']

@@ -30,8 +30,8 @@ class SSDMultiBoxHead(BaseDenseHead):
     Training: priors are matched to ground-truth boxes (``train_cfg.assigner``); ``loss_cls``
     learns the classes, with background as the last one, and ``loss_bbox`` the deltas of the
     matched priors. Both sums are divided by the number of matched priors in the batch, over all
-    ranks. A batch without ground-truth boxes has a loss of 0. Inference: ``test_cfg``, see
-    :func:`ssd_plugin.models.postprocess.detect`.
+    ranks. A batch without ground-truth boxes has a loss of 0, unless the loss has
+    ``min_negatives``. Inference: ``test_cfg``, see :func:`ssd_plugin.models.postprocess.detect`.
 
     Parameters have the names of MMDetection's ``SSDHead``, whose checkpoints load unchanged.
 

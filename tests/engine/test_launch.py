@@ -55,10 +55,22 @@ def test_launchers_that_need_a_gpu_say_so(on, launcher):
 @pytest.mark.parametrize('device, pins', [('cpu', None), ('cuda', True)])
 def test_batches_are_pinned_for_an_accelerator_unless_the_config_says(on, device, pins):
     loaders = dict(train_dataloader=dict(batch_size=2), val_dataloader=dict(pin_memory=False))
-    cfg, _ = on(device, launch.pin_batches, **loaders, test_dataloader=None)
+    cfg, _ = on(device, launch.fit_loaders, **loaders, test_dataloader=None)
     assert cfg.train_dataloader.get('pin_memory') is pins
     assert cfg.val_dataloader.pin_memory is False
     assert cfg.test_dataloader is None
+
+
+def test_without_workers_none_persists(on):
+    loader = dict(num_workers=0, persistent_workers=True)
+    cfg, _ = on(
+        'cpu',
+        launch.fit_loaders,
+        train_dataloader=loader,
+        val_dataloader=dict(loader, num_workers=1),
+    )
+    assert cfg.train_dataloader.persistent_workers is False
+    assert cfg.val_dataloader.persistent_workers is True
 
 
 @pytest.mark.parametrize(

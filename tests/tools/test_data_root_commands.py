@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,17 @@ def test_the_config_that_is_written_repeats_the_run(trained, tmp_path):
     torch.testing.assert_close(first['state_dict'], again['state_dict'], rtol=0, atol=0)
     states = first['optimizer']['state'], again['optimizer']['state']
     torch.testing.assert_close(*states, rtol=0, atol=0)
+
+
+def test_the_config_of_a_run_that_was_resumed_repeats_all_of_it(trained, voc, tmp_path):
+    work_dir, _ = trained
+    shutil.copytree(work_dir, tmp_path / 'work')
+    data = ['--data-root', voc, '--classes', 'dog,cat', '--work-dir', 'work', '--resume']
+    run_warm(TRAIN, CONFIG, *data, '--cfg-options', *QUICK, cwd=tmp_path)
+    again, first = (folder / 'demo_shapes_on_pets.py' for folder in (tmp_path / 'work', work_dir))
+    assert 'resume=False' in again.read_text().replace(' ', '')
+    same = again.read_text().replace(str(tmp_path), str(work_dir.parent))
+    assert same == first.read_text()
 
 
 def test_evaluation_has_the_classes_of_the_checkpoint(trained, voc, tmp_path):

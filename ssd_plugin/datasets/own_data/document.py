@@ -44,7 +44,7 @@ def write_document(
                 image_id=image_id,
                 category_id=numbers[box.name],
                 bbox=bbox,
-                area=plain(box.area or bbox[2] * bbox[3]),
+                area=plain(box.area or 0) or plain(bbox[2] * bbox[3]),
                 iscrowd=int(box.ignored and not (marks_difficult and for_training)),
             )
             if box.ignored and marks_difficult:

@@ -57,14 +57,17 @@ class DataSet:
             self._add(part, source.read(part, name))
             if part != 'train' and name in train:
                 self.faults[part].append((None, DataFault(Kind.ALSO_IN_TRAIN, name)))
-        for part, images in self.images.items():
-            if not images:
-                found = [fault for _, fault in self.faults[part]]
-                only = len(source.reader.images) == 1
-                reason = count_kinds(found) or ('there is only one' if only else ALL_EVALUATED)
-                if found:
-                    reason += f' ({found[0].path}: {found[0].detail or found[0].kind})'
+        self.notes: list[str] = []  # sentences about parts that are not used
+        for part in [part for part, images in self.images.items() if not images]:
+            found = [fault for _, fault in self.faults[part]]
+            only = len(source.reader.images) == 1
+            reason = count_kinds(found) or ('there is only one' if only else ALL_EVALUATED)
+            if found:
+                reason += f' ({found[0].path}: {found[0].detail or found[0].kind})'
+            if part != 'test' or 'val' not in self.images:
                 raise DataRootError(f'{source.root}: no images for {part}: {reason}')
+            self.notes.append(f'No images for {part}, which training does without: {reason}.')
+            del self.images[part], self.faults[part]
 
     def _add(self, part: str, image: AnnotatedImage | DataFault) -> None:
         """Add an image with the boxes that are used, and the faults of it and of all its boxes."""
@@ -92,6 +95,13 @@ class DataSet:
             part: sum(not any(box.name in classes for box in image.boxes) for image in images)
             for part, images in self.images.items()
         }
+
+    def has_crowds(self, classes: Collection[str]) -> bool:
+        """Whether there are ignored boxes of the classes to train beside."""
+        if self.source.reader.ignored == 'difficult':  # which are ordinary in training
+            return False
+        boxes = (box for image in self.images['train'] for box in image.boxes)
+        return any(box.ignored and box.name in classes for box in boxes)
 
     def classes(self) -> list[str]:
         """All classes, in the order of the data."""

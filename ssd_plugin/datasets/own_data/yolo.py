@@ -66,8 +66,8 @@ def read_numbers(fields: Sequence[str]) -> tuple[int, list[float]] | None:
 def box_of(numbers: Sequence[float], has_keypoints: bool) -> tuple[float, float, float, float]:
     """The box xyxy, relative to the image, of a label's numbers behind its class.
 
-    These are centre and size, perhaps with a confidence or a track behind; or with keypoints; or
-    the x and y of a polygon's corners.
+    These are centre and size, perhaps with one number behind, a confidence or a track; or with
+    keypoints; or the x and y of a polygon's corners.
     """
     if len(numbers) >= NUM_FIELDS + 1 and len(numbers) % 2 == 0 and not has_keypoints:
         xs, ys = numbers[::2], numbers[1::2]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 
 import torch
+from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -87,6 +88,7 @@ class ClassifierBackbone(BaseModule):
         if not first or not self.weights:
             return
         address = self.address()
+        print_log(f'{self.name} starts from {address or self.weights}', 'current')
         if address is None:
             self.load_file(str(self.weights))
             return

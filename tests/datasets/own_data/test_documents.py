@@ -123,7 +123,7 @@ def test_difficult_objects_are_ordinary_in_training_and_ignored_in_evaluation(tm
 def test_crowds_are_ignored_in_training_too_and_areas_stay(tmp_path):
     document = write_coco(tmp_path / 'train.json', tmp_path, JPEGS[:3])
     document['annotations'][0].update(iscrowd=1, area=77.5)
-    document['annotations'][1]['area'] = 0
+    document['annotations'][1].update(iscrowd='0', area=1e-5)  # of the whole image, say
     del document['annotations'][2]['area']
     save_json(tmp_path / 'train.json', document)
     write_coco(tmp_path / 'val.json', tmp_path, JPEGS[3:4])

@@ -18,6 +18,7 @@ from tests.support.commands import ROOT
 from tests.support.data_folders import (
     JPEGS,
     NAMES,
+    save_json,
     table_rows,
     voc_object,
     voc_xml,
@@ -121,7 +122,9 @@ test_evaluator = val_evaluator = [dict(_base_.val_evaluator, classwise=True), mi
         first, second = fit(path, root, tmp_path / 'work').val_evaluator
         file = str(tmp_path / 'work/data/val.json')
         assert first == dict(type='CocoMetric', metric='bbox', classwise=True, ann_file=file)
-        assert second == dict(type='VOCDetMetric', iou_thrs=[0.5, 0.75], eval_mode='area')
+        # In VOC's files the last pixel of a box is part of it.
+        pixels = dict(use_legacy_coordinate=False) if root == coco else {}
+        assert second == dict(type='VOCDetMetric', iou_thrs=[0.5, 0.75], eval_mode='area', **pixels)
 
 
 @pytest.mark.parametrize('config, expected', [
@@ -156,6 +159,40 @@ def test_images_without_objects_teach_what_background_is(config, expected, tmp_p
     cfg = fit(path, root, tmp_path / 'work', cfg_options=options)
     assert cfg.train_dataloader.batch_size == 7
     assert 'Images without objects are not trained on.' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('config', ALL_CONFIGS, ids=lambda path: path.stem)
+def test_crowds_are_no_background_where_there_are_some(config, coco, tmp_path, capsys):
+    before = Config.fromfile(config).model.train_cfg
+    assert fit(config, coco, tmp_path / 'work').model.train_cfg == before
+    assert 'Crowds' not in capsys.readouterr().out
+    document = write_coco(tmp_path / 'data/train.json', tmp_path / 'data', JPEGS[:6])
+    document['annotations'][0]['iscrowd'] = 1
+    save_json(tmp_path / 'data/train.json', document)
+    write_coco(tmp_path / 'data/val.json', tmp_path / 'data', JPEGS[6:])
+    cfg = fit(config, tmp_path / 'data', tmp_path / 'work')
+    assert cfg.model.train_cfg.assigner.ignore_iof_thr == 0.5
+    assert 'Crowds are neither objects nor background.' in capsys.readouterr().out
+
+
+def test_a_test_without_annotations_does_not_stop_training(tmp_path, capsys):
+    lists = dict(train=NAMES[:5], val=NAMES[5:8], test=NAMES[8:])
+    root = write_voc(tmp_path / 'data', NAMES, lists)
+    for name in NAMES[8:]:
+        (root / 'Annotations' / f'{name}.xml').unlink()
+    cfg = fit('demo_shapes', root, tmp_path / 'work')
+    assert names_in(cfg.test_dataloader.dataset.ann_file) == NAMES[5:8]
+    assert 'No images for test, which training does without: 2 missing' in capsys.readouterr().out
+
+
+def test_a_work_dir_with_a_training_on_other_data_is_told(voc, coco, tmp_path, capsys):
+    cfg = fit('demo_shapes', voc, tmp_path)
+    (tmp_path / cfg.filename).touch()
+    fit('ssd300_voc', voc, tmp_path)
+    assert 'other data' not in capsys.readouterr().out
+    fit('demo_shapes', coco, tmp_path)
+    note = f'{tmp_path} has a training on other data, whose config, demo_shapes_on_my_pets.py'
+    assert note in capsys.readouterr().out
 
 
 def test_a_loss_stays_where_all_images_have_objects(voc, tmp_path):

@@ -20,7 +20,7 @@ def datasets_of(root, out):
     data = DataSet(source, source.parts.names)
     classes = data.classes()
     cfg = Config.fromfile(ROOT / 'configs' / 'demo_shapes.py', import_custom_modules=False)
-    fit_data(cfg, root, classes, data.write(classes, out), source.benchmark)
+    fit_data(cfg, source, classes, data.write(classes, out))
     built = {}
     for part in ('train', 'val', 'test'):  # serialising collects garbage, which takes long
         built[part] = DATASETS.build(dict(cfg[f'{part}_dataloader'].dataset, serialize_data=False))
