@@ -14,10 +14,11 @@ pytest.importorskip('litert_torch', reason='it pins packages: see tests/long/mat
 from ssd_plugin.datasets.config import input_size
 from ssd_plugin.datasets.shapes import CLASSES
 from ssd_plugin.errors import InputError
+from ssd_plugin.export import litert
 from ssd_plugin.export.check import check_file, compare, predict
 from ssd_plugin.export.exported import open_exported
 from ssd_plugin.export.graph import BoxesAndScores
-from ssd_plugin.export.litert import LiteRTDetector
+from ssd_plugin.export.litert import LiteRTDetector, open_interpreter
 from ssd_plugin.export.metadata import describe
 from ssd_plugin.export.tflite_file import write_tflite
 from tests.support import config_rows
@@ -95,6 +96,25 @@ def test_threads_do_not_mix(demo):
         found = [*pool.map(detect, images)]
     for ours, one in zip(predict(detector, images), found, strict=True):
         assert compare(ours, one, detector.bbox_head.test_cfg).is_small
+
+
+def test_each_thread_computes_with_the_threads_that_there_were(demo, monkeypatch):
+    """Not with those that PyTorch has once the file is open, which are fewer."""
+    detector, path = demo
+    threads = []
+    monkeypatch.setattr(
+        litert, 'open_interpreter', lambda *args: threads.append(args[1]) or open_interpreter(*args)
+    )
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        open_file = LiteRTDetector(path, detector.bbox_head.test_cfg)
+        torch.set_num_threads(1)
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(open_file.detect, [drawn_images(1, (160, 160))[0]['inputs']]).result()
+    finally:
+        torch.set_num_threads(before)
+    assert threads == [3, 3]
 
 
 def test_a_file_that_can_not_be_used_is_one_line(demo, tmp_path):
