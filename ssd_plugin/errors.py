@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class SSDPluginError(Exception):
     """Base class of the errors below; the message is one line that says what to do."""
@@ -41,3 +43,15 @@ class NonFiniteLossError(SSDPluginError, RuntimeError):
 
 class SSDPluginWarning(RuntimeWarning):
     """Something that a user should know and may change; the commands print it as one line."""
+
+
+def one_line(error: Exception) -> str:
+    """What another library's error says, in one line of at most 200 characters."""
+    return ' '.join(str(error).split())[:200]
+
+
+def shorten(names: Iterable[str], most: int = 20) -> str:
+    """The first of some names, each once, and how many more there are; "none" of none."""
+    names = list(dict.fromkeys(names))
+    more = f' and {len(names) - most} more' if len(names) > most else ''
+    return (', '.join(names[:most]) or 'none') + more

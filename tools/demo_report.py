@@ -99,7 +99,7 @@ def detect(cfg: Config, checkpoint: str, paths: list[str], score_thr: float) -> 
     from mmcv import imread
     from mmdet.apis import DetInferencer
 
-    from ssd_plugin.inference.stream import by_score
+    from ssd_plugin.inference.stream import above_threshold
     from ssd_plugin.visualization.detections import colors_of, texts_of
     from ssd_plugin.visualization.sheet import Cell
 
@@ -109,7 +109,7 @@ def detect(cfg: Config, checkpoint: str, paths: list[str], score_thr: float) -> 
     results = inferencer(paths, return_datasamples=True, no_save_vis=True)
     cells = []
     for path, sample in zip(paths, results['predictions']):
-        found = by_score(sample.pred_instances.cpu().numpy(), score_thr)
+        found = above_threshold(sample.pred_instances.cpu().numpy(), score_thr)
         image = imread(path)
         image = cv2.resize(image, None, fx=ZOOM, fy=ZOOM, interpolation=cv2.INTER_CUBIC)
         texts, colors = texts_of(found, classes), colors_of(found.labels)

@@ -15,7 +15,7 @@ def parse_args() -> argparse.Namespace:
     where = 'the new config, by default WORK_DIR/fitted_priors.py; a figure goes beside it'
     add('--out', type=Path, help=where)
     sample = 'of a larger training set, so many images are drawn at random (5000)'
-    add('--max-images', '--max-pictures', type=common.positive, default=5000, help=sample)
+    add('--max-images', type=common.positive, default=5000, help=sample)
     add('--seed', type=int, default=0, help='of that draw and of the search')
     args = common.parse_args(parser)
     if args.out and args.out.suffix != '.py':

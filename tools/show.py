@@ -28,7 +28,7 @@ def parse_args() -> argparse.Namespace:
     command = add(show_priors, 'priors', 'the priors of one cell of each level, with their sizes')
     common.add_config(command)
     text = 'to draw on, by default one of the training set'
-    command.add_argument('--image', '--picture', help=text)
+    command.add_argument('--image', help=text)
     command = add(show_matches, 'matches', 'matched priors of each box, and hard negatives')
     common.add_config(command)
     command.add_argument('--checkpoint', help='to mine hard negatives with')

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ssd_plugin.errors import shorten
+
 FEW = 20  # names of a list that is printed whole
 
 
@@ -43,12 +45,6 @@ def compare_classes(source: str, classes: Sequence[str], wanted: Sequence[str]) 
         f'{source} has {len(classes)} classes, the data set {len(wanted)}; only the first has '
         f'{shorten(unwanted)}, only the second {shorten(unknown)}'
     )
-
-
-def shorten(names: Sequence[str], most: int = FEW) -> str:
-    """The first of the names, and how many there are beside them."""
-    more = f' and {len(names) - most} more' if len(names) > most else ''
-    return (', '.join(names[:most]) or 'none') + more
 
 
 def _simplified(name: str) -> str:

@@ -13,13 +13,13 @@ from mmengine.fileio import load
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 
-from ssd_plugin.checkpoints.classes import compare_classes, same_classes, shorten
+from ssd_plugin.checkpoints.classes import compare_classes, same_classes
 from ssd_plugin.checkpoints.files import Weights
 from ssd_plugin.checkpoints.misfit import REMEDY, check_head, load_weights
 from ssd_plugin.checkpoints.scores import CLASS_LAYER, class_layers, select_scores
 from ssd_plugin.datasets import CheckedCocoDataset
 from ssd_plugin.datasets.config import plain_test_set
-from ssd_plugin.errors import CheckpointError
+from ssd_plugin.errors import CheckpointError, shorten
 
 
 def load_detector(cfg: Config, checkpoint: str) -> tuple[BaseDetector, tuple[str, ...]]:

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 
 from mmdet.models.detectors.base import BaseDetector
 
-from ssd_plugin.checkpoints.classes import shorten
 from ssd_plugin.checkpoints.convert import agreement, recognise
 from ssd_plugin.checkpoints.files import Weights
 from ssd_plugin.checkpoints.layouts import Layout
 from ssd_plugin.checkpoints.scores import priors_per_cell, scores_per_prior
-from ssd_plugin.errors import CheckpointError
+from ssd_plugin.errors import CheckpointError, shorten
 
 REMEDY = 'use the config that it was trained with, or train from it by tools/train.py --load-from'
 
@@ -53,7 +52,7 @@ def check_kind(model: BaseDetector, weights: Weights) -> None:
             f'{weights.source} is {layout} as {layout.source} names it: convert it first, '
             f'python tools/convert_checkpoint.py {layout.source} {weights.source} OUT.pth'
         )
-    parts = shorten(list(dict.fromkeys(name.split('.')[0] for name in weights.state)), most=6)
+    parts = shorten((name.split('.')[0] for name in weights.state), most=6)
     raise misfit(
         weights,
         f"it has no bbox_head, but {parts}; a backbone's weights are loaded by "

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from mmdet.models.detectors.base import BaseDetector
 
-from ssd_plugin.checkpoints.classes import find_classes, shorten
+from ssd_plugin.checkpoints.classes import find_classes
 from ssd_plugin.checkpoints.files import Weights
 from ssd_plugin.checkpoints.misfit import check_kind, check_names, check_priors, misfit
 from ssd_plugin.checkpoints.scores import (
@@ -15,7 +15,7 @@ from ssd_plugin.checkpoints.scores import (
     scores_per_prior,
     split_scores,
 )
-from ssd_plugin.errors import ConfigError
+from ssd_plugin.errors import ConfigError, shorten
 
 
 def warm_start(

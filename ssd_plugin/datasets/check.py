@@ -18,7 +18,6 @@ from ssd_plugin.datasets.faults import (
     AnnotatedImage,
     DataFault,
     box_faults,
-    describe_box,
     known_faults,
     read_image,
     require_no_faults,
@@ -63,5 +62,5 @@ def _faults_of_image(dataset: BaseDetDataset, index: int) -> list[DataFault]:
     ]
     size = pixels.shape[1::-1]
     found = size_faults(path, (info['width'], info['height']), size)
-    image = AnnotatedImage(path, size, boxes, found, info)
-    return found + [describe_box(image, box, kind) for box, kind in box_faults(image) if kind]
+    image = AnnotatedImage(path, size, boxes, found)
+    return found + [fault for _, fault in box_faults(image) if fault]

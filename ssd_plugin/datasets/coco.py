@@ -12,6 +12,7 @@ from typing import Any, TypeGuard
 from mmdet.datasets import CocoDataset
 from mmdet.datasets.api_wrappers import COCO
 from mmdet.registry import DATASETS
+from mmengine.utils import is_list_of
 from pycocotools import mask
 
 from ssd_plugin.datasets.fault_tolerance import FaultTolerance
@@ -99,7 +100,7 @@ class CocoDocument:
         except (OSError, ValueError, RecursionError) as error:
             raise DataRefusedError(f"can't read {path}: {error}") from error
         content = self.content if isinstance(self.content, dict) else {}
-        if not all(_is_table(content.get(key)) for key in TABLES):
+        if not all(is_list_of(content.get(key), dict) for key in TABLES):
             raise DataRefusedError(f'{path} is no COCO json: it has no lists {", ".join(TABLES)}')
         for table in TABLES:
             for entry in content[table]:
@@ -129,7 +130,7 @@ class CocoDocument:
         self.faults.append(DataFault(Kind.NOT_AN_ANNOTATION, path, detail))
 
     def annotated(self, entry: dict) -> AnnotatedImage:
-        """What the document says of an image, given by its entry, which becomes the ``source``."""
+        """What the document says of an image, given by its entry."""
         name, boxes, faults = entry['file_name'], [], []
         for annotation in self._annotations.get(entry['id'], []):
             kind, bbox = self.fault_of(annotation), box_of(annotation)
@@ -141,7 +142,7 @@ class CocoDocument:
                 is_crowd = bool(_as_id(annotation.get('iscrowd')))  # it may be the text '0'
                 boxes.append(AnnotatedBox(class_name, bbox, is_crowd, area))
         size: tuple[Any, Any] = entry.get('width'), entry.get('height')
-        return AnnotatedImage(name, None if size == (None, None) else size, boxes, faults, entry)
+        return AnnotatedImage(name, None if size == (None, None) else size, boxes, faults)
 
     def strays(self) -> list[DataFault]:
         """What is wrong with images, and annotations of none of the document's images."""
@@ -256,10 +257,6 @@ def _minor_fault(annotation: dict, image: dict, ids: Counter) -> str | None:
 def _has_area(annotation: dict) -> bool:
     area = annotation.get('area')
     return _is_number(area) and area > 0
-
-
-def _is_table(entries: object) -> bool:
-    return isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)
 
 
 def _is_number(value: object) -> TypeGuard[float]:

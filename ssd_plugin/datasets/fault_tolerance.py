@@ -16,10 +16,10 @@ from ssd_plugin.datasets.faults import (
     CUT_OFF,
     DataFault,
     Kind,
-    file_is_cut_off,
     read_image,
     size_faults,
 )
+from ssd_plugin.datasets.jpeg import file_is_cut_off
 from ssd_plugin.datasets.transforms.deferred_decoding import Step, defer_decoding
 from ssd_plugin.errors import DataRefusedError
 

@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from mmcv.image import imfrombytes
@@ -18,15 +17,13 @@ from mmengine.fileio import get
 from torch.utils.data import Dataset
 
 from ssd_plugin.datasets.config import leaf_datasets
-from ssd_plugin.datasets.large_images import JPEG_START, read_header
+from ssd_plugin.datasets.jpeg import file_is_cut_off, is_cut_off
+from ssd_plugin.datasets.large_images import read_header
 from ssd_plugin.errors import DataRefusedError
 
 T = TypeVar('T')
 TOLERANCE = 1  # pixels that a box may lie outside: some tools count from 0, some from 1
 CUT_OFF = 'the file is cut off'
-JPEG_SCAN, JPEG_END = b'\xff\xda', b'\xff\xd9'
-# Within the data of a scan 0 follows 0xff, or the number of a restart.
-BEHIND_SCAN = re.compile(rb'\xff[^\x00\xd0-\xd7\xff]')
 
 
 class Kind:
@@ -82,7 +79,6 @@ class AnnotatedImage(NamedTuple):
     size: tuple[int, int] | None  # (w, h) as annotated, None if not; of own data, as decoded
     boxes: list[AnnotatedBox]
     faults: list[DataFault]  # those of the boxes' coordinates are not among them
-    source: Any  # where it was read: the path of a VOC xml, the entry of a COCO json
 
 
 # ------------------------------------------------------------------------- images and their files
@@ -126,41 +122,6 @@ def image_size(path: str) -> tuple[int, int] | DataFault:
         return DataFault(Kind.NOT_AN_IMAGE, path, str(error))
 
 
-def is_cut_off(content: bytes) -> bool:
-    """Whether a JPEG ends before its image does; OpenCV 4 fills what is missing with grey.
-
-    It is followed from segment to segment to the marker of its end: a preview in one of them has
-    such a marker, too, and what comes behind, as the video of a phone's photograph, has any bytes.
-    """
-    if not content.startswith(JPEG_START) or content.endswith(JPEG_END):
-        return False
-    place = 2
-    while content[place : place + 2] != JPEG_END:
-        if place + 4 > len(content):
-            return True
-        if content[place] != 0xFF:
-            return False  # damaged, which is left to the decoder
-        is_scan = content[place : place + 2] == JPEG_SCAN
-        is_filled = content[place + 1] == 0xFF  # 0xff may be repeated before a marker
-        place += 1 if is_filled else 2 + int.from_bytes(content[place + 2 : place + 4], 'big')
-        if is_scan:
-            behind = BEHIND_SCAN.search(content, place)
-            place = behind.start() if behind else len(content)
-    return False
-
-
-def file_is_cut_off(path: str) -> bool:
-    """:func:`is_cut_off` of a local file; only both ends of a complete one are read."""
-    with open(path, 'rb') as file:
-        if file.read(len(JPEG_START)) != JPEG_START:
-            return False
-        file.seek(-len(JPEG_END), 2)
-        if file.read() == JPEG_END:
-            return False
-        file.seek(0)
-        return is_cut_off(file.read())
-
-
 def size_faults(
     path: str, annotated: tuple[int, int] | None, size: tuple[int, int]
 ) -> list[DataFault]:
@@ -190,8 +151,8 @@ def box_fault(bbox: Iterable[float], width: float, height: float) -> str | None:
     return Kind.ACROSS_THE_EDGE if beyond > TOLERANCE else None
 
 
-def box_faults(image: AnnotatedImage) -> list[tuple[AnnotatedBox, str | None]]:
-    """Each of an image's boxes with the kind of its fault, or None; duplicates are one kind."""
+def box_faults(image: AnnotatedImage) -> list[tuple[AnnotatedBox, DataFault | None]]:
+    """Each of an image's boxes with its fault, or None; to be a duplicate is one."""
     assert image.size is not None, 'the size of the decoded image is needed'
     (width, height), seen, found = image.size, set(), []
     for box in image.boxes:
@@ -199,14 +160,9 @@ def box_faults(image: AnnotatedImage) -> list[tuple[AnnotatedBox, str | None]]:
         if kind is None and box[:2] in seen:
             kind = Kind.DUPLICATE
         seen.add(box[:2])
-        found.append((box, kind))
+        detail = f'{box.name} {box.bbox} in {width} x {height}'
+        found.append((box, DataFault(kind, image.path, detail) if kind else None))
     return found
-
-
-def describe_box(image: AnnotatedImage, box: AnnotatedBox, kind: str) -> DataFault:
-    """The fault of a box."""
-    width, height = image.size or (0, 0)
-    return DataFault(kind, image.path, f'{box.name} {box.bbox} in {width} x {height}')
 
 
 # ------------------------------------------------------------------------------------- reports

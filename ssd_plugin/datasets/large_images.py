@@ -9,11 +9,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from ssd_plugin.datasets.jpeg import JPEG_START
+
 LARGE = 4_000_000  # pixels; smaller images are decoded whole
 # Resolution that is kept, over that of the output. With 1 the output differs twice as much from
 # that of the whole image (0.9 grey levels on drawn noise, 0.5 with 1.5), and is 1 ms of 20 faster.
 MARGIN = 1.5
-JPEG_START = b'\xff\xd8\xff'
 EXIF_ORIENTATION = 0x0112  # from 2 on, the image is displayed mirrored or turned; from 5 transposed
 # What JPEG's decoder can divide the sides by: it then does a smaller inverse DCT of each block.
 REDUCED = {

@@ -49,14 +49,14 @@ class CheckedVOCDataset(FaultTolerance, VOCDataset):
                 return None
             size = pixels.shape[1], pixels.shape[0]
         self.faults += image.faults
-        self._note_unknown_classes(image)
+        self._note_unknown_classes(image, path)
         info = dict(img_path=img_path, img_id=img_info['img_id'], xml_path=path)
         return dict(info, width=size[0], height=size[1], instances=self._instances(image))
 
-    def _note_unknown_classes(self, image: AnnotatedImage) -> None:
+    def _note_unknown_classes(self, image: AnnotatedImage, path: str) -> None:
         """Record the classes that the data set has not, whose boxes are left out."""
         self.faults += [
-            DataFault(Kind.UNKNOWN_CLASS, image.source, f'{box.name} {box.bbox}')
+            DataFault(Kind.UNKNOWN_CLASS, path, f'{box.name} {box.bbox}')
             for box in image.boxes
             if box.name not in self.metainfo['classes']
         ]
@@ -86,8 +86,7 @@ def read_annotation(path: str, backend_args: dict | None = None) -> AnnotatedIma
     ("billion laughs").
 
     Returns:
-        The image's ``path`` is the file name that the xml states, '' if it states none; its
-        ``source`` is the path of the xml.
+        The image's ``path`` is the file name that the xml states, '' if it states none.
     """
     try:
         root = _parse(get(path, backend_args))
@@ -105,7 +104,7 @@ def read_annotation(path: str, backend_args: dict | None = None) -> AnnotatedIma
             boxes.append(box)
         else:
             faults.append(DataFault(box, path, f'object {number}: {_text(element, "name")}'))
-    return AnnotatedImage(_text(root, 'filename'), _read_size(root), boxes, faults, path)
+    return AnnotatedImage(_text(root, 'filename'), _read_size(root), boxes, faults)
 
 
 def _parse(content: bytes) -> ET.Element:

@@ -4,15 +4,44 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.optim import OptimWrapper
+from mmengine.registry import OPTIM_WRAPPERS
+from torch import nn
 
-from ssd_plugin.engine.optim import CPUAmpOptimWrapper
 from ssd_plugin.errors import SSDPluginWarning
 from ssd_plugin.models.head import SSDMultiBoxHead
+
+
+@OPTIM_WRAPPERS.register_module()
+class CPUAmpOptimWrapper(OptimWrapper):
+    """Optimizer wrapper that runs the forward pass on the CPU in bfloat16.
+
+    MMEngine's ``AmpOptimWrapper`` stops without an accelerator, since it is built around a loss
+    scaler. bfloat16 needs none: it has the exponent range of float32, so small gradients don't
+    vanish, as they would in float16; only precision is lost. Weights, gradients and the
+    optimizer's state stay float32.
+
+    Checkpoints are those of ``OptimWrapper`` and can be exchanged between all three wrappers: a
+    loss scale in a checkpoint is dropped here, and ``AmpOptimWrapper`` starts with a fresh one
+    where a checkpoint has none.
+    """
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """Autocast to bfloat16 on the CPU, and accumulate gradients as ``OptimWrapper`` does."""
+        with super().optim_context(model), torch.autocast('cpu', dtype=torch.bfloat16):
+            yield
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Load the state of any of MMEngine's wrappers, without its loss scale."""
+        super().load_state_dict({k: v for k, v in state_dict.items() if k != 'loss_scaler'})
 
 
 def enable_amp(cfg: Config) -> None:

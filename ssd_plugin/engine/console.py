@@ -1,4 +1,4 @@
-"""A console without what libraries tell: the commands in ``tools/`` say themselves what matters."""
+"""Keeps the messages of libraries off the console: the commands say what matters themselves."""
 
 from __future__ import annotations
 

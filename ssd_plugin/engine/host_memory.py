@@ -18,9 +18,9 @@ def keep_freed_memory() -> bool:
     """Have glibc keep freed memory, on Linux; whether it does so from now on.
 
     By default it maps each large tensor anew and unmaps it when it is freed, and the kernel has to
-    clear every page of the next one. Without that, training a light detector takes little more
-    than half the time, and detecting seven tenths; the process holds up to a quarter more memory
-    (docs/performance.md). Loader workers started later inherit it.
+    clear every page of the next one. With freed memory kept, training a light detector takes little
+    more than half the time, and detecting seven tenths; the process holds up to a quarter more
+    memory (docs/performance.md). Loader workers started later inherit it.
     """
     if sys.platform != 'linux' or os.environ.get(SWITCH) == '0':
         return False

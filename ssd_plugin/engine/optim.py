@@ -1,14 +1,11 @@
-"""How an optimizer steps: few groups of parameters, and mixed precision on a CPU."""
+"""An optimizer with few groups of parameters, which takes less time to step."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import torch
-from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
-from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
+from mmengine.optim import DefaultOptimWrapperConstructor
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
 
 
@@ -41,28 +38,3 @@ def merge_groups(groups: list[dict]) -> list[dict]:
         else:
             merged.append(dict(group, params=list(group['params'])))
     return merged
-
-
-@OPTIM_WRAPPERS.register_module()
-class CPUAmpOptimWrapper(OptimWrapper):
-    """Optimizer wrapper that runs the forward pass on the CPU in bfloat16.
-
-    MMEngine's ``AmpOptimWrapper`` stops without an accelerator, since it is built around a loss
-    scaler. bfloat16 needs none: it has the exponent range of float32, so small gradients don't
-    vanish, as they would in float16; only precision is lost. Weights, gradients and the
-    optimizer's state stay float32.
-
-    Checkpoints are those of ``OptimWrapper`` and can be exchanged between all three wrappers: a
-    loss scale in a checkpoint is dropped here, and ``AmpOptimWrapper`` starts with a fresh one
-    where a checkpoint has none.
-    """
-
-    @contextmanager
-    def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Autocast to bfloat16 on the CPU, and accumulate gradients as ``OptimWrapper`` does."""
-        with super().optim_context(model), torch.autocast('cpu', dtype=torch.bfloat16):
-            yield
-
-    def load_state_dict(self, state_dict: dict) -> None:
-        """Load the state of any of MMEngine's wrappers, without its loss scale."""
-        super().load_state_dict({k: v for k, v in state_dict.items() if k != 'loss_scaler'})

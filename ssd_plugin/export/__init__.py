@@ -1,1 +1,1 @@
-"""The detector as one ONNX file; ``docs/export.md`` describes it."""
+"""A detector as an ONNX or LiteRT file: written, checked, run and evaluated (docs/export.md)."""

@@ -151,7 +151,7 @@ def compare(expected: InstanceData, found: InstanceData, test_cfg: dict) -> Diff
     boxes = (expected.bboxes[:, None] - found.bboxes).abs().amax(2)  # (n, m)
     scores = (expected.scores[:, None] - found.scores).abs()
     cost = torch.maximum(boxes / BOX_TOLERANCE, scores / SCORE_TOLERANCE)
-    rows, columns = _pair(cost.where(expected.labels[:, None] == found.labels, torch.inf))
+    rows, columns = pair_detections(cost.where(expected.labels[:, None] == found.labels, torch.inf))
     lone = np.delete(np.arange(len(expected)), rows), np.delete(np.arange(len(found)), columns)
     borderline = torch.cat(
         [
@@ -168,7 +168,7 @@ def compare(expected: InstanceData, found: InstanceData, test_cfg: dict) -> Diff
     )
 
 
-def _pair(cost: Tensor) -> tuple[Tensor, Tensor]:
+def pair_detections(cost: Tensor) -> tuple[Tensor, Tensor]:
     """Rows and columns (k,) of the pairs with the least total cost (n, m), each below ``SAME``."""
     capped = cost.nan_to_num(nan=SAME).clamp(max=SAME)
     rows, columns = map(torch.from_numpy, linear_sum_assignment(capped.double().numpy()))

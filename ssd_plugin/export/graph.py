@@ -160,7 +160,7 @@ class Detections(nn.Module):
         )
 
     def suppress(self, boxes: Tensor, scores: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The steps, among Q priors.
+        """Steps 1 to 3 of the class, on Q of the priors.
 
         Args:
             boxes: (B, Q, 4).

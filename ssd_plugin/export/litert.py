@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ssd_plugin.errors import InputError, MissingPackageError
+from ssd_plugin.errors import InputError, MissingPackageError, one_line
 from ssd_plugin.export.metadata import Metadata
 from ssd_plugin.export.runtime import ExportedDetector
 
@@ -82,6 +82,6 @@ def open_interpreter(path: str | Path, threads: int) -> Interpreter:
         interpreter = Interpreter(str(path), num_threads=threads)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = one_line(error)
         raise InputError(f'{path} is no file that LiteRT can run: {reason}') from error
     return interpreter

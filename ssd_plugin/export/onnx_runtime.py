@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ssd_plugin.errors import InputError, MissingPackageError
+from ssd_plugin.errors import InputError, MissingPackageError, one_line
 from ssd_plugin.export.metadata import Metadata
 from ssd_plugin.export.runtime import ExportedDetector
 
@@ -96,5 +96,5 @@ def open_session(path: str | Path, providers: Sequence[str] = PROVIDERS) -> Infe
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=available)
     except Exception as error:  # its errors have no common class but this
-        reason = str(error).splitlines()[0]
+        reason = one_line(error)
         raise InputError(f'{path} is no ONNX file that ONNX Runtime can run: {reason}') from error

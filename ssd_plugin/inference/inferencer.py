@@ -23,7 +23,7 @@ from ssd_plugin.datasets.transforms.deferred_decoding import (
     ResizeLargeByArea,
     defer_decoding,
 )
-from ssd_plugin.errors import InputError
+from ssd_plugin.errors import InputError, one_line
 from ssd_plugin.export.exported import is_exported, open_exported
 from ssd_plugin.export.runtime import ExportedDetector
 from ssd_plugin.inference.folding import fold_batch_norm
@@ -51,7 +51,7 @@ def build_inferencer(
         try:
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError) as error:
-            raise InputError(f'device {device}: {str(error).splitlines()[0]}') from error
+            raise InputError(f'device {device}: {one_line(error)}') from error
     if half and is_exported(checkpoint):
         raise InputError(f'{checkpoint} has the precision that it was exported with: no --half')
     inferencer = StreamInferencer(cfg, checkpoint, device)
@@ -126,8 +126,8 @@ class StreamInferencer(DetInferencer):
             on_cpu = torch.device(device).type == 'cpu'
             detector = open_exported(weights, cfg.model.get('test_cfg'), on_cpu)
             detector.require_images_of(cfg)
-            # What is left to PyTorch is too small to be shared out: its threads would wait for
-            # work in the time of the runtime's.
+            # What PyTorch still computes is too little for several threads, and waiting ones would
+            # take the time of the runtime's.
             torch.set_num_threads(1)
             return detector
         model, classes = load_detector(cfg, weights)

@@ -60,7 +60,8 @@ def find_inputs(
     written.
 
     Raises:
-        InputError: An argument names nothing that could be detected on, or what results replace.
+        InputError: An argument names nothing that can be detected on, or a file that results would
+            replace.
     """
     found: dict[str, str] = {}
     for text in inputs:

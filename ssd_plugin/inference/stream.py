@@ -62,7 +62,9 @@ def detect_stream(
         for batch, found in detected:
             images = [item for item in batch if isinstance(item, Image)]
             tally.faults += [item for item in batch if isinstance(item, DataFault)]
-            shown = [by_score(in_file(*pair), score_thr) for pair in zip(found, images)]
+            shown = [
+                above_threshold(to_file_pixels(*pair), score_thr) for pair in zip(found, images)
+            ]
             tally.batch = list(zip(images, shown))
             for image, instances in tally.batch:
                 behind.write(image, instances)
@@ -71,7 +73,7 @@ def detect_stream(
             yield tally
 
 
-def in_file(found: InstanceData, image: Image) -> InstanceData:
+def to_file_pixels(found: InstanceData, image: Image) -> InstanceData:
     """Detections with their boxes in pixels of the image's file."""
     if image.whole:
         ratio = np.divide(image.whole, image.pixels.shape[1::-1], dtype=np.float32)
@@ -79,7 +81,7 @@ def in_file(found: InstanceData, image: Image) -> InstanceData:
     return found
 
 
-def by_score(found: InstanceData, score_thr: float | np.ndarray) -> InstanceData:
+def above_threshold(found: InstanceData, score_thr: float | np.ndarray) -> InstanceData:
     """Detections with a score of ``score_thr`` or more, by falling score.
 
     It is one number, or (C,) float32 with one for each class.

@@ -17,8 +17,8 @@ from ssd_plugin.inference.writers import Writer
 T = TypeVar('T')
 R = TypeVar('R')
 MOST_WORKERS = 4  # each has a batch in memory
-# Python runs in one thread at a time and is handed over at each of the network's layers: an item of
-# less than so many seconds takes longer in several. The first ones are computed alone, to tell.
+# Threads hand Python's lock over at each of the network's layers: with items of less than so many
+# seconds, several threads are slower than one. The first items are computed alone, to tell.
 LEAST, PROBES = 0.005, 4
 
 
@@ -57,10 +57,10 @@ def work_ahead(
 ) -> Generator[R, None, None]:
     """``function`` of each item, in their order, while ``workers`` threads compute the next ones.
 
-    One worker has one item at a time: the next may be a camera's, and late. So it is with the first
-    ``PROBES`` items of several workers and, if the quickest took less than ``LEAST`` seconds, with
-    all others. What the function or the items raise is raised in its place. Closing the iterator
-    ends the threads, after the items that they are at.
+    One worker has one item at a time: the next may be a camera's, and late. Of several workers, the
+    first ``PROBES`` items are computed one at a time, too; the workers compute side by side only if
+    each of these took ``LEAST`` seconds or more. What the function or the items raise is raised in
+    its place. Closing the iterator ends the threads, after the items that they are at.
     """
     pool = ThreadPoolExecutor(workers, 'detecting')
     ahead = 0

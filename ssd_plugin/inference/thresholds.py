@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ssd_plugin.errors import InputError
+from ssd_plugin.errors import InputError, shorten
 
 
 def read_thresholds(path: str | Path, classes: Sequence[str]) -> np.ndarray:
@@ -36,15 +36,12 @@ def check_thresholds(by_class: Any, classes: Sequence[str], source: str | Path) 
         raise InputError(f'{source} has no thresholds by class, as {{"{classes[0]}": 0.3}} has')
     for name, value in by_class.items():
         if name not in classes:
-            raise InputError(f'{source}: the detector has no class {name!r}, but {_join(classes)}')
+            raise InputError(
+                f'{source}: the detector has no class {name!r}, but {shorten(classes, 5)}'
+            )
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
             raise InputError(f'{source}: the threshold of {name!r} is {value!r}, not from 0 to 1')
     missing = [name for name in classes if name not in by_class]
     if missing:
-        raise InputError(f'{source}: no threshold for {_join(missing)}')
+        raise InputError(f'{source}: no threshold for {shorten(missing, 5)}')
     return np.array([by_class[name] for name in classes], np.float32)
-
-
-def _join(names: Sequence[str], most: int = 5) -> str:
-    more = f' and {len(names) - most} more' if len(names) > most else ''
-    return ', '.join(names[:most]) + more

@@ -1,4 +1,4 @@
-"""Hard negative mining, around any classification loss."""
+"""Classification losses of a batch: with hard negative mining, or over all priors."""
 
 from __future__ import annotations
 

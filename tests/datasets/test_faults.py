@@ -18,7 +18,8 @@ from pycocotools.coco import COCO as COCOApi
 from torch.utils.data import DataLoader
 
 from ssd_plugin.datasets.check import find_faults
-from ssd_plugin.datasets.faults import is_cut_off, known_faults
+from ssd_plugin.datasets.faults import known_faults
+from ssd_plugin.datasets.jpeg import is_cut_off
 from ssd_plugin.datasets.own_data.recognise import recognise
 from ssd_plugin.datasets.own_data.summary import DataSet
 from ssd_plugin.datasets.voc import read_annotation

@@ -7,7 +7,7 @@ import pytest
 from mmengine.structures import InstanceData
 
 from ssd_plugin.errors import InputError
-from ssd_plugin.inference.stream import by_score
+from ssd_plugin.inference.stream import above_threshold
 from ssd_plugin.inference.thresholds import read_thresholds
 
 CLASSES = ('cat', 'dog')
@@ -19,13 +19,13 @@ def test_each_class_has_its_threshold(tmp_path):
     scores = np.array([0.2, 0.5, 0.6, 0.1, 0.7], np.float32)
     labels = np.array([0, 1, 1, 0, 0])
     found = InstanceData(bboxes=np.zeros((5, 4)), scores=scores, labels=labels)
-    kept = by_score(found, read_thresholds(path, CLASSES))
+    kept = above_threshold(found, read_thresholds(path, CLASSES))
     assert [*zip(kept.labels.tolist(), kept.scores.round(3).tolist())] == [
         (0, pytest.approx(0.7)),
         (1, pytest.approx(0.6)),
         (0, pytest.approx(0.2)),
     ]
-    assert len(by_score(found, 0.5)) == 3
+    assert len(above_threshold(found, 0.5)) == 3
 
 
 @pytest.mark.parametrize(

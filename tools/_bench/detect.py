@@ -20,7 +20,7 @@ from mmengine.config import Config
 from ssd_plugin.errors import InputError
 from ssd_plugin.export.runtime import ExportedDetector
 from ssd_plugin.inference.inputs import Image, read_inputs
-from ssd_plugin.inference.stream import by_score
+from ssd_plugin.inference.stream import above_threshold
 from ssd_plugin.inference.writers import DrawingWriter
 
 from .detectors import (
@@ -219,5 +219,5 @@ class StageClock:
             while batch := [*islice(images, job.batch)]:
                 found = self.inferencer.detect([image.pixels for image in batch])
                 for image, instances in zip(batch, found):
-                    write(image, by_score(instances, SCORE_THR))
+                    write(image, above_threshold(instances, SCORE_THR))
         return dict(self.seconds)

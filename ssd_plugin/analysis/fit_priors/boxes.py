@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from ssd_plugin.datasets.config import leaf_datasets, resized
 from ssd_plugin.datasets.transforms.train_on_difficult import TrainOnDifficult
-from ssd_plugin.models.boxes import is_valid_box, valid_gt_mask
+from ssd_plugin.models.boxes import LARGEST_SIDE, is_valid_box, valid_gt_mask
 
 
 class TrainingBoxes(NamedTuple):
@@ -88,6 +88,7 @@ def left_out_reasons(bboxes: np.ndarray, sizes: np.ndarray, ignored: np.ndarray)
     boxes = torch.from_numpy(bboxes)
     valid = valid_gt_mask(boxes, torch.from_numpy(sizes[:, ::-1].copy()).unbind(1)).numpy()
     finite = np.isfinite(bboxes).all(1)
-    conditions = [valid & ~ignored, valid, ~finite, is_valid_box(boxes).numpy()]
-    reasons = ['', 'ignored', 'not finite', 'outside the image']
+    too_large = (bboxes[:, 2:] - bboxes[:, :2] > LARGEST_SIDE).any(1)
+    conditions = [valid & ~ignored, valid, ~finite, too_large, is_valid_box(boxes).numpy()]
+    reasons = ['', 'ignored', 'not finite', 'too large', 'outside the image']
     return np.select(conditions, reasons, 'without area')

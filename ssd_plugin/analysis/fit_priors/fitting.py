@@ -8,10 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from mmdet.models.task_modules.assigners import BaseAssigner
-from mmdet.registry import DATASETS, TASK_UTILS
+from mmdet.registry import TASK_UTILS
 from mmdet.structures.bbox import bbox_overlaps
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from torch import Tensor
 
@@ -20,6 +19,7 @@ from ssd_plugin.analysis.fit_priors.reach import PriorArgs, Problem, score
 from ssd_plugin.analysis.fit_priors.search import search
 from ssd_plugin.analysis.prior_grid import PriorGrid, prior_grid
 from ssd_plugin.datasets.config import resize_of
+from ssd_plugin.datasets.samples import build_dataset
 from ssd_plugin.errors import ConfigError
 from ssd_plugin.models.priors import SSDPriorGenerator
 
@@ -67,7 +67,6 @@ def fit_priors(cfg: Config, max_images: int | None = None, seed: int = 0) -> Fit
             level and both priors of a ratio, the test pipeline no ``Resize`` with a ``scale``, or
             the training set no object that can be used.
     """
-    init_default_scope(cfg.get('default_scope', 'mmdet'))
     grid = prior_grid(cfg)
     if not isinstance(grid.generator, SSDPriorGenerator):
         kind = type(grid.generator).__name__
@@ -77,8 +76,7 @@ def fit_priors(cfg: Config, max_images: int | None = None, seed: int = 0) -> Fit
         raise ConfigError(
             'only priors of one min and one max size a level and flip=True are fitted'
         )
-    dataset = DATASETS.build(cfg.train_dataloader.dataset)
-    boxes = collect_boxes(dataset, resize_of(cfg), max_images, seed)
+    boxes = collect_boxes(build_dataset(cfg, 'train'), resize_of(cfg), max_images, seed)
     if len(boxes.labels) == 0:
         raise ConfigError('the training set has no object that can be used')
     assigner = TASK_UTILS.build(cfg.model.train_cfg.assigner)

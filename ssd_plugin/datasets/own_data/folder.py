@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from functools import cached_property
+from os.path import commonprefix
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -133,14 +134,14 @@ class PathIndex:
 def common_end(path: str, wanted: list[str]) -> int:
     """How many components a path and a name, without suffixes, have in common at their end."""
     own = [*path.split('/')[:-1], stem_of(path)]
-    return common([fold(c) for c in own[::-1]], [fold(c) for c in wanted[::-1]])
+    return len(commonprefix([[fold(c) for c in own[::-1]], [fold(c) for c in wanted[::-1]]]))
 
 
 def closeness(path: str, near: str, part: str) -> tuple[bool, bool, bool, int]:
     """How near a path is to another: for the same part, in the same folder, how far along it."""
     folder = folder_of(path)
     in_images = folder.rsplit('/', 1)[-1].lower() in IMAGE_FOLDERS
-    along = common(fold(path).split('/'), fold(near).split('/'))
+    along = len(commonprefix([fold(path).split('/'), fold(near).split('/')]))
     same_part = bool(part) and part_of_folder(path) == part
     return same_part, folder == folder_of(near), in_images, along
 
@@ -181,13 +182,3 @@ def stem_of(path: str) -> str:
 def folder_of(path: str) -> str:
     """The folder that a path is in."""
     return next(parents(path))
-
-
-def common(first: list[str], second: list[str]) -> int:
-    """How many components two paths have in common at their beginning."""
-    number = 0
-    for one, other in zip(first, second, strict=False):
-        if one != other:
-            break
-        number += 1
-    return number

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from ssd_plugin.datasets.faults import DataFault
@@ -18,7 +18,7 @@ from ssd_plugin.datasets.own_data.parts import Parts, choose_parts
 from ssd_plugin.datasets.own_data.records import Reader, Source
 from ssd_plugin.datasets.own_data.voc import find_voc
 from ssd_plugin.datasets.own_data.yolo import find_yolo
-from ssd_plugin.errors import DataRootError
+from ssd_plugin.errors import DataRootError, shorten
 
 LOOKED_FOR = (
     "images, and for them VOC's XML files, COCO's JSON or YOLO's text files, "
@@ -27,7 +27,7 @@ LOOKED_FOR = (
 ANNOTATION_FOLDERS = {'Annotations', 'annotations', 'annots', 'labels', 'xml', 'xmls', 'txt'}
 YEAR = re.compile(r'VOC\d{4}')
 MAX_ENTRIES = 8  # of a folder that an error lists
-MAX_NAMES = 3  # that a note lists
+example = partial(shorten, most=3)  # of the names in a note
 
 
 def recognise(root: Path) -> Source:
@@ -171,13 +171,6 @@ def describe_format(reader: Reader, benchmark: bool) -> str:
     counts = Counter(folders)
     what = dict(VOC='XML files', YOLO='text files')[reader.kind]
     return f'{reader.kind} ({len(reader.files)} {what} in {example(sorted(counts))})'
-
-
-def example(names: Sequence[str]) -> str:
-    """The first of some names, and how many more there are."""
-    names = list(dict.fromkeys(names))
-    more = f' and {len(names) - MAX_NAMES} more' if len(names) > MAX_NAMES else ''
-    return ', '.join(names[:MAX_NAMES]) + more
 
 
 def describe(folder: Folder) -> str:

@@ -18,7 +18,6 @@ from ssd_plugin.datasets.faults import (
     Kind,
     box_faults,
     count_kinds,
-    describe_box,
 )
 from ssd_plugin.datasets.own_data.document import write_document
 from ssd_plugin.datasets.own_data.records import Source
@@ -75,12 +74,11 @@ class DataSet:
             self.faults[part].append((None, image))
             return
         found = box_faults(image)
-        boxes = [clipped(box, image) for box, kind in found if kind not in Kind.NO_BOX]
+        used = [box for box, fault in found if not fault or fault.kind not in Kind.NO_BOX]
+        boxes = [clipped(box, image) for box in used]
         self.images[part].append(image._replace(boxes=boxes))
         self.faults[part] += [(None, fault) for fault in image.faults]
-        self.faults[part] += [
-            (box.name, describe_box(image, box, kind)) for box, kind in found if kind
-        ]
+        self.faults[part] += [(box.name, fault) for box, fault in found if fault]
 
     def count_boxes(self) -> dict[str, Counter]:
         """How many boxes there are of each class, by part."""

@@ -78,7 +78,7 @@ class VOCReader:
             if isinstance(annotated, DataFault):
                 faults.append(annotated._replace(path=path))
             else:
-                found.append(annotated._replace(source=path))
+                found.append(annotated)
         return merge(found) if found else faults[0]
 
     def strays(self, part: str) -> list[DataFault]:

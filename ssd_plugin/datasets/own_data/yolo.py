@@ -115,7 +115,7 @@ class YOLOReader:
                     faults.append(DataFault(result, image, f'{path}: {line.strip()[:80]}'))
                 elif result not in boxes or len(self.labels[image]) == 1:
                     boxes.append(result)
-        return AnnotatedImage(image, None, boxes, faults, self.labels.get(image))
+        return AnnotatedImage(image, None, boxes, faults)
 
     def _read_line(self, path: str, line: str, size: tuple[int, int]) -> AnnotatedBox | str:
         """A line's box in pixels, or the kind of its fault."""

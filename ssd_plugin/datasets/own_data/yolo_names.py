@@ -18,7 +18,7 @@ from ssd_plugin.datasets.own_data.folder import (
 )
 from ssd_plugin.datasets.own_data.lists import read_list
 from ssd_plugin.datasets.own_data.part_names import CANONICAL, parents
-from ssd_plugin.errors import DataRefusedError
+from ssd_plugin.errors import DataRefusedError, one_line
 
 NAME_FILES = (
     'classes.txt', 'class.txt', 'class_names.txt', 'classnames.txt', 'names.txt', 'labels.txt',
@@ -88,7 +88,7 @@ def find_names(folder: Folder) -> ClassNames:
             content = yaml.safe_load(text)
             names = numbered(content['names'])
         except (yaml.YAMLError, TypeError, KeyError, ValueError) as error:
-            reason = ' '.join(str(error).split())
+            reason = one_line(error)
             raise DataRefusedError(f"can't read {folder.path(path)}: {reason}") from error
         found.yamls[path], found.by_file[path] = content, names
     for path in folder.files:

@@ -63,9 +63,9 @@ RESIZE_ARGUMENTS = {'type', 'scale', 'scale_factor', 'keep_ratio', 'clip_object_
 def defer_decoding(pipeline: Sequence[Step]) -> list[Step]:
     """A pipeline in which large JPEGs are decoded with no more resolution than it needs.
 
-    So it is if ``SSDAugment`` or ``Resize`` is the first transform that looks at the pixels which
-    ``LoadImageFromFile`` loads, all with decoder and interpolation by default. Other pipelines stay
-    as they are.
+    That is done where ``SSDAugment`` or ``Resize`` is the first transform that uses the pixels, and
+    loading and resizing have their default decoder and interpolation. Other pipelines stay as they
+    are.
     """
     steps, classes = list(pipeline), [_class_of(step) for step in pipeline]
     if LoadImageFromFile not in classes:

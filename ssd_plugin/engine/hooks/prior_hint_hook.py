@@ -16,6 +16,8 @@ from torch import Tensor
 from ssd_plugin.models.assigner import BatchAssignResult
 from ssd_plugin.models.head import SSDMultiBoxHead
 
+MOST_ITERATIONS = 500  # of a longer epoch, that are counted
+
 
 @HOOKS.register_module()
 class PriorHintHook(Hook):
@@ -27,13 +29,9 @@ class PriorHintHook(Hook):
 
     Counts are added up on the device, and read once. The hook says nothing in a run that is
     resumed, and nothing about other heads than ``SSDMultiBoxHead``.
-
-    Args:
-        max_iters: Of a longer epoch, so many iterations are counted.
     """
 
-    def __init__(self, max_iters: int = 500) -> None:
-        self.max_iters = max_iters
+    def __init__(self) -> None:
         self.assigner: Any = None  # while it is counted
         self.iters_left = 0
         self.counts: Tensor | None = None  # (2,): boxes with their forced prior alone, all boxes
@@ -44,7 +42,7 @@ class PriorHintHook(Hook):
         head = getattr(model, 'bbox_head', None)
         if runner.iter == 0 and isinstance(head, SSDMultiBoxHead):
             self.assigner, self.counts = head.assigner, None
-            self.iters_left = min(len(runner.train_dataloader), self.max_iters)
+            self.iters_left = min(len(runner.train_dataloader), MOST_ITERATIONS)
             self.assigner.assign_batch = self.assign_and_count
 
     def after_train_iter(

@@ -114,7 +114,7 @@ class SeededBatchSampler:
 
 
 class EndlessBatchSampler(SeededBatchSampler):
-    """The same, with all epochs in one iteration."""
+    """A ``SeededBatchSampler`` that goes on with the next epoch, without end."""
 
     def __iter__(self) -> Iterator[SeededBatch]:
         """All batches from the current position on, without end."""

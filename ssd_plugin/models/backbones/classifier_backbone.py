@@ -10,7 +10,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ssd_plugin.errors import CheckpointError
+from ssd_plugin.errors import CheckpointError, one_line
 
 
 class ClassifierBackbone(BaseModule):
@@ -119,8 +119,3 @@ def parameters_behind(feature_map: Tensor, model: nn.Module) -> set[str]:
         feature_map.sum(), list(parameters.values()), allow_unused=True, retain_graph=True
     )
     return {name for name, gradient in zip(parameters, gradients) if gradient is not None}
-
-
-def one_line(error: Exception) -> str:
-    """What an error says, in one line of at most 200 characters."""
-    return ' '.join(str(error).split())[:200]

@@ -13,10 +13,9 @@ from mmdet.registry import MODELS
 from torch import Tensor
 from torch.nn.modules.utils import _pair
 
-from ssd_plugin.errors import CheckpointError, MissingPackageError
+from ssd_plugin.errors import CheckpointError, MissingPackageError, one_line
 from ssd_plugin.models.backbones.classifier_backbone import (
     ClassifierBackbone,
-    one_line,
     parameters_behind,
 )
 from ssd_plugin.models.backbones.feature_maps import PROBE_SIDES, alternatives
@@ -137,7 +136,7 @@ class TimmBackbone(ClassifierBackbone):
     def load_file(self, path: str) -> None:
         """Load a file of the whole timm model, but for the classifier.
 
-        It goes into the whole model first: an extractor takes what fits, without a word.
+        It goes into the whole model first, which tells what does not fit; an extractor ignores it.
         """
         if not isfile(path):
             raise CheckpointError(f'no file {path}, for the weights of {self.name}')

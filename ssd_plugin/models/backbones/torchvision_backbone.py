@@ -16,10 +16,9 @@ from torch.nn.modules.utils import _pair
 from torchvision.models import WeightsEnum, get_model, get_model_weights, list_models
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from ssd_plugin.errors import CheckpointError
+from ssd_plugin.errors import CheckpointError, one_line
 from ssd_plugin.models.backbones.classifier_backbone import (
     ClassifierBackbone,
-    one_line,
     parameters_behind,
 )
 from ssd_plugin.models.backbones.feature_maps import (

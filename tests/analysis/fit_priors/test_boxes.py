@@ -86,8 +86,10 @@ def test_a_sample_of_the_images_is_the_same_for_the_same_seed(tree):
 def test_each_reason_is_told():
     nan = float('nan')
     boxes = [[0, 0, 9, 9], [0, 0, 9, 9], [nan, 0, 9, 9], [-9, 0, 0, 9], [9, 9, 9, 12], [9, 9, 4, 5]]
-    sizes = np.full((6, 2), 20.0)
-    ignored = np.array([False, True, True, False, False, False])
+    boxes.append([0, 0, 1e12, 9])
+    sizes = np.full((7, 2), 20.0)
+    ignored = np.array([False, True, True, False, False, False, False])
     assert left_out_reasons(np.array(boxes), sizes, ignored).tolist() == [
         '', 'ignored', 'not finite', 'outside the image', 'without area', 'without area',
+        'too large',
     ]  # fmt: skip
