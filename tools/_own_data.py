@@ -56,23 +56,23 @@ def fit_for_training(cfg: Config, args: argparse.Namespace) -> Config:
     name = name_for(cfg, source.root)
     about_others = note_on_other_data(Path(cfg.work_dir), name)
     data = DataSet(source, source.parts.names, show_progress=rank == 0)
-    own, options = read_config(args.config), args.cfg_options or {}  # own: without options
+    plain, options = read_config(args.config), args.cfg_options or {}  # plain: without options
     recipe = None
     if not (source.benchmark or 'train_cfg.max_iters' in options):
-        own[RECIPE] = cfg.get(RECIPE)
+        plain[RECIPE] = cfg.get(RECIPE)
         recipe = take_recipe(cfg)
-        take_recipe(own)
+        take_recipe(plain)
     leaf = leaf_datasets(cfg.train_dataloader.dataset)[0]
     classes = choose_classes(data, args.classes, leaf.get('metainfo', {}).get('classes'))
     fit(cfg, args, data, classes, folder)
     num_images, about_empty = count_trained_on(cfg, data, classes)
     ignores = data.has_crowds(classes) and ignore_crowds(cfg)
     epochs = options.get('train_cfg.max_epochs', args.epochs)
-    as_published = source.benchmark and 'max_iters' in own.train_cfg
+    as_published = source.benchmark and 'max_iters' in plain.train_cfg
     if not epochs and (as_published or 'train_cfg.max_iters' in options):
         schedule = describe_iterations(cfg, num_images, processes)
     else:
-        cfg.train_cfg = own.train_cfg  # without options, which are merged once more below
+        cfg.train_cfg = plain.train_cfg  # options are merged once more below
         schedule = fit_schedule(cfg, num_images, processes, epochs)
     merge_options(cfg, args)
     if not cfg.get('randomness', {}).get('seed'):
@@ -85,7 +85,7 @@ def fit_for_training(cfg: Config, args: argparse.Namespace) -> Config:
         'Crowds are neither objects nor background.' if ignores else None,
         recipe,
         fit_batch(cfg, num_images, processes),
-        scale_learning_rate(cfg, own.train_dataloader.batch_size, processes, given),
+        scale_learning_rate(cfg, plain.train_dataloader.batch_size, processes, given),
         schedule,
         f'To repeat this run: python tools/train.py {Path(cfg.work_dir, name)}',
     ]

@@ -82,15 +82,17 @@ class SSDMultiBoxHead(BaseDenseHead):
         self.num_classes = num_classes
         self.prior_generator = TASK_UTILS.build(anchor_generator)
         self.bbox_coder = TASK_UTILS.build(bbox_coder)
-        self.coder = without_synchronisation(self.bbox_coder)
+        self.sync_free_coder = without_synchronisation(self.bbox_coder)
         self.clip_border = getattr(self.bbox_coder, 'clip_border', True)
 
         self.loss_cls = MODELS.build(loss_cls or dict(type='HardNegativeMiningLoss'))
-        self.cls_loss = make_batch_loss(self.loss_cls)
+        self.batch_cls_loss = make_batch_loss(self.loss_cls)
         self.use_sigmoid_cls = getattr(self.loss_cls, 'use_sigmoid', False)
         self.cls_out_channels = num_classes + (not self.use_sigmoid_cls)
         self.loss_bbox = MODELS.build(loss_bbox or dict(type='SmoothL1Loss', beta=1.0))
-        self.box_loss = BoxRegressionLoss(self.loss_bbox, self.coder, reg_decoded_bbox)
+        self.per_prior_box_loss = BoxRegressionLoss(
+            self.loss_bbox, self.sync_free_coder, reg_decoded_bbox
+        )
 
         self.train_cfg, self.test_cfg = train_cfg, test_cfg or {}
         if train_cfg:
@@ -99,25 +101,19 @@ class SSDMultiBoxHead(BaseDenseHead):
                 name = type(self.assigner).__name__
                 raise TypeError(f'{name} has no assign_batch, use BatchMaxIoUAssigner as assigner')
 
-        # Laid out and named as in MMDetection's SSDHead.
         layers = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
-        conv = DepthwiseSeparableConvModule if use_depthwise else ConvModule
-
-        def make_branch(channels: int, outputs: int) -> nn.Sequential:
-            widths = [channels, *[feat_channels] * stacked_convs]
-            modules = [conv(a, b, 3, padding=1, **layers) for a, b in pairwise(widths)]
-            last, kernel = widths[-1], 1 if use_depthwise else 3
-            if use_depthwise:
-                modules.append(ConvModule(last, last, 3, padding=1, groups=last, **layers))
-            return nn.Sequential(*modules, nn.Conv2d(last, outputs, kernel, padding=kernel // 2))
-
+        hidden = [feat_channels] * stacked_convs
         per_cell = self.prior_generator.num_base_priors
         if len(in_channels) != len(per_cell):
             counts = f'in_channels has {len(in_channels)}, anchor_generator {len(per_cell)}'
             raise ValueError(f'SSDMultiBoxHead: the numbers of levels differ: {counts}')
-        levels = list(zip(in_channels, per_cell))
-        self.cls_convs = nn.ModuleList(make_branch(c, n * self.cls_out_channels) for c, n in levels)
-        self.reg_convs = nn.ModuleList(make_branch(c, n * 4) for c, n in levels)
+        self.cls_convs, self.reg_convs = (
+            nn.ModuleList(
+                make_branch([channels, *hidden], outputs * number, use_depthwise, layers)
+                for channels, number in zip(in_channels, per_cell)
+            )
+            for outputs in (self.cls_out_channels, 4)
+        )
 
     def init_weights(self) -> None:
         """Initialise by ``init_cfg``; without it, by Xavier's rule, with outputs near 0.
@@ -173,22 +169,22 @@ class SSDMultiBoxHead(BaseDenseHead):
     ) -> dict[str, Tensor]:
         """The losses of scores (B, P, K) and deltas (B, P, 4)."""
         labels = self.class_targets(deltas, priors, targets)
-        loss_cls = self.cls_loss(scores, labels, targets.weights, targets.avg_factor)
-        losses = self.box_loss(deltas, priors, targets.bboxes, targets.matched)  # (B, P)
+        loss_cls = self.batch_cls_loss(scores, labels, targets.weights, targets.avg_factor)
+        losses = self.per_prior_box_loss(deltas, priors, targets.bboxes, targets.matched)  # (B, P)
         return dict(loss_cls=loss_cls, loss_bbox=losses.sum() / targets.avg_factor)
 
     def class_targets(
         self, deltas: Tensor, priors: Tensor, targets: Targets
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Labels (B, P) and, for losses that learn it, the quality (B, P) of each prior."""
-        if not self.cls_loss.learns_quality:
+        if not self.batch_cls_loss.learns_quality:
             return targets.labels
         return targets.labels, self.predicted_ious(deltas, priors, targets)
 
     @torch.no_grad()
     def predicted_ious(self, deltas: Tensor, priors: Tensor, targets: Targets) -> Tensor:
         """The IoU (B, P) of each prior's predicted box with its target."""
-        preds = self.coder.decode(priors.repeat(len(deltas), 1), deltas.flatten(0, 1))
+        preds = self.sync_free_coder.decode(priors.repeat(len(deltas), 1), deltas.flatten(0, 1))
         return iou(preds.view_as(deltas), targets.bboxes)
 
     def predict_by_feat(
@@ -221,7 +217,7 @@ class SSDMultiBoxHead(BaseDenseHead):
             borders = send(borders.to(deltas.dtype), deltas.device)
         cfg = self.test_cfg if cfg is None else cfg
         probs = self.probabilities(scores)
-        results = detect(probs, deltas, priors, self.coder, cfg, borders, with_nms)
+        results = detect(probs, deltas, priors, self.sync_free_coder, cfg, borders, with_nms)
         if rescale:
             # One copy to the device for the whole batch.
             scales = torch.tensor([tuple(m['scale_factor']) * 2 for m in batch_img_metas])
@@ -248,6 +244,22 @@ class SSDMultiBoxHead(BaseDenseHead):
             input_shape = batch_img_metas[0]['batch_input_shape']
             check_cover(sizes, self.prior_generator.strides, input_shape)
         return torch.cat(self.prior_generator.grid_priors(sizes, device=cls_scores[0].device))
+
+
+def make_branch(
+    widths: Sequence[int], outputs: int, use_depthwise: bool, layers: dict
+) -> nn.Sequential:
+    """A level's convolutions, laid out and named as in MMDetection's ``SSDHead``.
+
+    They go from ``widths[0]`` channels through the others to ``outputs``; ``layers`` are the
+    arguments ``conv_cfg``, ``norm_cfg`` and ``act_cfg`` of all but the last.
+    """
+    conv = DepthwiseSeparableConvModule if use_depthwise else ConvModule
+    modules = [conv(a, b, 3, padding=1, **layers) for a, b in pairwise(widths)]
+    last, kernel = widths[-1], 1 if use_depthwise else 3
+    if use_depthwise:
+        modules.append(ConvModule(last, last, 3, padding=1, groups=last, **layers))
+    return nn.Sequential(*modules, nn.Conv2d(last, outputs, kernel, padding=kernel // 2))
 
 
 def init_branch(branch: nn.Module, bias: float) -> None:

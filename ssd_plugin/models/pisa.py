@@ -46,14 +46,16 @@ class PISASSDMultiBoxHead(SSDMultiBoxHead):
         """``loss_cls``, ``loss_bbox`` and with CARL ``loss_carl``."""
         if self.isr is not None:
             ious = self.predicted_ious(deltas, priors, targets)  # (B, P)
-            quality = ious if self.cls_loss.learns_quality else None
+            quality = ious if self.batch_cls_loss.learns_quality else None
             with torch.no_grad():
-                losses = self.cls_loss.per_prior(scores, targets.labels, quality)  # (B, P)
+                losses = self.batch_cls_loss.per_prior(scores, targets.labels, quality)  # (B, P)
             targets = targets._replace(weights=self.isr(ious, losses, targets))
         losses_of_batch = super().loss_by_targets(scores, deltas, priors, targets)
         if self.carl is not None:
             weights = self.carl(self.target_probabilities(scores, targets.labels), targets.matched)
-            losses = self.box_loss(deltas, priors, targets.bboxes, targets.matched)  # (B, P)
+            losses = self.per_prior_box_loss(
+                deltas, priors, targets.bboxes, targets.matched
+            )  # (B, P)
             losses_of_batch['loss_carl'] = (losses * weights).sum() / targets.avg_factor
         return losses_of_batch
 

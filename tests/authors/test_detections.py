@@ -77,7 +77,7 @@ def test_boxes_come_in_pixels_of_the_original_image():
     prior, box = torch.tensor([[120.0, 120, 180, 180], [-30, 90, 90, 150]]).split(1)
     maps = (
         [torch.tensor([9.0, 0]).view(1, 2, 1, 1)],
-        [head.coder.encode(prior, box)[..., None, None]],
+        [head.sync_free_coder.encode(prior, box)[..., None, None]],
     )
     meta = dict(img_shape=(300, 300), scale_factor=(300 / 500, 300 / 300))
     (found,) = head.predict_by_feat(*maps, [meta], rescale=True)

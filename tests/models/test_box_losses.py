@@ -26,7 +26,9 @@ def test_losses_of_decoded_boxes_are_their_formulas(prior, delta, truth, name):
     assume(all(abs(a - b) > 1e-3 for a, b in edges) and abs(h.iou(predicted, truth) - 0.5) > 1e-3)
     deltas = torch.tensor([delta], dtype=torch.float64, requires_grad=True)
     priors, bboxes = (torch.tensor([v], dtype=torch.float64) for v in (prior, truth))
-    loss = HEADS[name].box_loss(deltas[None], priors, bboxes[None], torch.tensor([[True]]))[0, 0]
+    loss = HEADS[name].per_prior_box_loss(
+        deltas[None], priors, bboxes[None], torch.tensor([[True]])
+    )[0, 0]
     expected = box_loss(IOU_FORMULAS[name])(prior, deltas[0], truth)
     torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
     found, gradient = (
@@ -39,7 +41,9 @@ def test_losses_of_decoded_boxes_are_their_formulas(prior, delta, truth, name):
 def test_a_prediction_that_is_its_ground_truth_box_has_no_loss_and_a_finite_gradient(head):
     """MMDetection's CIoULoss of one is 0 / 0."""
     priors, deltas = torch.tensor(h.PRIORS), torch.zeros(1, 368, 4, requires_grad=True)
-    losses = head.box_loss(deltas, priors, priors[None], torch.ones(1, 368, dtype=torch.bool))
+    losses = head.per_prior_box_loss(
+        deltas, priors, priors[None], torch.ones(1, 368, dtype=torch.bool)
+    )
     torch.testing.assert_close(losses, torch.zeros(1, 368), rtol=0, atol=2e-5)
     (gradient,) = torch.autograd.grad(losses.sum(), deltas)
     assert gradient.isfinite().all()
@@ -53,7 +57,7 @@ def test_priors_without_a_box_have_no_say_in_the_gradient_whatever_they_predict(
     matched = torch.zeros(3, 368, dtype=torch.bool)
     matched[:2, ::7] = True  # the third image has no boxes
     deltas = torch.where(matched.unsqueeze(-1), torch.rand(3, 368, 4), value).requires_grad_()
-    losses = head.box_loss(deltas, torch.tensor(h.PRIORS), targets, matched)
+    losses = head.per_prior_box_loss(deltas, torch.tensor(h.PRIORS), targets, matched)
     assert losses.isfinite().all() and not losses[~matched].any()
     (gradient,) = torch.autograd.grad(losses.sum(), deltas)
     assert gradient.isfinite().all() and gradient[matched].any()
@@ -76,6 +80,6 @@ def test_losses_and_gradients_are_finite_on_ssd300_s_priors_whatever_is_predicte
             deltas = deltas.to(dtype).float().requires_grad_()
             matched = torch.rand(2, len(priors), generator=generator) < 0.5
             with torch.autocast('cpu', dtype=torch.bfloat16, enabled=dtype is torch.bfloat16):
-                losses = head.box_loss(deltas, priors, bboxes, matched)
+                losses = head.per_prior_box_loss(deltas, priors, bboxes, matched)
             (gradient,) = torch.autograd.grad(losses.sum(), deltas)
             assert losses.isfinite().all() and gradient.isfinite().all(), (shift, spread)

@@ -56,5 +56,5 @@ def test_focal_loss_on_a_gpu_needs_no_compiled_operation(monkeypatch, loss_cls):
         monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
         with pytest.raises(NotImplementedError, match='sigmoid_focal_loss'):
             MODELS.build(dict(type='FocalLoss'))(rows[0], labels[0])
-        loss = head.cls_loss(rows, labels, weights, factor)
+        loss = head.batch_cls_loss(rows, labels, weights, factor)
         assert loss.is_cuda and loss.shape == ()
