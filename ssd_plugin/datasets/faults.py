@@ -160,8 +160,10 @@ def box_faults(image: AnnotatedImage) -> list[tuple[AnnotatedBox, DataFault | No
         if kind is None and box[:2] in seen:
             kind = Kind.DUPLICATE
         seen.add(box[:2])
-        detail = f'{box.name} {box.bbox} in {width} x {height}'
-        found.append((box, DataFault(kind, image.path, detail) if kind else None))
+        fault = None
+        if kind:
+            fault = DataFault(kind, image.path, f'{box.name} {box.bbox} in {width} x {height}')
+        found.append((box, fault))
     return found
 
 

@@ -53,9 +53,8 @@ class PISASSDMultiBoxHead(SSDMultiBoxHead):
         losses_of_batch = super().loss_by_targets(scores, deltas, priors, targets)
         if self.carl is not None:
             weights = self.carl(self.target_probabilities(scores, targets.labels), targets.matched)
-            losses = self.per_prior_box_loss(
-                deltas, priors, targets.bboxes, targets.matched
-            )  # (B, P)
+            # (B, P)
+            losses = self.per_prior_box_loss(deltas, priors, targets.bboxes, targets.matched)
             losses_of_batch['loss_carl'] = (losses * weights).sum() / targets.avg_factor
         return losses_of_batch
 
