@@ -120,21 +120,28 @@ def weights_of_isr_p(priors, targets, scores, deltas, apart=1000, **options):
     """The label weights of MMDetection's `isr_p`, (B, P).
 
     It would count on from the last image's boxes alone, so that those of the third image may have
-    the numbers of the first one's. Here they are kept apart.
+    the numbers of the first one's. Here they are kept apart. It adds IoUs to ranks, which makes
+    those that differ by 1e-6 the same in float32: here it computes in float64.
     """
+    priors, scores, deltas = priors.double(), scores.double(), deltas.double()
+    targets = targets._replace(bboxes=targets.bboxes.double(), weights=targets.weights.double())
     rows, encoded = flattened(priors, targets, deltas)
     matched = [own[own > 0] - 1 + apart * i for i, own in enumerate(targets.gt_inds)]
-    return isr_p(
-        scores.flatten(0, 1),
-        deltas.flatten(0, 1),
-        (targets.labels.flatten(), targets.weights.flatten().clone(), encoded, None),
-        rows,
-        [InstanceData(pos_assigned_gt_inds=own) for own in matched],
-        CrossEntropyLoss(),
-        CODER,
-        num_class=CLASSES,
-        **options,
-    )[1].view_as(targets.weights)
+    return (
+        isr_p(
+            scores.flatten(0, 1),
+            deltas.flatten(0, 1),
+            (targets.labels.flatten(), targets.weights.flatten().clone(), encoded, None),
+            rows,
+            [InstanceData(pos_assigned_gt_inds=own) for own in matched],
+            CrossEntropyLoss(),
+            CODER,
+            num_class=CLASSES,
+            **options,
+        )[1]
+        .view_as(targets.weights)
+        .float()
+    )
 
 
 def weights_of_ours(priors, targets, scores, deltas, **options):
