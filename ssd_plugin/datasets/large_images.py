@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from io import BytesIO
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import cv2
 import numpy as np
@@ -111,10 +111,27 @@ def read_header(file: str | IO[bytes]) -> tuple[tuple[int, int], int]:
         Exception: Pillow's readers raise nearly anything for files that they can't read.
     """
     with Image.open(file) as image:
-        exif = image.getexif()
         if image.format in ('JPEG', 'MPO'):
-            # Pillow's `getexif` also takes an orientation from XMP data, OpenCV does not.
-            exif = Image.Exif()
-            exif.load(image.info.get('exif', b''))
-        orientation = exif.get(EXIF_ORIENTATION, 1)
+            orientation = jpeg_orientation(image.info.get('exif', b''))
+        else:
+            orientation = image.getexif().get(EXIF_ORIENTATION, 1)
         return image.size[::-1] if orientation in (5, 6, 7, 8) else image.size, orientation
+
+
+def jpeg_orientation(exif: bytes) -> int:
+    """The orientation in a JPEG's EXIF data as OpenCV reads it; 1 if there is none.
+
+    OpenCV takes two bytes, whatever type and number they say to have. Pillow's orientation may
+    differ: it follows the type, and also takes one from XMP data.
+    """
+    tiff = exif.removeprefix(b'Exif\0\0')
+    order: Literal['little', 'big'] = 'little' if tiff.startswith(b'II') else 'big'
+
+    def number(place: int, length: int) -> int:
+        return int.from_bytes(tiff[place : place + length], order)
+
+    table = number(4, 4)  # of entries of 12 bytes: tag, type, count, value
+    for entry in range(table + 2, table + 2 + 12 * number(table, 2), 12):
+        if number(entry, 2) == EXIF_ORIENTATION:
+            return number(entry + 8, 2)
+    return 1

@@ -1,5 +1,7 @@
 """Large JPEGs are decoded with less resolution, and are the same images."""
 
+import io
+import struct
 from math import ceil
 
 import cv2
@@ -9,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssd_plugin.datasets.faults import image_size
-from ssd_plugin.datasets.large_images import LargeJpeg, resize_by_area
+from ssd_plugin.datasets.large_images import LargeJpeg, read_header, resize_by_area
 from tests.support.photographs import XMP, decode_whole, drawn_image, encode_jpeg
 
 
@@ -82,18 +84,26 @@ def test_the_size_in_the_header_is_that_of_the_decoded_image(options, tmp_path):
     content = encode_jpeg(BIG, **options)
     image = LargeJpeg.read(content)
     whole = decode_whole(content)
-    if image is not None:  # OpenCV may decode what Pillow can't read
-        assert image.shape == whole.shape and image.size == whole.size
-        assert image.dtype == whole.dtype
-        decoded, divisor = image.decode(1 / 6)
-        assert divisor == (1 if image.turned else 4)  # 2001 is odd
-        assert decoded.shape[:2] == tuple(ceil(side / divisor) for side in whole.shape[:2])
-    else:
-        assert options.get('exif', b'').endswith(b'no TIFF')
+    assert image.shape == whole.shape and image.size == whole.size
+    assert image.dtype == whole.dtype
+    decoded, divisor = image.decode(1 / 6)
+    assert divisor == (1 if image.turned else 4)  # 2001 is odd
+    assert decoded.shape[:2] == tuple(ceil(side / divisor) for side in whole.shape[:2])
     path = tmp_path / 'a.jpg'
     path.write_bytes(content)
-    size = image_size(str(path))
-    assert size == whole.shape[1::-1] or image is None
+    assert image_size(str(path)) == whole.shape[1::-1]
+
+
+@pytest.mark.parametrize('order', ['<', '>'])
+@pytest.mark.parametrize('kind', ['BB', 'HH', 'II', 'ii'])  # of two, the second is 6 as well
+@pytest.mark.parametrize('count', [1, 2])
+def test_an_orientation_of_any_type_is_that_of_opencv(order, kind, count):
+    number = dict(B=1, H=3, I=4, i=9)[kind[0]]  # TIFF's types
+    value = struct.pack(order + kind[:count], *[6] * count)[:4].ljust(4, b'\0')
+    start = dict(zip('<>', (b'II', b'MM')))[order] + struct.pack(order + 'HIH', 42, 8, 1)
+    entry = struct.pack(order + 'HHI', 0x0112, number, count) + value
+    content = encode_jpeg(BIG[:40], exif=b'Exif\0\0' + start + entry + bytes(4))
+    assert read_header(io.BytesIO(content))[0] == decode_whole(content).shape[1::-1]
 
 
 def test_only_jpegs_of_more_than_4_megapixels_are_left_undecoded():
