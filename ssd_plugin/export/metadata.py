@@ -54,18 +54,21 @@ def describe(
         classes=list(classes),
         input_size=list(input_size),
         # What the graph does, for those who replace it: in the order of channel_order.
-        mean=_channels(preprocessor, 'mean', 0.0, channel_order),
-        std=_channels(preprocessor, 'std', 1.0, channel_order),
+        **normalisation(preprocessor, channel_order),
         delta_means=list(getattr(coder, 'means', ())),
         delta_stds=list(getattr(coder, 'stds', ())),
         **({} if score_thr is None else dict(score_thr=score_thr)),
     )
 
 
-def _channels(preprocessor: nn.Module, name: str, default: float, order: str) -> list[float]:
-    """A preprocessor's value of each channel, in that order."""
-    value = getattr(preprocessor, name, None)
-    values = [default] * 3 if value is None else [round(v, 6) for v in value.flatten().tolist()]
-    # Pipelines load images as BGR.
-    own = 'RGB' if getattr(preprocessor, '_channel_conversion', False) else 'BGR'
-    return values if order == own else values[::-1]
+def normalisation(preprocessor: nn.Module, channel_order: str) -> dict[str, list[float]]:
+    """``mean`` and ``std`` of the channels in that order; the preprocessor's is the network's."""
+    swaps = getattr(preprocessor, 'swaps_channels', False)  # ours
+    swaps = swaps or getattr(preprocessor, '_channel_conversion', False)  # MMDetection's
+    own = 'RGB' if swaps else 'BGR'  # pipelines load images as BGR
+    found = {}
+    for name, default in (('mean', 0.0), ('std', 1.0)):
+        value = getattr(preprocessor, name, None)
+        values = [default] * 3 if value is None else [round(v, 6) for v in value.flatten().tolist()]
+        found[name] = values if channel_order == own else values[::-1]
+    return found

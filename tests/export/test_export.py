@@ -8,15 +8,17 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from mmdet.registry import MODELS
 from mmengine.dataset import pseudo_collate
 
 from ssd_plugin.errors import ConfigError, InputError, MissingPackageError
 from ssd_plugin.export.check import check_file, compare, predict
 from ssd_plugin.export.graph import BoxesAndScores, Detections
-from ssd_plugin.export.metadata import describe
+from ssd_plugin.export.metadata import describe, normalisation
 from ssd_plugin.export.nms import BatchedNMS, keep_highest
 from ssd_plugin.export.onnx_runtime import OnnxDetector
 from ssd_plugin.version import __version__
+from tests.support.commands import ROOT
 from tests.support.exported import drawn_images, export, lively_detector, read_config
 from tests.support.helpers import naive_nms
 
@@ -110,8 +112,21 @@ def test_the_file_says_what_it_is(demo):
     assert meta == dict(channel_order='BGR', config='config.py', ssd_plugin=__version__)
 
 
-def test_mean_and_std_are_in_the_order_of_the_images_channels_and_thresholds_by_class():
-    rgb = dict(type='DetDataPreprocessor', mean=[1, 2, 3], std=[4, 5, 6], bgr_to_rgb=True)
+@pytest.mark.parametrize('name', sorted(path.stem for path in (ROOT / 'configs').glob('*.py')))
+def test_mean_and_std_normalise_an_image_as_the_network_does(name):
+    preprocessor = MODELS.build(read_config(name).model.data_preprocessor)
+    bgr = torch.randint(0, 256, (3, 8, 8), dtype=torch.uint8)
+    seen = preprocessor(dict(inputs=[bgr]))['inputs'][0, :, :8, :8]
+    for order, image in (('BGR', bgr), ('RGB', bgr.flip(0))):
+        meta = normalisation(preprocessor, order)
+        mean, std = (torch.tensor(meta[key]).view(3, 1, 1) for key in ('mean', 'std'))
+        values = (image - mean) / std
+        assert any(torch.allclose(v, seen, atol=1e-4) for v in (values, values.flip(0)))
+
+
+@pytest.mark.parametrize('kind', ['DetDataPreprocessor', 'SSDDataPreprocessor'])
+def test_mean_and_std_are_in_the_order_of_the_images_channels_and_thresholds_by_class(kind):
+    rgb = dict(type=kind, mean=[1, 2, 3], std=[4, 5, 6], bgr_to_rgb=True)
     detector = lively_detector(read_config('demo_shapes', data_preprocessor=rgb), DEMO_SIZE)
     meta = describe(detector, ('a', 'é'), DEMO_SIZE, 'config.py', {'a': 0.2, 'é': 0.3})
     assert meta['mean'] == [3, 2, 1] and meta['std'] == [6, 5, 4]
