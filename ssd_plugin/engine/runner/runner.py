@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mmdet.registry import RUNNERS
 from mmengine.dist import broadcast_object_list, get_rank, is_main_process, master_only
 from mmengine.fileio import LocalBackend, get_file_backend
+from mmengine.registry import RUNNERS  # where MMDetection's train.py looks for a runner_type
 from mmengine.runner import BaseLoop, Runner
 
 from ssd_plugin.engine.hooks.preemption_hook import PreemptionHook
