@@ -46,7 +46,7 @@ class BatchMaxIoUAssigner(BaseAssigner):
             ignored box are left out of training. With a negative number, none are.
 
     Raises:
-        ValueError: If ``neg_iou_thr`` exceeds ``pos_iou_thr``.
+        ValueError: If a threshold is no number, or ``neg_iou_thr`` exceeds ``pos_iou_thr``.
     """
 
     def __init__(
@@ -56,6 +56,9 @@ class BatchMaxIoUAssigner(BaseAssigner):
         bipartite: bool = True,
         ignore_iof_thr: float = -1,
     ) -> None:
+        for name, value in dict(pos_iou_thr=pos_iou_thr, neg_iou_thr=neg_iou_thr).items():
+            if not isinstance(value, (int, float)):  # MMDetection's takes two as well
+                raise ValueError(f'BatchMaxIoUAssigner: {name} is {value!r}, and not a number')
         if neg_iou_thr > pos_iou_thr:
             excess = f'neg_iou_thr {neg_iou_thr} exceeds pos_iou_thr {pos_iou_thr}'
             raise ValueError(f'BatchMaxIoUAssigner: {excess}')

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from ssd_plugin.models.box_losses import BoxRegressionLoss
 from ssd_plugin.models.boxes import iou, without_synchronisation
 from ssd_plugin.models.losses import make_batch_loss
-from ssd_plugin.models.postprocess import detect
+from ssd_plugin.models.postprocess import check_nms, detect
 from ssd_plugin.models.priors import check_cover
-from ssd_plugin.models.targets import Targets, get_targets, send
+from ssd_plugin.models.targets import Targets, build_assigner, get_targets, send
 
 SSD_BBOX_CODER = dict(type='DeltaXYWHBBoxCoder', target_stds=(0.1, 0.1, 0.2, 0.2))
 
@@ -56,8 +56,16 @@ class SSDMultiBoxHead(BaseDenseHead):
 
     Raises:
         TypeError: If the assigner cannot match a batch.
-        ValueError: If an IoU loss is given deltas to compare.
+        ValueError: If an IoU loss is given deltas to compare, ``test_cfg`` does not say which NMS
+            to do, or ``train_cfg`` has what belongs elsewhere.
     """
+
+    elsewhere = dict(  # of MMDetection's `train_cfg`: where it belongs here
+        neg_pos_ratio='bbox_head.loss_cls.neg_pos_ratio',
+        smoothl1_beta='bbox_head.loss_bbox.beta',
+        isr="bbox_head.type='PISASSDMultiBoxHead'",
+        carl="bbox_head.type='PISASSDMultiBoxHead'",
+    )
 
     def __init__(
         self,
@@ -96,10 +104,9 @@ class SSDMultiBoxHead(BaseDenseHead):
 
         self.train_cfg, self.test_cfg = train_cfg, test_cfg or {}
         if train_cfg:
-            self.assigner = TASK_UTILS.build(train_cfg['assigner'])
-            if not hasattr(self.assigner, 'assign_batch'):
-                name = type(self.assigner).__name__
-                raise TypeError(f'{name} has no assign_batch, use BatchMaxIoUAssigner as assigner')
+            self.assigner = build_assigner(train_cfg, self.elsewhere)
+        if test_cfg:
+            check_nms(test_cfg)
 
         layers = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
         hidden = [feat_channels] * stacked_convs

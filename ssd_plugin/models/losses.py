@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from mmdet.models.losses import CrossEntropyLoss, FocalLoss, QualityFocalLoss, VarifocalLoss
 from mmdet.registry import MODELS
@@ -46,7 +44,8 @@ class HardNegativeMiningLoss(nn.Module):
             sigmoid loss.
 
     Raises:
-        ValueError: If ``use_sigmoid`` contradicts the inner loss.
+        ValueError: If a number is negative, or ``use_sigmoid`` contradicts the inner loss; in the
+            first step, if another head has not been told of a sigmoid loss.
     """
 
     def __init__(
@@ -58,6 +57,10 @@ class HardNegativeMiningLoss(nn.Module):
         use_sigmoid: bool | None = None,
     ) -> None:
         super().__init__()
+        for name, value in dict(neg_pos_ratio=neg_pos_ratio, min_negatives=min_negatives).items():
+            if value < 0:
+                remedy = 'min_negatives=100_000 keeps all negatives'
+                raise ValueError(f'HardNegativeMiningLoss: {name} is {value}, below 0; {remedy}')
         self.loss = MODELS.build(loss or dict(type='CrossEntropyLoss'))
         self.per_prior = PerPriorLoss(self.loss)
         self.learns_quality = self.per_prior.learns_quality
@@ -70,6 +73,7 @@ class HardNegativeMiningLoss(nn.Module):
                 f'HardNegativeMiningLoss: use_sigmoid is {use_sigmoid}, but the inner '
                 f'{type(self.loss).__name__} has use_sigmoid={self.use_sigmoid}'
             )
+        self.says_sigmoid = use_sigmoid is not None
 
     def forward(
         self,
@@ -119,6 +123,12 @@ class HardNegativeMiningLoss(nn.Module):
             The inner losses, which priors are positive (bool), and which negatives are mined
             (bool), each (B, P) or (n,).
         """
+        if self.use_sigmoid and not self.says_sigmoid and cls_score.dim() == 2:
+            raise ValueError(  # it has given one score more, and background would be a class
+                'HardNegativeMiningLoss: write use_sigmoid=True beside the inner '
+                f"{type(self.loss).__name__}: MMDetection's heads read it there, to know how many "
+                'scores to give'
+            )
         label, quality = self.per_prior.split(label)
         # Sums over thousands of priors overflow float16 and lose their digits in bfloat16.
         cls_score = cls_score.to(torch.promote_types(cls_score.dtype, torch.float32))
@@ -176,9 +186,8 @@ class PerPriorLoss:
 
     def split(self, label: Tensor | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor | None]:
         """Labels and, for a loss that learns it and a caller that gives it, quality."""
-        if not self.learns_quality or torch.is_tensor(label):
-            return cast(Tensor, label), None
-        return label
+        labels, quality = (label, None) if torch.is_tensor(label) else label
+        return labels, quality if self.learns_quality else None
 
     def __call__(self, cls_score: Tensor, label: Tensor, quality: Tensor | None = None) -> Tensor:
         """The loss of each prior.

@@ -34,6 +34,8 @@ class PISASSDMultiBoxHead(SSDMultiBoxHead):
             named is left out.
     """
 
+    elsewhere = {k: v for k, v in SSDMultiBoxHead.elsewhere.items() if k not in ('isr', 'carl')}
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         isr, carl = ((self.train_cfg or {}).get(part) for part in ('isr', 'carl'))

@@ -155,6 +155,14 @@ def suppress(
     return keep, found.score[keep]
 
 
+def check_nms(test_cfg: dict) -> None:
+    """Raise a ValueError unless a ``test_cfg`` says which NMS to do."""
+    nms = test_cfg.get('nms') or {}
+    if not {'iou_threshold', 'iou_thr'} & nms.keys():
+        wanted = "nms=dict(type='nms', iou_threshold=0.45)"
+        raise ValueError(f'model.test_cfg has nms={nms or None}; the paper has {wanted}')
+
+
 def is_plain_nms(nms: dict) -> bool:
     """Whether this is the usual NMS, which removes boxes and leaves the others as they are."""
     known = {'type', 'iou_threshold', 'class_agnostic'}

@@ -47,7 +47,8 @@ class SSDPriorGenerator(AnchorGenerator):
 
     Raises:
         ValueError: If the lists differ in length, not exactly one way of giving sizes is used, a
-            number is not positive, a level has unlike numbers of sizes, or shares are in percent.
+            number is not positive, a level has unlike numbers of sizes or the same ratio twice, or
+            shares are in percent.
     """
 
     use_box_type = False
@@ -88,6 +89,11 @@ class SSDPriorGenerator(AnchorGenerator):
                 raise ValueError(f'SSDPriorGenerator: {counts}')
             if name != 'center_offset' and any(v <= 0 for level in values for v in _single(level)):
                 raise ValueError(f'SSDPriorGenerator: {name} must be positive, got {values}')
+        for level in ratios if flip else ():
+            twice = [r for r in level if r == 1 or 1 / r in level]
+            if twice:
+                what = 'without 1, whose squares there are anyway, and without reciprocals'
+                raise ValueError(f'SSDPriorGenerator: write ratios {list(level)} {what}')
         self.base_anchors = self.gen_base_anchors()
         self._cache: dict[tuple, list[Tensor]] = {}
 

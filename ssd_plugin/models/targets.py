@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
+from mmdet.registry import TASK_UTILS
 from mmdet.structures.bbox import get_box_tensor
 from mmdet.utils import reduce_mean
 from mmengine.dist import get_world_size
@@ -35,6 +36,25 @@ class Targets(NamedTuple):
     def matched(self) -> Tensor:
         """(B, P) bool: the priors that are matched to a box."""
         return self.gt_inds > 0
+
+
+def build_assigner(train_cfg: Mapping, elsewhere: Mapping[str, str]) -> BatchMaxIoUAssigner:
+    """The assigner that a head's ``train_cfg`` names.
+
+    ``elsewhere`` says where keys belong that have no effect there.
+
+    Raises:
+        TypeError: If it cannot match a batch.
+        ValueError: If there is one of those keys.
+    """
+    for key in elsewhere:
+        if key in train_cfg:
+            raise ValueError(f'model.train_cfg.{key} has no effect; it takes {elsewhere[key]}')
+    assigner = TASK_UTILS.build(train_cfg['assigner'])
+    if not hasattr(assigner, 'assign_batch'):
+        name = type(assigner).__name__
+        raise TypeError(f'{name} has no assign_batch, use BatchMaxIoUAssigner as assigner')
+    return assigner
 
 
 def get_targets(

@@ -105,6 +105,11 @@ def test_a_negative_threshold_above_the_positive_one_is_refused():
         BatchMaxIoUAssigner(neg_iou_thr=0.6)
 
 
+def test_a_pair_of_thresholds_is_refused():
+    with pytest.raises(ValueError, match=r'neg_iou_thr is \(0.1, 0.4\), and not a number'):
+        BatchMaxIoUAssigner(neg_iou_thr=(0.1, 0.4))
+
+
 @examples
 @given(
     images=st.lists(st.one_of(crowds(), boxes_or_not), min_size=1, max_size=3),

@@ -138,6 +138,22 @@ def test_an_assigner_of_single_images_is_refused():
         h.tiny_head(train_cfg=dict(assigner=assigner))
 
 
+@pytest.mark.parametrize(
+    ('key', 'place'),
+    [('neg_pos_ratio', 'bbox_head.loss_cls.neg_pos_ratio'), ('isr', 'PISASSDMultiBoxHead')],
+)
+def test_what_has_no_effect_in_train_cfg_is_refused_with_its_place(key, place):
+    train_cfg = dict(assigner=dict(type='BatchMaxIoUAssigner'))
+    with pytest.raises(ValueError, match=rf'train_cfg.{key} has no effect; it takes .*{place}'):
+        h.tiny_head(train_cfg={**train_cfg, key: 3})
+
+
+@pytest.mark.parametrize('nms', [None, dict(type='nms')])
+def test_a_test_cfg_that_does_not_say_which_nms_to_do_is_refused_at_once(nms):
+    with pytest.raises(ValueError, match='test_cfg has nms=.*; the paper has .*iou_threshold=0.45'):
+        h.tiny_head(test_cfg=dict(score_thr=0.01, nms=nms))
+
+
 def test_a_level_that_does_not_cover_the_image_is_refused():
     head, metas = h.tiny_head(), h.image_metas(1)
     metas[0]['batch_input_shape'] = (64, 128)  # as if the image were twice as wide as the maps

@@ -94,7 +94,8 @@ def test_the_loss_and_its_gradient_are_those_of_the_naive_loop(
     row_quality = quality.reshape(row_labels.shape).tolist() if learns_quality else None
     options = ratio, min_negatives, formula, row_quality
     expected, num_pos = naive.naive_mining_loss(rows, row_labels, 3, row_weights, *options)
-    loss = HardNegativeMiningLoss(inner, ratio, min_negatives)
+    uses_sigmoid = formula is not naive.cross_entropy
+    loss = HardNegativeMiningLoss(inner, ratio, min_negatives, use_sigmoid=uses_sigmoid)
     target = (labels, quality) if learns_quality else labels
     *_, hardest = loss.select(scores, target, weights)
     minable = (labels == 3) & (True if weights is None else weights > 0)
@@ -145,6 +146,33 @@ def test_the_inner_loss_says_whether_scores_are_sigmoids():
         message = f'use_sigmoid is {said}, .* {inner["type"]} has use_sigmoid={not said}'
         with pytest.raises(ValueError, match=message):
             HardNegativeMiningLoss(loss=inner, use_sigmoid=said)
+
+
+@pytest.mark.parametrize('name', ['neg_pos_ratio', 'min_negatives'])
+def test_a_negative_number_of_negatives_is_refused(name):
+    """In MMDetection's samplers it stands for all."""
+    with pytest.raises(ValueError, match=f'{name} is -1, below 0; min_negatives=100_000 keeps all'):
+        HardNegativeMiningLoss(**{name: -1})
+
+
+def test_a_head_that_has_not_been_told_of_a_sigmoid_loss_is_an_error():
+    """It gives a score more than there are classes, and background would be one of them."""
+    assigner = dict(type='BatchMaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.4)
+    train_cfg = dict(assigner=assigner, sampler=dict(type='PseudoSampler'))
+    head = MODELS.build(dict(
+        type='RetinaHead', loss_cls=h.mined(**FOCAL), num_classes=3, in_channels=4,
+        feat_channels=4, stacked_convs=0, anchor_generator=ANCHORS,
+        train_cfg=dict(train_cfg, allowed_border=-1, pos_weight=-1),
+    ))  # fmt: skip
+    maps = head([torch.randn(1, 4, 8, 8)])
+    with pytest.raises(ValueError, match='write use_sigmoid=True beside the inner FocalLoss'):
+        head.loss_by_feat(*maps, [h.instances([[9, 9, 40, 44]], [1])], h.image_metas(1))
+
+
+def test_an_inner_loss_that_learns_no_quality_takes_the_class_of_those_that_do():
+    scores, labels = batch(3, (1, 30), num_scores=3)
+    loss = HardNegativeMiningLoss(loss=FOCAL)
+    torch.testing.assert_close(loss(scores, (labels, torch.rand(1, 30))), loss(scores, labels))
 
 
 ANCHORS = dict(

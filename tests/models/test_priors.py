@@ -182,6 +182,8 @@ LINEAR = dict(min_sizes=None, max_sizes=None)
         (dict(min_sizes=[10, []]), r'min_sizes \(\), but max_sizes \(40,\)'),
         (dict(ratios=[[2], [-3]]), 'ratios must be positive'),
         (dict(strides=[8, 0]), 'strides must be positive'),
+        (dict(ratios=[[2], [1, 3]]), r'write ratios \[1, 3\] without 1'),
+        (dict(ratios=[[0.5, 2], [3]]), r'write ratios \[0.5, 2\] .*without reciprocals'),
         (dict(LINEAR, basesize_ratio_range=(0.9, 0.2)), 'max_sizes must be positive'),
         (dict(LINEAR, basesize_ratio_range=(15, 90)), r'basesize_ratio_range=\(0.15, 0.9\)'),
     ],

@@ -40,7 +40,11 @@ class PriorHintHook(Hook):
         """Begin to count, at the start of a run."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         head = getattr(model, 'bbox_head', None)
-        if runner.iter == 0 and isinstance(head, SSDMultiBoxHead):
+        if (
+            runner.iter == 0
+            and isinstance(head, SSDMultiBoxHead)
+            and hasattr(head.assigner, 'pos_iou_thr')
+        ):
             self.assigner, self.counts = head.assigner, None
             self.iters_left = min(len(runner.train_dataloader), MOST_ITERATIONS)
             self.assigner.assign_batch = self.assign_and_count

@@ -73,7 +73,7 @@ class TimmBackbone(ClassifierBackbone):
         known_models = timm().list_models() + timm().list_models(pretrained=True)
         if name not in known_models:
             raise ValueError(f'timm has no model {name!r}, {alternatives(name, known_models)}')
-        self.model_args = dict(model_args or {}, drop_path_rate=drop_path_rate)
+        self.model_args = dict(dict(drop_path_rate=drop_path_rate), **model_args or {})
         with torch.device('meta'):  # shapes without numbers
             known = self.build().feature_info.info  # of all maps, in order
         known_strides = [entry['reduction'] for entry in known]

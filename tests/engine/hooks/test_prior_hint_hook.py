@@ -1,10 +1,12 @@
 """PriorHintHook: most boxes with only their forced prior give a hint, after the first epoch."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from mmdet.registry import TASK_UTILS
 
-from ssd_plugin.engine.hooks.prior_hint_hook import count_boxes
+from ssd_plugin.engine.hooks.prior_hint_hook import PriorHintHook, count_boxes
 from tests.support import helpers as h
 from tests.support.commands import ROOT, run_warm
 from tests.support.tiny_training import BY_ITERATION, write_training
@@ -41,6 +43,17 @@ def test_priors_near_the_boxes_give_none_and_a_resumed_run_neither(tmp_path):
     options = '--cfg-options', 'train_cfg.max_epochs=1'
     assert HINT in train(tmp_path / 'far', FAR, *options)
     assert 'fit_priors' not in train(tmp_path / 'far', FAR, '--resume')
+
+
+def test_an_assigner_of_other_rules_is_left_alone():
+    """A head needs `assign_batch` of it, and no threshold."""
+    hook, head, assigner = PriorHintHook(), h.tiny_head(), SimpleNamespace(assign_batch=max)
+    head.assigner = assigner
+    runner = SimpleNamespace(iter=0, model=SimpleNamespace(bbox_head=head))
+    hook.before_train(runner)
+    hook.after_train_iter(runner, 0)
+    hook.after_train(runner)
+    assert assigner.assign_batch is max
 
 
 @pytest.mark.parametrize('thr', [0.3, 0.5])

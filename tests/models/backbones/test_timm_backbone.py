@@ -95,6 +95,7 @@ def test_arguments_reach_the_model():
     expanded = build('tf_efficientnet_lite0', model_args=dict(feature_location='expansion'))
     assert expanded.out_channels == (240, 672)  # what SSDLite takes
     dropped = build(drop_path_rate=0.3)
+    assert build(model_args=dict(drop_path_rate=0.3)).model_args == dropped.model_args
     rates = [getattr(module, 'drop_prob', 0) for module in dropped.modules()]
     assert max(rates) > 0
 
