@@ -49,17 +49,19 @@ def main() -> None:
     cfg = common.load_config(args)
     cfg.load_from = args.load_from or cfg.get('load_from')
     load_from = cfg.load_from
-    if args.resume:
-        resume(cfg, args.resume)
+    if args.resume not in (None, 'auto'):
+        cfg.resume, cfg.load_from = True, args.resume
     if args.tensorboard:
         log_for_tensorboard(cfg)
     if args.auto_scale_lr and not args.data_root:  # which scales it anyway
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             sys.exit(f'--auto-scale-lr needs auto_scale_lr.base_batch_size in {args.config}')
         cfg.auto_scale_lr.enable = True
-    if args.epochs and 'train_cfg.max_iters' in (args.cfg_options or {}):
-        sys.exit('--epochs N and train_cfg.max_iters exclude each other')
-    common.require_checkpoint(cfg.get('load_from'))
+    for option in ('train_cfg.max_iters', 'train_cfg.max_epochs'):
+        if args.epochs and option in (args.cfg_options or {}):
+            sys.exit(f'--epochs N and {option} exclude each other')
+    if args.resume != 'auto':
+        common.require_checkpoint(cfg.load_from)
     with common.one_line_errors(args):
         cfg, runner = prepare(cfg, args)
     if args.resume:  # the config that is written repeats the run, and does not go on with it
@@ -83,6 +85,8 @@ def prepare(cfg: Config, args: argparse.Namespace) -> tuple[Config, Runner]:
         common.require_data(cfg, ('train', 'val'))
         common.fit_input(cfg, args)
     common.set_up(cfg, args.verbose)
+    if args.resume == 'auto':
+        resume_from_last(cfg, args)
     from ssd_plugin.datasets.check import require_sound_data
     from ssd_plugin.engine.amp import enable_amp
     from ssd_plugin.engine.launch import build_runner
@@ -116,16 +120,21 @@ def set_schedule(cfg: Config, args: argparse.Namespace) -> None:
         print(*lines, sep='\n', flush=True)
 
 
-def resume(cfg: Config, checkpoint: str) -> None:
-    """Have training go on from a checkpoint; for 'auto' from the last in the work directory."""
-    if checkpoint != 'auto':
-        cfg.resume, cfg.load_from = True, checkpoint
+def resume_from_last(cfg: Config, args: argparse.Namespace) -> None:
+    """Have training go on from the last checkpoint in the work directory, if there is one.
+
+    A run that was killed before its first checkpoint begins as it did, from ``load_from``.
+    """
+    from ssd_plugin.engine.runner.checkpoint_files import has_checkpoints
+
+    cfg.resume = has_checkpoints(Path(cfg.work_dir))
+    if cfg.resume:
+        cfg.load_from = None
         return
-    folder = Path(cfg.work_dir)
-    resumable = [path for path in folder.glob('*.pth') if not path.name.startswith('best_')]
-    cfg.resume = bool(resumable) or (folder / 'last_checkpoint').is_file()
-    # A run that was killed before its first checkpoint begins as it did, from load_from.
-    cfg.load_from = None if cfg.resume else cfg.get('load_from')
+    common.require_checkpoint(cfg.load_from)
+    rank, _ = common.place_among_processes(args.launcher)
+    if rank == 0:
+        print(f'No checkpoint in {cfg.work_dir}: training begins at its start', flush=True)
 
 
 def log_for_tensorboard(cfg: Config) -> None:

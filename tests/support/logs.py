@@ -10,11 +10,16 @@ def write_log(work_dir, time, entries):
     return path
 
 
-def logged_losses(work_dir):
-    """The loss of each iteration, by number, of the one run that has been logged there."""
-    (scalars,) = work_dir.rglob('scalars.json')
+def logged(work_dir, name):
+    """A number of each iteration, such as the loss, by the iteration; of the last run there."""
+    scalars = max(work_dir.rglob('scalars.json'))
     entries = [json.loads(line) for line in scalars.read_text().splitlines()]
-    return {entry['step']: entry['loss'] for entry in entries if 'loss' in entry}
+    return {entry['step']: entry[name] for entry in entries if 'loss' in entry}
+
+
+def logged_losses(work_dir):
+    """The loss of each iteration, by number, of the last run that has been logged there."""
+    return logged(work_dir, 'loss')
 
 
 def train(step, loss, lr=0.1):

@@ -14,6 +14,7 @@ from ssd_plugin.checkpoints.files import Weights
 from ssd_plugin.checkpoints.load import dataset_classes, in_order_of
 from ssd_plugin.checkpoints.misfit import load_weights
 from ssd_plugin.checkpoints.warm_start import warm_start
+from ssd_plugin.errors import CheckpointError, shorten
 
 
 @HOOKS.register_module()
@@ -28,7 +29,8 @@ class StrictLoadHook(Hook):
     - A training begins with all weights but the scores of classes that the checkpoint doesn't know;
       a line says which. See :func:`~ssd_plugin.checkpoints.warm_start.warm_start`. Detectors that
       have no ``bbox_head``, such as those of two stages, begin as MMEngine has it.
-    - A training that resumes goes on as MMEngine has it.
+    - A training that resumes takes a checkpoint of a training, with exactly the parameters and the
+      classes of the model.
 
     Does nothing with ``FlexibleRunner``, whose models may be in shards.
 
@@ -40,11 +42,14 @@ class StrictLoadHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Load the weights; MMEngine, which calls this first, then loads them again."""
-        if not isinstance(runner, Runner) or runner._resume:
+        if not isinstance(runner, Runner):
             return
         model = unwrap(runner.model)
         weights = Weights.loaded(checkpoint, runner._load_from)
-        if isinstance(runner._train_loop, BaseLoop):  # it is built when training starts
+        if runner._resume:
+            require_training(checkpoint, weights)
+            require_classes(weights, dataset_classes(runner.train_loop.dataloader.dataset))
+        elif isinstance(runner._train_loop, BaseLoop):  # it is built when training starts
             if not hasattr(model, 'bbox_head'):
                 return
             classes = dataset_classes(runner.train_loop.dataloader.dataset)
@@ -55,6 +60,35 @@ class StrictLoadHook(Hook):
             weights = in_order_of(model, weights, loop.dataloader.dataset)
         load_weights(model, weights)
         checkpoint['state_dict'] = weights.state
+
+
+def require_training(checkpoint: dict, weights: Weights) -> None:
+    """Check that a checkpoint has what a training goes on from.
+
+    Raises:
+        CheckpointError: It has weights alone.
+    """
+    lacking = [key for key in ('epoch', 'iter') if key not in weights.meta]
+    lacking += [key for key in ('optimizer', 'message_hub') if key not in checkpoint]
+    if lacking:
+        raise CheckpointError(
+            f'{weights.source} has no {lacking[0]}, so no training can go on from it: '
+            'begin a new run with its weights by --load-from'
+        )
+
+
+def require_classes(weights: Weights, classes: tuple[str, ...] | None) -> None:
+    """Check that a checkpoint's classes, if it has names, are the data's, in their order.
+
+    Raises:
+        CheckpointError: They are not.
+    """
+    if weights.classes and classes and weights.classes != classes:
+        known, wanted = shorten(weights.classes), shorten(classes)
+        raise CheckpointError(
+            f'{weights.source} has the classes {known}, the training data {wanted}: '
+            'begin a new run with its weights by --load-from'
+        )
 
 
 def unwrap(model: Any) -> BaseDetector:

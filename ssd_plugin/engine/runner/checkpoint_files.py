@@ -11,6 +11,7 @@ from ssd_plugin.errors import DamagedCheckpointError
 
 LAST_CHECKPOINT = 'last_checkpoint'  # MMEngine's file with the path of the last checkpoint
 UNFINISHED = '.unfinished'  # ends the name of a file that is being written
+NAMES = 'epoch_*.pth', 'iter_*.pth', 'preempted.pth'  # of the checkpoints of a training
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -48,12 +49,20 @@ def is_complete(path: Path) -> bool:
         return False
 
 
+def has_checkpoints(work_dir: Path) -> bool:
+    """Whether there are, or were, checkpoints of a training, whole or not."""
+    return (work_dir / LAST_CHECKPOINT).is_file() or any(
+        True for name in NAMES for _ in work_dir.glob(name)
+    )
+
+
 def find_checkpoint(work_dir: Path, warn: Callable[[str], None]) -> Path | None:
     """The checkpoint to resume from.
 
-    It is the one that ``last_checkpoint`` names. If that file was cut off, or names a checkpoint
-    that is missing or incomplete, it is the newest complete one, and a warning says so. ``best_*``
-    are no candidates: MMEngine writes them without the optimizer's state. None where there is no
+    It is the one that ``last_checkpoint`` names; in a copy of a work directory, the copy of it. If
+    that file was cut off, or names a checkpoint that is missing or incomplete, it is the newest
+    complete one, and a warning says so. Other files than checkpoints of a training are no
+    candidates: MMEngine writes ``best_*`` without the optimizer's state. None where there is no
     checkpoint at all.
 
     Raises:
@@ -63,11 +72,12 @@ def find_checkpoint(work_dir: Path, warn: Callable[[str], None]) -> Path | None:
     named = Path(pointer.read_text().strip()) if pointer.is_file() else None
     folders = {work_dir}
     if named is not None and named.suffix:  # else the file was cut off
+        copy = work_dir / named.name
+        named = copy if copy.exists() else named
         if named.exists() and is_complete(named):
             return named
         folders.add(named.parent)
-    candidates = [path for folder in folders for path in folder.glob('*.pth')]
-    candidates = [path for path in candidates if not path.name.startswith('best_')]
+    candidates = [path for folder in folders for name in NAMES for path in folder.glob(name)]
     candidates.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
     for path in candidates:
         if is_complete(path):

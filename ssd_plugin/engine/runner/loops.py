@@ -77,7 +77,6 @@ class ResumableEpochLoop(_ResumableLoop, EpochBasedTrainLoop):
         """Train from the current position to the end."""
         self.runner.call_hook('before_train')
         self._reseed()
-        self._drop_progress_in_other_epochs()
         if not self._first_batch():
             self._validate_if_due(self._epoch, self._max_epochs)
         while self._epoch < self._max_epochs and not self.stop_training:
@@ -106,14 +105,18 @@ class ResumableEpochLoop(_ResumableLoop, EpochBasedTrainLoop):
     def _first_batch(self) -> int:
         return self.runner.message_hub.runtime_info.get('batches_done', 0)
 
-    def _drop_progress_in_other_epochs(self) -> None:
+    def fit_position(self) -> None:
+        """Go to the start of the checkpoint's epoch if epochs now have another length."""
         before = self.runner.message_hub.runtime_info.get('num_batches')
-        if self._first_batch() and before != len(self.dataloader):
+        if before in (None, len(self.dataloader)):
+            return
+        if self._first_batch():
             self.runner.logger.warning(
                 f'An epoch had {before} batches when the checkpoint was written, and has '
                 f'{len(self.dataloader)} now: epoch {self._epoch + 1} begins anew'
             )
-            self._note_progress(0)
+        self._note_progress(0)
+        self._iter = self._epoch * len(self.dataloader)
 
 
 @LOOPS.register_module()

@@ -7,11 +7,13 @@ from typing import Any
 
 from mmengine.dist import broadcast_object_list, get_rank, is_main_process, master_only
 from mmengine.fileio import LocalBackend, get_file_backend
+from mmengine.hooks import CheckpointHook
 from mmengine.registry import RUNNERS  # where MMDetection's train.py looks for a runner_type
 from mmengine.runner import BaseLoop, Runner
 
 from ssd_plugin.engine.hooks.preemption_hook import PreemptionHook
 from ssd_plugin.engine.hooks.runtime_info_hook import DeferredRuntimeInfoHook
+from ssd_plugin.engine.runner.changed_settings import Settings, can_change, keep_settings
 from ssd_plugin.engine.runner.checkpoint_files import (
     LAST_CHECKPOINT,
     UNFINISHED,
@@ -21,8 +23,8 @@ from ssd_plugin.engine.runner.checkpoint_files import (
     remove_unfinished,
     write_file,
 )
-from ssd_plugin.engine.runner.loops import resumable_loop
-from ssd_plugin.errors import DamagedCheckpointError
+from ssd_plugin.engine.runner.loops import ResumableEpochLoop, resumable_loop
+from ssd_plugin.errors import CheckpointError, DamagedCheckpointError, one_line
 
 
 @RUNNERS.register_module()
@@ -31,7 +33,8 @@ class ResumableRunner(Runner):
 
     - It trains with the loops of :mod:`.loops` where the config names MMEngine's.
     - It writes a checkpoint under a temporary name, then renames it.
-    - It resumes from the last complete checkpoint.
+    - It resumes from the last complete checkpoint, with the rates and the schedule of the config
+      where these have changed, and with the best checkpoint of its own work directory.
     - It has a :class:`PreemptionHook` and, unless the config names another ``runtime_info``, a
       :class:`DeferredRuntimeInfoHook`.
 
@@ -83,6 +86,38 @@ class ResumableRunner(Runner):
             self.logger.info(f'No checkpoint in {self.work_dir}: training begins at its start')
         else:
             super().load_or_resume()
+
+    def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            CheckpointError: Its optimizer has other groups of parameters.
+        """
+        configured = Settings.of(self) if can_change(self) else None
+        try:
+            super().resume(filename, *args, **kwargs)
+        except ValueError as error:
+            if 'parameter group' not in str(error):
+                raise
+            remedy = 'begin a new run with its weights by --load-from'
+            raise CheckpointError(
+                f"{filename} has another optimizer's state ({one_line(error)}): {remedy}"
+            ) from error
+        if isinstance(self.train_loop, ResumableEpochLoop):
+            self.train_loop.fit_position()
+        if configured:
+            keep_settings(self, configured)
+        self._forget_best_of_other_runs()
+
+    def _forget_best_of_other_runs(self) -> None:
+        """The best checkpoint is removed when there is a better one: not that of another run."""
+        if any(isinstance(hook, CheckpointHook) and hook.out_dir for hook in self.hooks):
+            return
+        info, here = self.message_hub.runtime_info, Path(self.work_dir).absolute()
+        best = [path for key, path in info.items() if key.startswith('best_ckpt')]
+        if any(Path(path).parent.absolute() != here for path in best):
+            for key in [key for key in info if key.startswith('best_')]:
+                info.pop(key)
 
     def _find_checkpoint(self) -> str | None:
         """The last complete checkpoint, which the first rank looks for."""

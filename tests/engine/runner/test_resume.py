@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import time
 from itertools import islice
@@ -155,6 +156,23 @@ def test_a_dead_last_checkpoint_file_costs_nothing_but_a_warning(content, tmp_pa
     found, warnings = find(tmp_path)
     assert found == newer
     assert len(warnings) == 1 and 'last_checkpoint' in warnings[0]
+
+
+def test_a_copied_run_goes_on_from_its_own_checkpoint(tmp_path):
+    """`last_checkpoint` has an absolute path."""
+    (tmp_path / 'first').mkdir()
+    older, newer = write_checkpoints(tmp_path / 'first', 'iter_2.pth', 'iter_4.pth')
+    copy = tmp_path / 'copy'
+    shutil.copytree(tmp_path / 'first', copy)
+    assert find(copy) == (copy / newer.name, [])
+    (copy / newer.name).write_bytes(b'PK')
+    found, warnings = find(copy)
+    assert found == copy / older.name and warnings
+
+
+def test_files_of_other_names_are_no_checkpoints_of_a_training(tmp_path):
+    torch.save(dict(state_dict={}), tmp_path / 'pretrained.pth')
+    assert find(tmp_path) == (None, []) and not files.has_checkpoints(tmp_path)
 
 
 def test_where_there_is_no_checkpoint_none_is_found(tmp_path):
