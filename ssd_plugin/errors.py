@@ -21,6 +21,10 @@ class MissingPackageError(SSDPluginError, ImportError):
     """A package is not installed, or only in a version that does not work here."""
 
 
+class MissingOperationError(MissingPackageError, NotImplementedError):
+    """An operation of mmcv is needed that mmcv-lite lacks."""
+
+
 class CheckpointError(SSDPluginError, ValueError):
     """A file is not the checkpoint that it should be."""
 

@@ -47,6 +47,10 @@ def check_out(out: Path, suffix: str, kind: str) -> None:
         sys.exit(f'OUT is {kind}, NAME{suffix}, not {out}')
     if not out.parent.is_dir():
         sys.exit(f'no folder {out.parent} for {out}')
+    if out.is_dir():
+        sys.exit(f'{out} is a folder: name a file')
+    if not os.access(out.parent, os.W_OK):
+        sys.exit(f"can't write {out}: no permission to write in {out.parent}")
 
 
 def part_of(out: Path) -> Path:
@@ -66,6 +70,7 @@ def choose_images(args: argparse.Namespace, cfg: Config, folder: str) -> tuple[l
     """Paths of the images to check on, and what they are; drawn ones are put into the folder."""
     from mmdet.apis.det_inferencer import IMG_EXTENSIONS
 
+    from ssd_plugin.datasets.faults import DataFault, read_image
     from ssd_plugin.datasets.samples import build_dataset, spread
     from ssd_plugin.datasets.shapes import write_voc_shapes
     from ssd_plugin.inference.inputs import find_inputs
@@ -80,7 +85,8 @@ def choose_images(args: argparse.Namespace, cfg: Config, folder: str) -> tuple[l
         return sorted(map(str, root.glob('JPEGImages/*'))), 'drawn images'
     dataset = build_dataset(cfg, split)
     paths = [dataset.get_data_info(i)['img_path'] for i in spread(dataset, NUM_IMAGES)]
-    return paths, f'images of the {split} set'
+    readable = [path for path in paths if not isinstance(read_image(path), DataFault)]
+    return readable or paths, f'images of the {split} set'
 
 
 def sample(paths: list[str], most: int) -> list[str]:

@@ -38,14 +38,17 @@ def main() -> None:
     with common.one_line_errors(args):
         try:
             cfg = common.prepare(args, (), args.checkpoint)
+            samples = calibration_images(cfg, args) if args.int8 else []
             said = export(cfg, args, part)
             if args.int8:
-                said += write_int8(cfg, args, part, quantized)
+                said += write_int8(part, quantized, samples)
             (quantized if args.int8 else part).replace(args.out)
+            print(*said, sep='\n', flush=True)
+            if args.int8:
+                print(*say_what_it_costs(cfg, args, part), sep='\n')
         finally:
             part.unlink(missing_ok=True)
             quantized.unlink(missing_ok=True)
-    print(*said, sep='\n')
 
 
 def check_arguments(args: argparse.Namespace) -> None:
@@ -84,33 +87,43 @@ def export(cfg: Config, args: argparse.Namespace, part: Path) -> list[str]:
     return [f'{args.out}: {signature(model)}', same]
 
 
-def write_int8(cfg: Config, args: argparse.Namespace, path: Path, out: Path) -> list[str]:
-    """Quantise a file, and measure what it costs; returns what to print."""
+def calibration_images(cfg: Config, args: argparse.Namespace) -> list[dict]:
+    """The images of ``--int8``, read before anything is exported."""
     from mmdet.apis.det_inferencer import IMG_EXTENSIONS
 
     from ssd_plugin.export.check import read_images
-    from ssd_plugin.export.quantize import (
-        LOSS_TO_WARN_OF,
-        NUM_CALIBRATION,
-        mean_average_precisions,
-        quantize,
-    )
+    from ssd_plugin.export.quantize import NUM_CALIBRATION
     from ssd_plugin.inference.inputs import find_inputs
 
     paths = find_inputs(args.int8, suffixes=IMG_EXTENSIONS)
-    paths = exporting.sample(paths, NUM_CALIBRATION)
+    return read_images(cfg, exporting.sample(paths, NUM_CALIBRATION))
+
+
+def write_int8(path: Path, out: Path, samples: list[dict]) -> list[str]:
+    """Quantise a file; returns what to print."""
+    from ssd_plugin.export.quantize import quantize
+
     with common.console().status('Quantising'):
-        quantize(path, out, read_images(cfg, paths))
+        quantize(path, out, samples)
     before, after = (file.stat().st_size / 1e6 for file in (path, out))
-    said = [f'INT8: {before:.1f} -> {after:.1f} MB, calibrated on {len(paths)} images']
+    return [f'INT8: {before:.1f} -> {after:.1f} MB, calibrated on {len(samples)} images']
+
+
+def say_what_it_costs(cfg: Config, args: argparse.Namespace, path: Path) -> list[str]:
+    """The mAP of the float file at ``path`` and of the INT8 file, in lines to print."""
+    from ssd_plugin.errors import InputError
+    from ssd_plugin.export.quantize import LOSS_TO_WARN_OF, mean_average_precisions
+
     if args.raw:
-        return [*said, 'INT8: what it costs was not measured, for a file of --raw']
+        return ['INT8: what it costs was not measured, for a file of --raw']
     try:
+        if not cfg.get('test_dataloader'):
+            raise InputError(f'{args.config} has no test_dataloader')
         check_data(cfg, ['test'])
-    except DataNotFoundError as error:
-        return [*said, f'INT8: what it costs could not be measured: {error}']
-    name, (float_map, int8_map) = mean_average_precisions(cfg, (path, out))
-    said.append(f'INT8: {name} {float_map:.4f} -> {int8_map:.4f} on the test set')
+        name, (float_map, int8_map) = mean_average_precisions(cfg, (path, args.out))
+    except (DataNotFoundError, InputError) as error:
+        return [f'INT8: what it costs could not be measured: {error}']
+    said = [f'INT8: {name} {float_map:.4f} -> {int8_map:.4f} on the test set']
     if int8_map < float_map - LOSS_TO_WARN_OF:
         said.append(
             f'WARNING: INT8 LOSES {float_map - int8_map:.4f} {name}. Calibrate on other images, '

@@ -15,7 +15,11 @@ import torch
 from torch import Tensor
 from torchvision import ops
 
-from ssd_plugin.errors import MissingPackageError, SSDPluginWarning
+from ssd_plugin.errors import (
+    MissingOperationError,
+    MissingPackageError,
+    SSDPluginWarning,
+)
 
 MMCV_LITE = 'pip install "mmcv-lite>=2.0.0,<2.2.0"'
 # With build isolation mmcv's setup.py finds neither torch nor pkg_resources. From Python 3.13 on
@@ -80,7 +84,7 @@ class StandInOps(types.ModuleType):
         self._remedy = remedy
 
     def __getattr__(self, name: str) -> Callable:
-        """Return a function that raises NotImplementedError, for any operation's name.
+        """Return a function that raises MissingOperationError, for any operation's name.
 
         Raises:
             AttributeError: For `__path__`, `__file__` and the like, which this module lacks.
@@ -89,7 +93,7 @@ class StandInOps(types.ModuleType):
             raise AttributeError(f'module mmcv._ext has no attribute {name}')
 
         def missing(*args: object, **kwargs: object) -> NoReturn:
-            raise NotImplementedError(f'mmcv operation "{name}": {self._remedy}')
+            raise MissingOperationError(f'mmcv operation "{name}": {self._remedy}')
 
         return missing
 

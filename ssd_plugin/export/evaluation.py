@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mmengine.config import Config, ConfigDict
+from mmengine.hooks import EMAHook
 from mmengine.runner import Runner
 
 from ssd_plugin.checkpoints.load import dataset_classes, label_names
@@ -23,6 +24,9 @@ def use_exported(cfg: Config, path: str) -> None:
         )
     cfg.model = ConfigDict(type=open_exported.__name__, path=path, test_cfg=cfg.model.test_cfg)
     cfg.load_from = None
+    # It copies the model, which a runtime's session can't be; the file has the average already.
+    hooks = cfg.get('custom_hooks') or []
+    cfg.custom_hooks = [hook for hook in hooks if hook['type'] not in ('EMAHook', EMAHook)]
 
 
 def fit_to_data(runner: Runner) -> None:

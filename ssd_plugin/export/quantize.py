@@ -20,6 +20,7 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from ssd_plugin.engine.launch import build_runner
+from ssd_plugin.errors import InputError
 from ssd_plugin.export.evaluation import fit_to_data, use_exported
 
 NUM_CALIBRATION = 32  # images; more change the mAP by less than another choice of them does
@@ -79,6 +80,9 @@ def mean_average_precisions(cfg: Config, paths: Sequence[Path]) -> tuple[str, li
     """The mAP of exported files on the config's test data: the metric's name, and its values.
 
     The data must be there.
+
+    Raises:
+        InputError: The evaluator gives no mAP: it only writes files, or nothing was detected.
     """
     values = []
     with tempfile.TemporaryDirectory() as folder:
@@ -92,6 +96,9 @@ def mean_average_precisions(cfg: Config, paths: Sequence[Path]) -> tuple[str, li
             runner = build_runner(changed)
             fit_to_data(runner)
             metrics = runner.test()
-            name = next(name for name in metrics if name.endswith('mAP'))
+            name = next((name for name in metrics if name.endswith('mAP')), '')
+            if not name:
+                what = 'float' if number == 0 else 'INT8'
+                raise InputError(f'the test evaluator gives no mAP for the {what} file')
             values.append(float(metrics[name]))
     return name, values

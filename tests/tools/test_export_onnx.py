@@ -2,8 +2,10 @@
 
 import importlib.util
 import json
+import os
 import re
 import shutil
+from pathlib import Path
 
 import cv2
 import onnx
@@ -162,3 +164,49 @@ def test_int8_leaves_all_but_convolutions_and_the_first_of_these_in_float(export
     )
     assert 'NonMaxSuppression' in made_by.values()
     assert OnnxDetector(path).dataset_meta == dict(classes=CLASSES)
+
+
+COSTS = {  # what is told where the mAP can't be measured, and the file is there
+    'no test set': ('test_dataloader = test_evaluator = test_cfg = None\n', 'no test_dataloader'),
+    'no mAP': (
+        "test_evaluator = dict(_delete_=True, type='DumpDetResults', out_file_path='found.pkl')\n",
+        'the test evaluator gives no mAP for the float file',
+    ),
+}
+
+
+@pytest.mark.parametrize('case', COSTS)
+def test_an_int8_file_is_written_though_its_cost_can_not_be_measured(case, run, tmp_path):
+    text, message = COSTS[case]
+    config, path = tmp_path / 'changed.py', tmp_path / 'out.onnx'
+    config.write_text(f'_base_ = [{str(Path("demo.py").resolve())!r}]\n{text}')
+    said = run('export_onnx', config, 'weights.pth', path, '--int8', 'data/shapes/JPEGImages')
+    assert 'INT8: what it costs could not be measured: ' in said and message in said
+    assert OnnxDetector(path).dataset_meta == dict(classes=CLASSES)
+    assert not list(tmp_path.glob('*.part*'))
+
+
+def test_images_to_calibrate_on_are_read_before_anything_is_exported(export, monkeypatch):
+    monkeypatch.setattr(onnx_file, 'build_onnx', None)
+    with pytest.raises(SystemExit, match='nowhere: no such file or folder'):
+        export('--int8', 'nowhere')
+
+
+def test_an_image_of_the_test_set_that_can_not_be_read_is_left_out(export, tmp_path):
+    shutil.copytree('data', tmp_path / 'data')
+    images = sorted((tmp_path / 'data/shapes/JPEGImages').iterdir())
+    images[-1].write_bytes(images[-1].read_bytes()[:500])
+    options = '--cfg-options', f'test_dataloader.dataset.data_root={tmp_path}/data/shapes/'
+    path, said = export(*options, images=())
+    assert 'agree on 3 images of the test set' in said
+
+
+@pytest.mark.parametrize('place', ['folder.onnx', 'locked/out.onnx'])
+def test_where_it_can_not_be_written_is_told_before(place, run, tmp_path, monkeypatch):
+    (tmp_path / 'folder.onnx').mkdir()
+    (tmp_path / 'locked').mkdir()
+    monkeypatch.setattr(os, 'access', lambda path, mode: path.name != 'locked')  # root may write
+    monkeypatch.setattr(onnx_file, 'build_onnx', None)
+    with pytest.raises(SystemExit, match=place) as caught:
+        run('export_onnx', 'demo.py', 'weights.pth', tmp_path / place)
+    assert 'is a folder' in caught.value.code or 'no permission' in caught.value.code

@@ -1,5 +1,7 @@
 """tools/test.py with an exported file: detections and metrics are those of its checkpoint."""
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -30,15 +32,22 @@ def exported(detector, tmp_path_factory):
 def tested(run, tmp_path):
     """Runs the command; answers boxes, scores and labels by image, and the metrics."""
 
-    def call(name, file, *options):
+    def call(name, file, *options, config='demo.py'):
         out, work_dir = tmp_path / f'{name}.pkl', tmp_path / name
-        run('test', 'demo.py', file, '--out', out, '--work-dir', work_dir, *options)
+        run('test', config, file, '--out', out, '--work-dir', work_dir, *options)
         found = [image['pred_instances'] for image in load(out)]
         return [[one[key].numpy() for key in ('bboxes', 'scores', 'labels')] for one in found], (
             metrics_in(work_dir)
         )
 
     return call
+
+
+def test_a_config_with_a_moving_average_tests_the_file(exported, tested, tmp_path):
+    config = tmp_path / 'average.py'
+    base = f'_base_ = [{str(Path("demo.py").resolve())!r}]\n'
+    config.write_text(base + "custom_hooks = [*_base_.custom_hooks, dict(type='EMAHook')]\n")
+    assert_same(tested('average', exported, config=config), tested('plain', exported))
 
 
 def assert_same(found, expected):
