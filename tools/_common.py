@@ -231,6 +231,18 @@ def require_checkpoint(path: str | None) -> None:
         sys.exit(f'no checkpoint file {path}')
 
 
+def require_writable(path: Path) -> None:
+    """Make a file's folder, and end the program with one line if it can't be written there."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        sys.exit(f"can't write {path}: {error.strerror}")
+    if path.is_dir():
+        sys.exit(f'{path} is a folder: name a file')
+    if not os.access(path.parent, os.W_OK):
+        sys.exit(f"can't write {path}: no permission to write in {path.parent}")
+
+
 def require_data(cfg: Config, splits: Iterable[str]) -> None:
     """End the program with one line if data of these splits (train, val, test) are missing."""
     try:

@@ -47,10 +47,7 @@ def check_out(out: Path, suffix: str, kind: str) -> None:
         sys.exit(f'OUT is {kind}, NAME{suffix}, not {out}')
     if not out.parent.is_dir():
         sys.exit(f'no folder {out.parent} for {out}')
-    if out.is_dir():
-        sys.exit(f'{out} is a folder: name a file')
-    if not os.access(out.parent, os.W_OK):
-        sys.exit(f"can't write {out}: no permission to write in {out.parent}")
+    common.require_writable(out)
 
 
 def part_of(out: Path) -> Path:

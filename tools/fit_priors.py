@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import _common as common
@@ -31,6 +32,10 @@ def main() -> None:
 
 def fit(args: argparse.Namespace) -> None:
     cfg = common.prepare(args, ('train',))
+    out = args.out or Path(cfg.work_dir, 'fitted_priors.py')
+    common.require_writable(out)
+    if out.resolve() == Path(args.config).resolve():
+        sys.exit(f'{out} is the config itself: name another file by --out')
     import torch
 
     from ssd_plugin.analysis.fit_priors import report
@@ -45,8 +50,6 @@ def fit(args: argparse.Namespace) -> None:
     console.print(report.describe_boxes(found), highlight=False)
     console.print(report.coverage_table(found), report.levels_table(found))
 
-    out = args.out or Path(cfg.work_dir, 'fitted_priors.py')
-    out.parent.mkdir(parents=True, exist_ok=True)
     title = f'Priors of {Path(args.config).name} and {len(found.boxes.labels)} objects'
     figure = save(draw_fit(found, title), out.with_suffix('.png'))
     if found.proposed:

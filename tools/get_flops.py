@@ -28,7 +28,9 @@ def main() -> None:
 
     rows = []
     for path, cfg in configs:
-        (width, height), priors, parameters, macs = measure_complexity(cfg)
+        with common.one_line_errors(argparse.Namespace(config=path), also=()):
+            common.import_plugin(cfg, verbose=False)
+            (width, height), priors, parameters, macs = measure_complexity(cfg)
         counts = f'{priors}', f'{parameters / 1e6:.2f} M', f'{macs / 1e9:.2f} G'
         rows.append([Path(path).stem, f'{width} x {height}', *counts])
     if args.markdown:

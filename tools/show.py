@@ -144,7 +144,8 @@ def show_errors(args: argparse.Namespace) -> list[Path]:
     title = f'{config_name(args)}, {args.split}, {len(results)} images, '
     title += f'detections with a score of {args.score_thr:g} or more'
     figures: dict[str, Any] = dict(error_counts=draw_counts(counts, classes, title))
-    worst = errors.worst(diagnoses, args.num)
+    # An image that can't be read can't be drawn.
+    worst = errors.worst([d for d in diagnoses if not d.result.unreadable], args.num)
     if worst:
         title = f'The worst {len(worst)} of {title}'
         figures['errors'] = draw_errors(worst, errors.total(counts), classes, title)
@@ -154,6 +155,8 @@ def show_errors(args: argparse.Namespace) -> list[Path]:
 
 
 def show_pr(args: argparse.Namespace) -> list[Path]:
+    if args.best_thresholds:
+        common.require_writable(args.best_thresholds)
     work_dir, results, classes, evaluator = detect_on_split(args)
     from ssd_plugin.evaluation.pr import compute_curves, mean_ap, rule_of
     from ssd_plugin.visualization.pr import draw_pr
@@ -177,7 +180,6 @@ def save_best_thresholds(path: Path, results: list, classes: tuple[str, ...]) ->
     from ssd_plugin.evaluation.pr import Rule, best_thresholds, compute_curves
 
     best = best_thresholds(compute_curves(results, classes, Rule()), classes, DEFAULT_THRESHOLD)
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f'{json.dumps(best, indent=2, ensure_ascii=False)}\n', encoding='utf-8')
     print(path)
 
@@ -185,6 +187,7 @@ def save_best_thresholds(path: Path, results: list, classes: tuple[str, ...]) ->
 def detect_on_split(args: argparse.Namespace) -> tuple:
     """Detections on a split: work directory, results, class names and the config's evaluator."""
     cfg = common.prepare(args, (args.split,), args.checkpoint)
+    common.require_writable(folder_of(args, cfg.work_dir) / 'figure.png')
     from rich.progress import track
 
     from ssd_plugin.evaluation.results import build_loader, detect_all
@@ -193,12 +196,21 @@ def detect_on_split(args: argparse.Namespace) -> tuple:
     dataset: Any = loader.dataset
     found = detect_all(cfg, args.checkpoint, loader, args.device)
     results = list(track(found, 'Detecting', total=len(dataset)))
+    unreadable = [result.path for result in results if result.unreadable]
+    if unreadable:
+        first = f'nothing is found in them: {unreadable[0]}'
+        print(f'{len(unreadable)} images can not be read, and {first}')
     classes = dataset.metainfo['classes']
     return cfg.work_dir, results, classes, cfg.get(f'{args.split}_evaluator')
 
 
 def config_name(args: argparse.Namespace) -> str:
     return Path(args.config).name
+
+
+def folder_of(args: argparse.Namespace, work_dir: str | Path) -> Path:
+    """Where the figures go."""
+    return args.out_dir or Path(work_dir, 'show')
 
 
 def save(args: argparse.Namespace, work_dir: str | Path, **figures: Any) -> list[Path]:
@@ -208,7 +220,7 @@ def save(args: argparse.Namespace, work_dir: str | Path, **figures: Any) -> list
 
     from ssd_plugin.visualization.style import save as save_figure
 
-    folder = args.out_dir or Path(work_dir, 'show')
+    folder = folder_of(args, work_dir)
     paths = [folder / f'{name}.png' for name in figures]
     for path, figure in zip(paths, figures.values()):
         if isinstance(figure, Figure):

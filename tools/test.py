@@ -34,6 +34,8 @@ def main() -> None:
         sys.exit(f'--out must be a .pkl file, not {args.out}')
     cfg = common.load_config(args)
     common.require_checkpoint(args.checkpoint)
+    if args.out:
+        common.require_writable(Path(args.out))
     cfg.load_from, cfg.resume = args.checkpoint, False
     config = Path(args.config)
     if config.parent.resolve() == Path(cfg.work_dir).resolve():

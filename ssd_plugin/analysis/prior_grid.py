@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from mmdet.models.detectors.base import BaseDetector
@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ssd_plugin.datasets.config import input_size
-from ssd_plugin.errors import ConfigError
+from ssd_plugin.errors import ConfigError, one_line
 
 LARGEST = 4096  # pixels; a side at which every level has cells
 
@@ -63,8 +63,14 @@ class Complexity(NamedTuple):
 
 
 def measure_complexity(cfg: Config) -> Complexity:
-    """Count the priors, parameters and operations of a config's detector, untrained."""
+    """Count the priors, parameters and operations of a config's detector, untrained.
+
+    Raises:
+        ConfigError: It is no detector of one stage.
+    """
     model, size = build_on_meta(cfg)
+    if not hasattr(model, 'bbox_head'):
+        raise ConfigError(f'a {type(model).__name__} has no bbox_head with priors to count')
     with FlopCounterMode(display=False) as counter:
         sizes = featmap_sizes(model, size)
     num_macs = counter.get_total_flops() // 2  # a multiplication and an addition count as two
@@ -97,16 +103,17 @@ def existing_maps(model: BaseDetector, input_size: tuple[int, int]) -> list[tupl
     """:func:`featmap_sizes` of an input (w, h) that is large enough for all levels.
 
     Raises:
-        ConfigError: If it is too small; the message names the level and the least side.
+        ConfigError: If it is too small; the message names the level and the least side. Or if the
+            detector takes no input of any size; it names the part that fails.
     """
     try:
         maps = featmap_sizes(model, input_size)
         level = next((k for k, cells in enumerate(maps) if not all(cells)), None)
         if level is None:
             return maps
-    except RuntimeError:  # PyTorch's, of a convolution without output
+    except (RuntimeError, AssertionError) as error:  # PyTorch's, of a convolution without output
         if not _has_all_levels(model, (LARGEST, LARGEST)):
-            raise
+            raise ConfigError(where_it_fails(model, input_size)) from error
         level = _levels_before_error(model, input_size)
     width, height = input_size
     sides = range(1, LARGEST)
@@ -117,11 +124,30 @@ def existing_maps(model: BaseDetector, input_size: tuple[int, int]) -> list[tupl
     )
 
 
+@torch.no_grad()
+def where_it_fails(model: BaseDetector, input_size: tuple[int, int]) -> str:
+    """Which part of a model fails on an image of this size (w, h), and what it is given."""
+    width, height = input_size
+    maps: Any = torch.empty(1, 3, height, width, device='meta')
+    given = f'images of {width} x {height} pixels'
+    for name in ('backbone', 'neck', 'bbox_head'):
+        part = getattr(model, name, None)
+        if part is None:
+            continue
+        try:
+            maps = part(maps)
+        except (RuntimeError, AssertionError) as error:
+            remedy = '' if name == 'backbone' else f': should model.{name}.in_channels be others?'
+            return f'model.{name} does not take {given} ({one_line(error)}){remedy}'
+        given = f'maps of {", ".join(str(level.size(1)) for level in maps)} channels'
+    return 'the detector fails on an image on the meta device'
+
+
 def _has_all_levels(model: BaseDetector, input_size: tuple[int, int]) -> bool:
     """Whether each level has a cell at an input size (w, h)."""
     try:
         return all(map(all, featmap_sizes(model, input_size)))
-    except RuntimeError:
+    except (RuntimeError, AssertionError):
         return False
 
 
@@ -131,7 +157,7 @@ def _levels_before_error(model: BaseDetector, input_size: tuple[int, int]) -> in
     hooks = [model.backbone.register_forward_hook(lambda *done: levels.extend(done[2]))]
     for layer in getattr(getattr(model, 'neck', None), 'extra_layers', ()):
         hooks.append(layer.register_forward_hook(lambda *done: levels.append(done[2])))
-    with suppress(RuntimeError):
+    with suppress(RuntimeError, AssertionError):
         featmap_sizes(model, input_size)
     for hook in hooks:
         hook.remove()

@@ -15,6 +15,8 @@ from mmengine.structures import InstanceData
 from torch.utils.data import DataLoader
 
 from ssd_plugin.checkpoints.load import load_for_evaluation
+from ssd_plugin.engine.device import require_device
+from ssd_plugin.engine.launch import fit_loaders
 
 
 class Result(NamedTuple):
@@ -27,11 +29,13 @@ class Result(NamedTuple):
     det_bboxes: np.ndarray  # (D, 4) xyxy
     det_labels: np.ndarray  # (D,) int64
     det_scores: np.ndarray  # (D,), falling
+    unreadable: bool = False  # so that nothing is detected, as in evaluation
 
 
 def build_loader(cfg: Config, split: str) -> DataLoader:
     """The loader of a split, in the order of its data set and to its end."""
     init_default_scope(cfg.get('default_scope', 'mmdet'))
+    fit_loaders(cfg)
     loader = cfg[f'{split}_dataloader'].copy()
     loader.update(sampler=dict(type='DefaultSampler', shuffle=False), drop_last=False)
     return Runner.build_dataloader(loader)
@@ -45,17 +49,20 @@ def detect_all(
     The ground truth comes from the data set's annotations, so that it is that of the original
     image whatever the pipeline does to its boxes.
     """
+    require_device(device)
     dataset: BaseDataset = loader.dataset
     model = load_for_evaluation(cfg, checkpoint, dataset)
     model.to(device or get_device())
     samples = (sample for batch in loader for sample in model.test_step(batch))
     for index, sample in enumerate(samples):
-        yield _to_result(dataset.get_data_info(index), sample.pred_instances.cpu().numpy())
+        found, unreadable = sample.pred_instances.cpu().numpy(), sample.get('unreadable', False)
+        yield _to_result(dataset.get_data_info(index), found, unreadable)
 
 
-def _to_result(info: dict, found: InstanceData) -> Result:
+def _to_result(info: dict, found: InstanceData, unreadable: bool) -> Result:
     """Put the ground truth of an image, its ``get_data_info``, beside its detections."""
     found = found[np.argsort(-found.scores, kind='stable')]
+    found = found[:0] if unreadable else found
     instances = info['instances']
     return Result(
         info['img_path'],
@@ -65,4 +72,5 @@ def _to_result(info: dict, found: InstanceData) -> Result:
         found.bboxes,
         found.labels,
         found.scores,
+        unreadable,
     )

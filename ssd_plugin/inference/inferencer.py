@@ -23,7 +23,8 @@ from ssd_plugin.datasets.transforms.deferred_decoding import (
     ResizeLargeByArea,
     defer_decoding,
 )
-from ssd_plugin.errors import InputError, one_line
+from ssd_plugin.engine.device import require_device
+from ssd_plugin.errors import InputError
 from ssd_plugin.export.exported import is_exported, open_exported
 from ssd_plugin.export.runtime import ExportedDetector
 from ssd_plugin.inference.folding import fold_batch_norm
@@ -47,11 +48,7 @@ def build_inferencer(
             such device, it has no half precision, or the file's runtime is not installed.
         OSError: The checkpoint can't be read.
     """
-    if device:
-        try:
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
-            raise InputError(f'device {device}: {one_line(error)}') from error
+    require_device(device)
     if half and is_exported(checkpoint):
         raise InputError(f'{checkpoint} has the precision that it was exported with: no --half')
     inferencer = StreamInferencer(cfg, checkpoint, device)

@@ -55,7 +55,10 @@ def read_log(path: Path) -> Series:
     series: Series = {}
     step = 0
     for line in path.read_text(encoding='utf-8').splitlines():
-        entry = json.loads(line)
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:  # cut off, as by a full disk
+            continue
         if 'loss' in entry:
             step = entry['step']
         for name, value in entry.items():

@@ -82,6 +82,13 @@ def test_the_written_config_has_nothing_left_to_gain(fit):
     assert Path('again.png').is_file()
 
 
+def test_a_config_with_a_training_keeps_its_work_directory(fit):
+    Path('thin.py').write_text(Path('thin.py').read_text() + "work_dir = 'trained'\n")
+    fit('thin.py')
+    cfg, _ = read_generator('trained/fitted_priors.py')
+    assert cfg.work_dir == 'trained/fitted_priors'
+
+
 def test_it_says_so_when_nothing_better_is_found(fit):
     """Boxes that are priors themselves."""
     _, generator = read_generator(DEMO_CONFIG)
@@ -98,4 +105,4 @@ def test_it_says_so_when_nothing_better_is_found(fit):
 def test_the_same_seed_writes_the_same_config(fit):
     for name in ('one.py', 'other.py'):
         fit('thin.py', '--seed', 5, '--max-images', 10, '--out', name)
-    assert Path('one.py').read_text() == Path('other.py').read_text()
+    assert Path('one.py').read_text() == Path('other.py').read_text().replace('other', 'one')

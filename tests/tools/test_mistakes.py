@@ -16,6 +16,10 @@ PIPELINE = '--cfg-options test_dataloader.dataset.pipeline'
 TRAIN_ROOT = '--cfg-options train_dataloader.dataset.data_root'
 MODEL = '--cfg-options model'
 
+BASE = ROOT / 'configs/_base_/default_runtime.py'
+PR = 'show pr demo.py weights.pth'
+MAX_EPOCHS = '--cfg-options train_cfg.max_epochs'
+
 MISTAKES = {
     'detect none.py weights.pth data --out x': 'no config file none.py',
     'detect demo.py none.pth data --out x': 'no checkpoint file none.pth',
@@ -48,6 +52,17 @@ MISTAKES = {
     f'{EXPORT_IMAGE} {MODEL}.test_cfg.score_thr=1': 'nothing is detected',
     f'{EXPORT_IMAGE} {MODEL}.test_cfg.nms.type=soft_nms': 'model.test_cfg.nms',
     f'{EXPORT_IMAGE} {PIPELINE}.1.keep_ratio=True': 'keep_ratio=False',
+    f'{EXPORT} data.onnx': 'data.onnx is a folder',
+    f'{PR} --device gpu': 'device gpu: ',
+    f'{PR} --out-dir image.jpg': "can't write image.jpg/figure.png",
+    f'{PR} --best-thresholds data': 'data is a folder',
+    'show errors demo.py weights.pth --out-dir image.jpg': "can't write image.jpg/figure.png",
+    'test demo.py weights.pth --out image.jpg/x.pkl': "can't write image.jpg/x.pkl",
+    'test demo.py weights.pth --out folder.pkl': 'folder.pkl is a folder',
+    f'get_flops {BASE}': 'default_runtime.py: no test_dataloader',
+    f'train demo.py --epochs 2 {MAX_EPOCHS}=3': '--epochs N and train_cfg.max_epochs exclude',
+    f'train demo.py {MODEL}.bbox_head.in_channels=(1,2,3,4)': 'model.bbox_head does not take maps of',
+    'fit_priors demo.py --out demo.py': 'demo.py is the config itself',
     'fit_priors nothing.py': 'no config file nothing.py',
     f'fit_priors demo.py {TRAIN_ROOT}=x/': 'x/',
     f'fit_priors demo.py {TRAIN_ROOT}=empty/': 'no object that can be used',
@@ -58,6 +73,8 @@ MISTAKES = {
 def test_a_mistake_is_one_line(line, said, run):
     if 'fit_priors' in line:
         write_boxes('empty', [((160, 160), [])])
+    Path('folder.pkl').mkdir(exist_ok=True)
+    Path('data.onnx').mkdir(exist_ok=True)
     with pytest.raises(SystemExit) as caught:
         run(*line.split())
     assert said in caught.value.code and '\n' not in caught.value.code

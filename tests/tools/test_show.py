@@ -1,6 +1,7 @@
 """The commands that draw, on a few drawn shapes and a detector with random weights."""
 
 import re
+import shutil
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,8 @@ import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from tests.support.commands import run_warm
+from tests.support.commands import ROOT, run_warm
+from tests.support.config_rows import metrics_in
 from tests.support.detections import make_result
 from tests.support.logs import train, val, write_log
 
@@ -101,6 +103,31 @@ def test_precision_and_recall_are_those_of_the_evaluation(run, tmp_path):
     evaluated = Runner.from_cfg(cfg).test()['pascal_voc/mAP']
     shown = float(re.search(r'mean +AP (\d\.\d+)', output).group(1))
     assert shown == pytest.approx(evaluated, abs=6e-4)
+
+
+@pytest.mark.parametrize('split', ['test', 'val'])
+def test_an_image_that_can_not_be_read_counts_as_in_evaluation(split, run, tmp_path, demo_folder):
+    """Without workers, too, which the demo's loaders keep."""
+    shutil.copytree('data', tmp_path / 'data')
+    broken = tmp_path / 'data/shapes/JPEGImages/000008.jpg'
+    broken.write_bytes(broken.read_bytes()[:500])
+    config = tmp_path / 'broken.py'
+    loader = f"dict(num_workers=0, dataset=dict(data_root='{tmp_path}/data/shapes/'))"
+    config.write_text(
+        f'_base_ = [{str(ROOT / "configs/demo_shapes.py")!r}]\n'
+        f'val_dataloader = test_dataloader = train_dataloader = {loader}\n'
+        'model = dict(test_cfg=dict(max_per_img=20))\n'
+    )
+    options = ('weights.pth', '--split', split, '--out-dir', tmp_path)
+    output = run('show', 'pr', config, *options)
+    shown = float(re.search(r'mean +AP (\d\.\d+)', output).group(1))
+    run('test', config, 'weights.pth', '--work-dir', tmp_path / 'tested')
+    evaluated = metrics_in(tmp_path / 'tested')['pascal_voc/mAP']
+    if split == 'test':
+        assert shown == pytest.approx(evaluated, abs=6e-4)
+        assert '1 images can not be read, and nothing is found in them: ' in output
+    run('show', 'errors', config, *options)
+    assert (tmp_path / 'errors.png').is_file()
 
 
 def test_importing_the_plugin_imports_nothing_of_what_only_commands_use(tmp_path):

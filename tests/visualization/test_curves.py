@@ -3,7 +3,7 @@
 import pytest
 
 from ssd_plugin.errors import InputError
-from ssd_plugin.visualization.curves import draw_curves, read_work_dir
+from ssd_plugin.visualization.curves import draw_curves, read_log, read_work_dir
 from tests.support.logs import train, val, write_log
 
 FIRST, EVALUATED = [train(10, 5.0), train(20, 4.0)], val(1, 0.2)
@@ -37,6 +37,12 @@ def test_runs_are_joined_over_iterations(runs, expected, tmp_path):
         write_log(tmp_path, str(number), entries)
     series = read_work_dir(tmp_path)
     assert (series['loss'], series['pascal_voc/mAP']) == expected
+
+
+def test_a_line_that_was_cut_off_is_passed_over(tmp_path):
+    path = write_log(tmp_path, '1', [train(10, 3.0), train(20, 2.0)])
+    path.write_text(path.read_text() + '{"loss": 1, "st')
+    assert [value for _, value in read_log(path)['loss']] == [3.0, 2.0]
 
 
 def test_where_nothing_was_trained_it_says_so(tmp_path):

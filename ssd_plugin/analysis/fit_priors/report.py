@@ -18,6 +18,7 @@ CONFIG = """\
 # Reached by a prior at IoU 0.5: {after[0]:.1%}, at 0.7: {after[1]:.1%} \
 (before: {before[0]:.1%} and {before[1]:.1%}).
 _base_ = {base!r}
+work_dir = {work_dir!r}  # of its own: the base's has the training to compare with
 
 model = dict(
     bbox_head=dict(
@@ -84,6 +85,7 @@ def config_text(fit: Fit, base: str | Path, path: str | Path) -> str:
         args['basesize_ratio_range'] = None  # sizes are given in one way only
     return CONFIG.format(
         boxes=describe_boxes(fit), before=fit.before.figures(), after=fit.after.figures(),
+        work_dir=Path(path).with_suffix('').as_posix(),
         base=Path(os.path.relpath(base, Path(path).parent)).as_posix(),
         arguments='\n'.join(f'{12 * " "}{name}={value!r},' for name, value in args.items()),
     )  # fmt: skip
