@@ -185,6 +185,8 @@ def load_config(args: argparse.Namespace) -> Config:
     merge_options(cfg, args)
     cfg.launcher = args.launcher
     default_work_dir = os.path.join('work_dirs', Path(args.config).stem)
+    if not isinstance(cfg.get('model', {}).get('type', ''), str):
+        sys.exit(f'{args.config} has classes for types: write their names, as type="RetinaNet"')
     head = cfg.get('model', {}).get('bbox_head')
     if isinstance(head, dict) and head.get('type') in ('SSDHead', 'mmdet.SSDHead'):
         sys.exit(

@@ -105,19 +105,20 @@ def set_schedule(cfg: Config, args: argparse.Namespace) -> None:
     from mmdet.registry import DATASETS
     from mmengine.registry import init_default_scope
 
-    from ssd_plugin.engine.schedule import describe_scaled_batch, fit_schedule
+    from ssd_plugin.engine.schedule import describe_scaled_batch, fit_batch, fit_schedule
 
     rank, processes = common.place_among_processes(args.launcher)
     lines = []
     if args.epochs:
         init_default_scope(cfg.get('default_scope', 'mmdet'))
         num_images = len(DATASETS.build(cfg.train_dataloader.dataset))
+        lines.append(fit_batch(cfg, num_images, processes))
         lines.append(fit_schedule(cfg, num_images, processes, args.epochs))
         common.merge_options(cfg, args)
     if args.auto_scale_lr:
         lines.append(describe_scaled_batch(cfg, processes))
-    if rank == 0 and lines:
-        print(*lines, sep='\n', flush=True)
+    if rank == 0 and any(lines):
+        print(*filter(None, lines), sep='\n', flush=True)
 
 
 def resume_from_last(cfg: Config, args: argparse.Namespace) -> None:

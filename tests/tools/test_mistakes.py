@@ -61,7 +61,7 @@ MISTAKES = {
     'test demo.py weights.pth --out folder.pkl': 'folder.pkl is a folder',
     f'get_flops {BASE}': 'default_runtime.py: no test_dataloader',
     f'train demo.py --epochs 2 {MAX_EPOCHS}=3': '--epochs N and train_cfg.max_epochs exclude',
-    f'train demo.py {MODEL}.bbox_head.in_channels=(1,2,3,4)': 'model.bbox_head does not take maps of',
+    f'train demo.py {MODEL}.bbox_head.in_channels=(1,2,3,4)': 'bbox_head does not take maps of',
     'fit_priors demo.py --out demo.py': 'demo.py is the config itself',
     'fit_priors nothing.py': 'no config file nothing.py',
     f'fit_priors demo.py {TRAIN_ROOT}=x/': 'x/',

@@ -7,6 +7,7 @@ import torch
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 from torchvision.models import get_model
 
 from ssd_plugin.errors import SSDPluginError
@@ -26,7 +27,7 @@ model = dict(
         strides=(8, 16),
         {weights},
     ),
-    neck=dict(in_channels=channels[:2], out_channels=channels),
+    neck=dict(in_channels=channels[:2], out_channels=channels{norm}),
     bbox_head=dict(in_channels=channels),
 )"""
 
@@ -37,7 +38,8 @@ class Description(NamedTuple):
     table: Table  # of its maps
     notes: str
     kind: str  # the backbone's type
-    weights: str  # the backbone's argument
+    weights: str  # the backbone's arguments
+    model: nn.Module
     channels: tuple[int, int]  # at strides 8 and 16
     preprocessing: dict
 
@@ -62,13 +64,17 @@ def main() -> None:
     fields['channels'] = (*found.channels, 512, 256, 256, 256)
     values = found.preprocessing.items()
     fields['preprocessing'] = ', '.join(f'{key}={value}' for key, value in values)
+    # The neck normalises the maps of VGG; with batch normalisation they are normalised already.
+    normalised = any(isinstance(layer, nn.BatchNorm2d) for layer in found.model.modules())
+    fields['norm'] = ', l2_norm_scale=None' if normalised else ''
     print(CONFIG.format(name=args.name, **fields))
 
 
 def describe_torchvision(name: str) -> Description:
     """torchvision's model; a ValueError if it has none, or none for images of any size."""
     weights = known_weights(name)
-    levels = survey(get_model(name)).levels()
+    model = get_model(name)
+    levels = survey(model).levels()
     notes = (
         'Bold: what strides=(...) takes. Other nodes, inside of blocks, can be named as well.\n'
         f'Weights: {", ".join(weights)}.'
@@ -77,7 +83,7 @@ def describe_torchvision(name: str) -> Description:
     needed = preprocessing(weights['DEFAULT'])
     argument = "weights='DEFAULT'"
     table = table_of(levels, name)
-    return Description(table, notes, 'TorchvisionBackbone', argument, channels, needed)
+    return Description(table, notes, 'TorchvisionBackbone', argument, model, channels, needed)
 
 
 def table_of(levels: dict[int, list[FeatureMap]], title: str) -> Table:
@@ -104,7 +110,11 @@ def describe_timm(name: str) -> Description:
     c8, c16 = (maps[index]['num_chs'] for index in choose_maps(name, strides, None, (8, 16)))
     notes = 'strides=(...) takes the last map at each stride, out_indices=(...) any.'
     needed = backbone.preprocessing
-    return Description(table, notes, 'TimmBackbone', 'pretrained=True', (c8, c16), needed)
+    argument = 'pretrained=True'
+    if backbone.model.pretrained_cfg.get('fixed_input_size'):
+        argument += ',\n        model_args=dict(img_size=300)'
+    model = backbone.model
+    return Description(table, notes, 'TimmBackbone', argument, model, (c8, c16), needed)
 
 
 if __name__ == '__main__':

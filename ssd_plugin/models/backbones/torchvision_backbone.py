@@ -61,7 +61,8 @@ class TorchvisionBackbone(ClassifierBackbone):
             stem; -1 freezes nothing.
         norm_eval: Whether batch normalisation stays in evaluation mode in training.
         norm_cfg: Normalisation layers, where the model lets choose them, such as
-            ``dict(type='BN', eps=1e-3, momentum=0.03)``.
+            ``dict(type='BN', eps=1e-3, momentum=0.03)``. MMEngine's ``sync_bn='torch'`` in a config
+            has it synchronise between processes.
         model_args: More arguments for torchvision's builder, such as ``dict(reduced_tail=True)``.
         init_cfg: Initialisation; ``dict(type='Pretrained', checkpoint=FILE)`` is ``weights=FILE``,
             whatever ``weights`` is. No other goes together with it.
@@ -94,6 +95,9 @@ class TorchvisionBackbone(ClassifierBackbone):
         if (nodes is None) == (strides is None):
             raise ValueError('TorchvisionBackbone takes either nodes or strides')
         self.model_args = dict(model_args or {})
+        if norm_cfg and 'SyncBN' in norm_cfg['type']:
+            remedy = "norm_cfg=dict(type='BN'), and sync_bn='torch' at the top of the config"
+            raise ValueError(f'TorchvisionBackbone can not trace SyncBN: write {remedy}')
         if norm_cfg:
             self.model_args['norm_layer'] = lambda channels: build_norm_layer(norm_cfg, channels)[1]
 

@@ -11,7 +11,7 @@ from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config
 from mmengine.model import Sequential
-from mmengine.model.utils import revert_sync_batchnorm
+from mmengine.model.utils import convert_sync_batchnorm, revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from torch import nn
 from torchvision.models import get_model, get_model_weights
@@ -388,6 +388,31 @@ def test_command_prints_the_maps_and_a_config_that_fits_them(monkeypatch, capsys
     assert "no classification model 'resnet19'" in capsys.readouterr().err
 
 
+def test_command_prints_what_the_page_has(monkeypatch, capsys):
+    page = (ROOT / 'docs/backbones.md').read_text()
+    snippet = next(t for t in re.findall(r'```python\n(.*?)```', page, re.DOTALL) if 'regnet' in t)
+    monkeypatch.setattr(sys, 'argv', ['backbones', 'regnet_y_400mf'])
+    main()
+    printed, written = {}, {}
+    exec(capsys.readouterr().out.split('# Over configs/ssd300_voc.py:')[1], printed)
+    exec(snippet, written)
+    assert printed['model'] == written['model']
+
+
+@pytest.mark.parametrize('name', ['vgg16', 'swin_t'])
+def test_command_keeps_the_neck_s_normalisation_for_maps_without_one(name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', ['backbones', name])
+    main()
+    assert 'l2_norm_scale' not in capsys.readouterr().out
+
+
+def test_sync_bn_is_refused_with_what_does_it():
+    with pytest.raises(ValueError, match="write norm_cfg=.*, and sync_bn='torch'"):
+        build(norm_cfg=dict(type='SyncBN'))
+    layers = convert_sync_batchnorm(build()).modules()
+    assert any(isinstance(layer, nn.SyncBatchNorm) for layer in layers)
+
+
 def detector(text, folder):
     """The detector of a config."""
     path = folder / 'config.py'
@@ -445,6 +470,12 @@ def test_command_prints_timm_s_maps_and_a_config_that_fits_them(monkeypatch, cap
     model = detector(f"_base_ = '{ROOT}/configs/ssd300_voc.py'\n{text}", tmp_path)
     assert num_priors(model) == 8732
     assert set(model.data_preprocessor.std.flatten().tolist()) == {127.5}
+
+    monkeypatch.setattr(sys, 'argv', ['backbones', '--timm', 'swin_tiny_patch4_window7_224'])
+    main()
+    text = capsys.readouterr().out.split('# Over configs/ssd300_voc.py:')[1]
+    model = detector(f"_base_ = '{ROOT}/configs/ssd300_voc.py'\n{text}", tmp_path)
+    assert num_priors(model) == 8732
 
     for name, message in {
         'resnet81': 'closest: resnet18',
