@@ -203,7 +203,7 @@ def make_detectors(
     for model, name in zip(models, names):
         name = model if names.count(name) > 1 else name
         add(name, partial(Plugin.build, cfg, model, device))
-        if model.endswith('.onnx') and device == 'cpu' and importlib.util.find_spec('openvino'):
+        if model.lower().endswith('.onnx') and device == 'cpu' and importlib.util.find_spec('openvino'):
             add(f'{name}, OpenVINO', partial(Plugin.with_openvino, cfg, model, threads))
     checkpoints = [model for model in models if not is_exported(model)]
     if checkpoints:
