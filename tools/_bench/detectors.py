@@ -203,7 +203,8 @@ def make_detectors(
     for model, name in zip(models, names):
         name = model if names.count(name) > 1 else name
         add(name, partial(Plugin.build, cfg, model, device))
-        if model.lower().endswith('.onnx') and device == 'cpu' and importlib.util.find_spec('openvino'):
+        is_onnx = model.lower().endswith('.onnx')
+        if is_onnx and device == 'cpu' and importlib.util.find_spec('openvino'):
             add(f'{name}, OpenVINO', partial(Plugin.with_openvino, cfg, model, threads))
     checkpoints = [model for model in models if not is_exported(model)]
     if checkpoints:
