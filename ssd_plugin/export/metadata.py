@@ -19,13 +19,15 @@ class Metadata(NamedTuple):
     input_size: tuple[int, int]  # (w, h) in pixels
     config: str  # the file name of the config that it was exported with
     score_thr: dict[str, float] | None  # of each class: the least score of a detection to keep
+    test_cfg: dict[str, Any] | None  # of the post-processing, which may be inside
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Metadata:
         """From values as :func:`describe` gives them."""
         width, height = values['input_size']
         classes = tuple(values['classes'])
-        return cls(classes, (width, height), values['config'], values.get('score_thr'))
+        rest = values['config'], values.get('score_thr'), values.get('test_cfg')
+        return cls(classes, (width, height), *rest)
 
 
 def describe(
@@ -39,7 +41,7 @@ def describe(
     """The metadata of a file: texts, numbers, lists, and a dict of thresholds.
 
     Args:
-        detector: Its preprocessor and box coder are described.
+        detector: Its preprocessor, box coder and post-processing are described.
         classes: Names, by label.
         input_size: (w, h) in pixels.
         config: Its file name is written.
@@ -57,6 +59,7 @@ def describe(
         **normalisation(preprocessor, channel_order),
         delta_means=list(getattr(coder, 'means', ())),
         delta_stds=list(getattr(coder, 'stds', ())),
+        test_cfg=dict(detector.bbox_head.test_cfg),
         **({} if score_thr is None else dict(score_thr=score_thr)),
     )
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # it is only needed to detect with such a file
 
 PROVIDERS = ('CUDAExecutionProvider', 'CPUExecutionProvider')  # the first that is available
 CPU_ONLY = PROVIDERS[-1:]
-IN_JSON = 'classes', 'input_size', 'score_thr'  # metadata that are needed here, but for config
+IN_JSON = 'classes', 'input_size', 'score_thr', 'test_cfg'  # needed here, besides config
 
 
 class OnnxDetector(ExportedDetector):

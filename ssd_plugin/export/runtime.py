@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 
 from ssd_plugin.checkpoints.classes import compare_classes, same_classes
 from ssd_plugin.datasets.config import input_size, resize_of
-from ssd_plugin.errors import InputError
+from ssd_plugin.errors import InputError, SSDPluginWarning
 from ssd_plugin.export.metadata import Metadata
 from ssd_plugin.models.postprocess import detect
 
@@ -65,6 +67,7 @@ class ExportedDetector(nn.Module):
             raise InputError(f'{path} has no NMS, and there is no test_cfg that says which to use')
         self.dataset_meta: dict[str, Any] = dict(classes=meta.classes)
         self.config, self.input_size, self.score_thr = meta.config, meta.input_size, meta.score_thr
+        self.test_cfg_inside = meta.test_cfg if self.has_nms else None
         self.labels = torch.arange(len(meta.classes))  # of the file's classes
         self.input_dtype = input_dtype
 
@@ -74,6 +77,8 @@ class ExportedDetector(nn.Module):
 
     def require_images_of(self, cfg: Config) -> None:
         """Require that a config's test pipeline makes images of the graph's size.
+
+        Warns if the config asks for other post-processing than there is in the graph.
 
         Raises:
             InputError: It makes others.
@@ -85,6 +90,17 @@ class ExportedDetector(nn.Module):
                 f'{self.path}, exported with {self.config}, takes images of '
                 f"{_pixels(self.input_size)}, and the config's are {wanted}: use the config and "
                 'the --size that it was exported with'
+            )
+        wanted = json.loads(json.dumps(cfg.model.get('test_cfg') or {}))
+        inside = wanted if self.test_cfg_inside is None else self.test_cfg_inside
+        differing = [key for key in {**inside, **wanted} if inside.get(key) != wanted.get(key)]
+        if differing:
+            found = ', '.join(f'{key}={inside.get(key)}' for key in differing)
+            warnings.warn(
+                f"{self.path} has NMS inside, with {found}: the config's model.test_cfg has no "
+                'effect; to change it, export with it, or with --no-nms',
+                SSDPluginWarning,
+                stacklevel=2,
             )
 
     def number_labels_by(self, classes: Sequence[str]) -> None:

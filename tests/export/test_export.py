@@ -109,6 +109,7 @@ def test_the_file_says_what_it_is(demo):
     assert json.loads(meta.pop('mean')) == [127.5] * 3 and json.loads(meta.pop('std')) == [64] * 3
     assert json.loads(meta.pop('delta_stds')) == [0.1, 0.1, 0.2, 0.2]
     assert json.loads(meta.pop('delta_means')) == [0, 0, 0, 0]
+    assert json.loads(meta.pop('test_cfg')) == read_config('demo_shapes').model.test_cfg
     assert meta == dict(channel_order='BGR', config='config.py', ssd_plugin=__version__)
 
 

@@ -8,6 +8,7 @@ import pytest
 from mmengine.fileio import load
 
 from ssd_plugin.datasets.shapes import CLASSES
+from ssd_plugin.errors import SSDPluginWarning
 from ssd_plugin.export.graph import BoxesAndScores
 from tests.support.config_rows import metrics_in
 from tests.support.exported import export, lively_detector, read_config
@@ -48,6 +49,14 @@ def test_a_config_with_a_moving_average_tests_the_file(exported, tested, tmp_pat
     base = f'_base_ = [{str(Path("demo.py").resolve())!r}]\n'
     config.write_text(base + "custom_hooks = [*_base_.custom_hooks, dict(type='EMAHook')]\n")
     assert_same(tested('average', exported, config=config), tested('plain', exported))
+
+
+def test_options_that_a_file_with_nms_does_not_follow_are_told(exported, run, tmp_path):
+    options = '--work-dir', tmp_path, '--cfg-options', 'model.test_cfg.score_thr=0.9'
+    with pytest.warns(
+        SSDPluginWarning, match="inside, with score_thr=0.01: the config's model.test_cfg has"
+    ):
+        run('test', 'demo.py', exported, *options)
 
 
 def assert_same(found, expected):
