@@ -129,18 +129,17 @@ def where_it_fails(model: BaseDetector, input_size: tuple[int, int]) -> str:
     """Which part of a model fails on an image of this size (w, h), and what it is given."""
     width, height = input_size
     maps: Any = torch.empty(1, 3, height, width, device='meta')
-    given = f'images of {width} x {height} pixels'
+    given, remedy = f'images of {width} x {height} pixels', ''
     for name in ('backbone', 'neck', 'bbox_head'):
-        part = getattr(model, name, None)
-        if part is None:
-            continue
         try:
-            maps = part(maps)
+            if hasattr(model, name):
+                maps = getattr(model, name)(maps)
         except (RuntimeError, AssertionError) as error:
-            remedy = '' if name == 'backbone' else f': should model.{name}.in_channels be others?'
             return f'model.{name} does not take {given} ({one_line(error)}){remedy}'
-        given = f'maps of {", ".join(str(level.size(1)) for level in maps)} channels'
-    return 'the detector fails on an image on the meta device'
+        if name != 'bbox_head':
+            given = f'maps of {", ".join(str(level.size(1)) for level in maps)} channels'
+            remedy = ': are its in_channels right?'
+    return f'the detector fails on images of {width} x {height} pixels'
 
 
 def _has_all_levels(model: BaseDetector, input_size: tuple[int, int]) -> bool:

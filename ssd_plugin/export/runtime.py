@@ -34,6 +34,7 @@ class ExportedDetector(nn.Module):
         input_size: (w, h) of the graph's input in pixels.
         input_dtype: uint8 or float32, the type of the graph's input.
         score_thr: Thresholds by class that the file carries, or None.
+        test_cfg_inside: What the NMS in the graph does, if it has one and the file tells.
         cpu_only: Why no other device computes, if that is so.
 
     Args:
