@@ -84,10 +84,13 @@ def keep_highest(scores: Tensor, number: int, score_thr: float) -> Tensor:
         score_thr: Scores up to this may be kept or not.
     """
     rows = (scores > score_thr).sum(2) > number  # (B, C)
-    crowded = pad(scores[rows], number)  # (R, P + k): if R is 0, k may exceed P
-    values, prior = crowded.topk(number)  # (R, k)
+    # One row more: of no rows at all, TopK of ONNX Runtime up to 1.23 divides by their number, and
+    # the process ends.
+    crowded = torch.cat([scores[rows], torch.full_like(scores[0, :1], REMOVED)])  # (R + 1, P)
+    crowded = pad(crowded, number)  # (R + 1, P + k), since k may exceed P
+    values, prior = crowded.topk(number)  # (R + 1, k)
     kept = torch.full_like(crowded, REMOVED).scatter(1, prior, values)
-    return scores.index_put((rows,), kept[:, :-number])
+    return scores.index_put((rows,), kept[:-1, :-number])
 
 
 def pad(scores: Tensor, number: int) -> Tensor:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.dataset import pseudo_collate
+from torch.overrides import TorchFunctionMode
 
 from ssd_plugin.errors import ConfigError, InputError, MissingPackageError
 from ssd_plugin.export.check import check_file, compare, predict
@@ -205,6 +206,23 @@ def test_the_highest_scores_of_a_class_are_kept():
     expected = scores.clone()
     expected[0, 0] = torch.tensor([-1, 0.9, 0.5, -1, 0.7])
     assert torch.equal(keep_highest(scores, 3, 0.05), expected)
+
+
+def test_the_highest_are_never_asked_of_nothing():
+    """ONNX Runtime up to 1.23 divides by the number of rows, which ends the process."""
+    sizes = []
+
+    class Watch(TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            if function is torch.Tensor.topk:
+                sizes.append(args[0].numel())
+            return function(*args, **kwargs or {})
+
+    graph = Detections(lively_detector(read_config('demo_shapes'), DEMO_SIZE), DEMO_SIZE)
+    nothing = torch.full((1, graph.num_priors, 5), 0.001)
+    with Watch():
+        _, scores, _ = graph.suppress(torch.rand(1, graph.num_priors, 4), nothing, 10**6)
+    assert (scores < 0).all() and len(sizes) == 2 and all(sizes)
 
 
 def detect_in_pytorch(graph, images):
