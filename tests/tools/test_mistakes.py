@@ -18,6 +18,7 @@ MODEL = '--cfg-options model'
 
 BASE = ROOT / 'configs/_base_/default_runtime.py'
 PR = 'show pr demo.py weights.pth'
+LAZY = 'from mmdet.models import RetinaNet\n\nmodel = dict(type=RetinaNet)\n'
 MAX_EPOCHS = '--cfg-options train_cfg.max_epochs'
 
 MISTAKES = {
@@ -62,6 +63,7 @@ MISTAKES = {
     f'get_flops {BASE}': 'default_runtime.py: no test_dataloader',
     f'train demo.py --epochs 2 {MAX_EPOCHS}=3': '--epochs N and train_cfg.max_epochs exclude',
     f'train demo.py {MODEL}.bbox_head.in_channels=(1,2,3,4)': 'bbox_head does not take maps of',
+    'train lazy.py': 'lazy.py has classes for types: write their names',
     'fit_priors demo.py --out demo.py': 'demo.py is the config itself',
     'fit_priors nothing.py': 'no config file nothing.py',
     f'fit_priors demo.py {TRAIN_ROOT}=x/': 'x/',
@@ -75,6 +77,7 @@ def test_a_mistake_is_one_line(line, said, run):
         write_boxes('empty', [((160, 160), [])])
     Path('folder.pkl').mkdir(exist_ok=True)
     Path('data.onnx').mkdir(exist_ok=True)
+    Path('lazy.py').write_text(LAZY)
     with pytest.raises(SystemExit) as caught:
         run(*line.split())
     assert said in caught.value.code and '\n' not in caught.value.code
