@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from ssd_plugin.checkpoints.load import load_for_evaluation
 from ssd_plugin.engine.device import require_device
+from ssd_plugin.engine.hooks.data_fault_hook import drop_unreadable
 from ssd_plugin.engine.launch import fit_loaders
 
 
@@ -53,6 +54,7 @@ def detect_all(
     dataset: BaseDataset = loader.dataset
     model = load_for_evaluation(cfg, checkpoint, dataset)
     model.to(device or get_device())
+    model.register_forward_hook(drop_unreadable)
     samples = (sample for batch in loader for sample in model.test_step(batch))
     for index, sample in enumerate(samples):
         found, unreadable = sample.pred_instances.cpu().numpy(), sample.get('unreadable', False)
@@ -62,7 +64,6 @@ def detect_all(
 def _to_result(info: dict, found: InstanceData, unreadable: bool) -> Result:
     """Put the ground truth of an image, its ``get_data_info``, beside its detections."""
     found = found[np.argsort(-found.scores, kind='stable')]
-    found = found[:0] if unreadable else found
     instances = info['instances']
     return Result(
         info['img_path'],
