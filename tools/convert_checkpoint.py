@@ -58,8 +58,7 @@ def main() -> None:
     folder = Path(args.out).parent
     if not folder.is_dir():
         sys.exit(f'no folder {folder} for {args.out}')
-    if Path(args.out).is_dir():
-        sys.exit(f'{args.out} is a folder: name a file in it')
+    common.require_writable(Path(args.out))
     from ssd_plugin.checkpoints.caffe import read_caffemodel
     from ssd_plugin.checkpoints.convert import convert, recognise, to_torchvision
     from ssd_plugin.checkpoints.files import read, save
